@@ -1,0 +1,1 @@
+//! Drawing a result on its image.

@@ -1,0 +1,1 @@
+//! Two levels of configuration: what a person wrote, and what the program may use.

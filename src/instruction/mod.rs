@@ -1,0 +1,1 @@
+//! Instruction text to a typed instruction.

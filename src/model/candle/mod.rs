@@ -1,0 +1,1 @@
+//! Models in candle. The only place that names candle.

@@ -1,0 +1,86 @@
+//! Grounding models behind one small, synchronous, object-safe trait over plain data.
+
+pub mod candle;
+
+use crate::detection::{BoundingBox2d, Detection2d};
+use crate::image::RgbImage;
+
+/// An image to look at. Models cache its features under `key`: the same key promises the same pixels.
+#[derive(Clone, Copy)]
+pub struct KeyedImage<'a> {
+    /// See [`crate::image::RgbdFrame::key`].
+    pub key: u64,
+    /// Colour, any size.
+    pub image: &'a RgbImage,
+}
+
+/// What a loaded model is; shown wherever its output is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelInfo {
+    /// Directory or hub name it was loaded from, last component.
+    pub name: String,
+    /// `model_type` of its config.json.
+    pub model_type: String,
+    /// "cpu" or "cuda:N".
+    pub device: String,
+    /// True for small checkpoints trained on rendered scenes: no claim for real photographs.
+    pub synthetic: bool,
+}
+
+/// A vision-language model. What a model cannot do, it refuses with [`ModelError::Unsupported`].
+pub trait VisionLanguageModel: Send {
+    /// What it is.
+    fn info(&self) -> &ModelInfo;
+
+    /// Boxes for each phrase, by falling score, above the model's own floor (callers apply their thresholds).
+    /// One list per phrase, in the order of `phrases`.
+    fn ground(
+        &mut self,
+        image: KeyedImage<'_>,
+        phrases: &[&str],
+    ) -> Result<Vec<Vec<Detection2d>>, ModelError>;
+
+    /// A caption of the whole image, or of the part in `region` (pixels).
+    fn caption(
+        &mut self,
+        _image: KeyedImage<'_>,
+        _region: Option<BoundingBox2d>,
+    ) -> Result<String, ModelError> {
+        Err(ModelError::Unsupported { model: self.info().name.clone(), task: "caption" })
+    }
+
+    /// A short answer to a question about the image.
+    fn answer(&mut self, _image: KeyedImage<'_>, _question: &str) -> Result<String, ModelError> {
+        Err(ModelError::Unsupported { model: self.info().name.clone(), task: "answer" })
+    }
+}
+
+/// Why a model could not be loaded or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The model has no such task.
+    #[error("model {model:?} cannot do {task:?}")]
+    Unsupported {
+        /// Its name.
+        model: String,
+        /// The task asked for.
+        task: &'static str,
+    },
+    /// A checkpoint's file is missing or not what it should be.
+    #[error("{path}: {problem}")]
+    Checkpoint {
+        /// The file.
+        path: String,
+        /// Expected, got, and what to do.
+        problem: String,
+    },
+    /// The device asked for cannot be used.
+    #[error("{0}")]
+    Device(String),
+    /// The input cannot be used.
+    #[error("{0}")]
+    Input(String),
+    /// A tensor operation failed. This is a bug or lack of memory.
+    #[error("the model failed: {0}")]
+    Inference(String),
+}

@@ -1,0 +1,1 @@
+//! Pairing colour and depth by stamp.

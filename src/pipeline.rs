@@ -1,0 +1,1 @@
+//! Parse, ground, resolve, verify, lift: no threads, ROS or clock.

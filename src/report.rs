@@ -1,0 +1,1 @@
+//! A result as JSON (the command line's contract).

@@ -1,0 +1,1 @@
+//! The ROS 2 rim: conversions, topics, services, parameters; no maths.

@@ -1,0 +1,1 @@
+//! Ray-cast RGB-D tabletop scenes with exact answers.

@@ -1,0 +1,1 @@
+//! The TF tree at a time.
