@@ -77,7 +77,8 @@ impl PinholeCamera {
     /// The pixel that sees a point of the optical frame; `None` behind the camera.
     pub fn project(&self, point_in_camera: Point3<f64>) -> Option<Point2<f64>> {
         let Point3 { coords } = point_in_camera;
-        (coords.z > 0.0)
-            .then(|| Point2::new(self.fx * coords.x / coords.z + self.cx, self.fy * coords.y / coords.z + self.cy))
+        (coords.z > 0.0).then(|| {
+            Point2::new(self.fx * coords.x / coords.z + self.cx, self.fy * coords.y / coords.z + self.cy)
+        })
     }
 }
