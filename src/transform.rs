@@ -1,1 +1,361 @@
-//! The TF tree at a time.
+//! The TF tree at a time: where frames were relative to each other when an image was taken.
+//!
+//! Wraps the `transforms` crate (strict, interpolating, no clock) in the core's types and in errors that tell a person
+//! which frames are missing and which are known.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nalgebra::{Isometry3, Matrix6, Quaternion, Translation3, UnitQuaternion};
+use transforms::Registry;
+use transforms::errors::RegistryError;
+use transforms::geometry::{Quaternion as TreeQuaternion, Transform, Vector3};
+use transforms::time::{Stamp, Timestamp};
+
+/// Longest list of known frames in an error.
+const MAX_FRAMES_NAMED: usize = 12;
+/// A rotation whose norm differs from 1 by more is not one that rounding made.
+const MAX_NORM_ERROR: f64 = 0.01;
+
+/// When a transform holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransformStamp {
+    /// At all times.
+    Static,
+    /// At this time, nanoseconds.
+    At(i64),
+}
+
+/// One edge of the tree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StampedTransform {
+    /// TF's `header.frame_id`.
+    pub parent: String,
+    /// TF's `child_frame_id`.
+    pub child: String,
+    /// Meters.
+    pub parent_from_child: Isometry3<f64>,
+    /// When it holds.
+    pub stamp: TransformStamp,
+}
+
+/// Why a transform is not there, or was not taken.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TransformError {
+    /// Nobody has told of a frame.
+    #[error(
+        "expected a transform to {target:?} from {source_frame:?}, but TF has no frame {missing:?}; it has {known}"
+    )]
+    UnknownFrame {
+        /// Frame asked for.
+        target: String,
+        /// Frame started from.
+        source_frame: String,
+        /// The one that is missing.
+        missing: String,
+        /// All frames, sorted.
+        known: String,
+    },
+    /// Both are there, in trees that do not touch.
+    #[error(
+        "expected a transform to {target:?} from {source_frame:?}, but TF does not connect them; \
+         their trees have the roots {target_root:?} and {source_root:?}"
+    )]
+    Disconnected {
+        /// Frame asked for.
+        target: String,
+        /// Frame started from.
+        source_frame: String,
+        /// Topmost frame over the target.
+        target_root: String,
+        /// Topmost frame over the source.
+        source_root: String,
+    },
+    /// Connected, but not at that time.
+    #[error(
+        "expected a transform to {target:?} from {source_frame:?} at {stamp_secs:.3} s, \
+         but TF knows {frame:?} {covered}"
+    )]
+    NotAtTime {
+        /// Frame asked for.
+        target: String,
+        /// Frame started from.
+        source_frame: String,
+        /// Time asked for, seconds.
+        stamp_secs: f64,
+        /// The edge that does not reach.
+        frame: String,
+        /// What it covers, in words.
+        covered: String,
+    },
+    /// A transform that cannot be part of a tree.
+    #[error("transform of {child:?} in {parent:?} refused: {problem}")]
+    Refused {
+        /// TF's `header.frame_id`.
+        parent: String,
+        /// TF's `child_frame_id`.
+        child: String,
+        /// Expected, got.
+        problem: String,
+    },
+}
+
+/// Frames with their history.
+#[derive(Debug)]
+pub struct TransformTree {
+    registry: Registry<Timestamp>,
+    /// child -> (parent, does it move)
+    edges: BTreeMap<String, (String, bool)>,
+    max_age: Duration,
+    newest_ns: i64,
+}
+
+impl TransformTree {
+    /// An empty tree that keeps `max_age` of history.
+    pub fn new(max_age: Duration) -> Self {
+        Self {
+            registry: Registry::with_max_age(max_age),
+            edges: BTreeMap::new(),
+            max_age,
+            newest_ns: i64::MIN,
+        }
+    }
+
+    /// Takes an edge in. A frame that comes with another parent than before moves there. A stamp older than all history
+    /// means that time jumped back (a bag starts over): the history is dropped.
+    pub fn insert(&mut self, edge: &StampedTransform) -> Result<(), TransformError> {
+        let (parent, child) = (bare(&edge.parent).to_owned(), bare(&edge.child).to_owned());
+        let refused = |problem: String| TransformError::Refused {
+            parent: edge.parent.clone(),
+            child: edge.child.clone(),
+            problem,
+        };
+        let moves = edge.stamp != TransformStamp::Static;
+        if let TransformStamp::At(stamp_ns) = edge.stamp {
+            let max_age_ns = i64::try_from(self.max_age.as_nanos()).unwrap_or(i64::MAX);
+            if stamp_ns < self.newest_ns.saturating_sub(max_age_ns) {
+                self.forget_history();
+            }
+            self.newest_ns = self.newest_ns.max(stamp_ns);
+        }
+        let transform = to_tree(&parent, &child, edge).map_err(refused)?;
+        if let Some((known_parent, known_moves)) = self.edges.get(&child)
+            && (*known_parent != parent || *known_moves != moves)
+        {
+            self.registry.remove_frame(&child);
+            self.edges.remove(&child);
+        }
+        self.registry.add_transform(transform).map_err(|err| refused(err.to_string()))?;
+        self.edges.insert(child, (parent, moves));
+        Ok(())
+    }
+
+    /// The transform that takes points of `source` to `target` at a time; interpolated, never extrapolated.
+    pub fn target_from_source(
+        &self,
+        target: &str,
+        source: &str,
+        stamp_ns: i64,
+    ) -> Result<Isometry3<f64>, TransformError> {
+        let (target, source) = (bare(target), bare(source));
+        for frame in [target, source] {
+            if target != source && !self.knows(frame) {
+                return Err(TransformError::UnknownFrame {
+                    target: target.to_owned(),
+                    source_frame: source.to_owned(),
+                    missing: frame.to_owned(),
+                    known: self.known_frames(),
+                });
+            }
+        }
+        let at = Timestamp::from_nanos(u64::try_from(stamp_ns).unwrap_or(0));
+        let transform = self.registry.get_transform(target, source, at).map_err(|err| match err {
+            RegistryError::NotFoundAt { frame, covered, .. } => TransformError::NotAtTime {
+                target: target.to_owned(),
+                source_frame: source.to_owned(),
+                stamp_secs: stamp_ns as f64 * 1e-9,
+                frame,
+                covered: covered.map_or("at no time".to_owned(), |(from, to)| {
+                    format!("from {:.3} s to {:.3} s", from.as_seconds_lossy(), to.as_seconds_lossy())
+                }),
+            },
+            _ => TransformError::Disconnected {
+                target: target.to_owned(),
+                source_frame: source.to_owned(),
+                target_root: self.root(target),
+                source_root: self.root(source),
+            },
+        })?;
+        let (translation, rotation) = (transform.translation(), transform.rotation());
+        Ok(Isometry3::from_parts(
+            Translation3::new(translation.x, translation.y, translation.z),
+            UnitQuaternion::from_quaternion(Quaternion::new(rotation.w, rotation.x, rotation.y, rotation.z)),
+        ))
+    }
+
+    /// All frames, sorted, in words.
+    pub fn known_frames(&self) -> String {
+        let mut frames: Vec<&str> =
+            self.edges.iter().flat_map(|(child, (parent, _))| [child.as_str(), parent.as_str()]).collect();
+        frames.sort_unstable();
+        frames.dedup();
+        let n_more = frames.len().saturating_sub(MAX_FRAMES_NAMED);
+        frames.truncate(MAX_FRAMES_NAMED);
+        match (frames.is_empty(), n_more) {
+            (true, _) => "no frames at all: is anything publishing /tf and /tf_static?".to_owned(),
+            (false, 0) => frames.join(", "),
+            (false, n_more) => format!("{} and {n_more} more", frames.join(", ")),
+        }
+    }
+
+    fn knows(&self, frame: &str) -> bool {
+        self.edges.contains_key(frame) || self.edges.values().any(|(parent, _)| parent == frame)
+    }
+
+    fn root(&self, frame: &str) -> String {
+        // The registry admits no cycles.
+        let mut root = frame;
+        while let Some((parent, _)) = self.edges.get(root) {
+            root = parent;
+        }
+        root.to_owned()
+    }
+
+    fn forget_history(&mut self) {
+        let moving: Vec<String> =
+            self.edges.iter().filter(|(_, (_, moves))| *moves).map(|(child, _)| child.clone()).collect();
+        for child in moving {
+            self.registry.remove_frame(&child);
+            self.edges.remove(&child);
+        }
+        self.newest_ns = i64::MIN;
+    }
+}
+
+/// A covariance over (x, y, z, rotation about x, y, z) given along the axes of one frame, along the axes of another:
+/// both 3x3 blocks turn with the axes (R C R^T), as in tf2_geometry_msgs' `transformCovariance`.
+pub fn rotate_covariance(
+    target_from_source: &UnitQuaternion<f64>,
+    covariance_in_source: &Matrix6<f64>,
+) -> Matrix6<f64> {
+    let rotation = target_from_source.to_rotation_matrix();
+    let mut both = Matrix6::zeros();
+    both.fixed_view_mut::<3, 3>(0, 0).copy_from(rotation.matrix());
+    both.fixed_view_mut::<3, 3>(3, 3).copy_from(rotation.matrix());
+    both * covariance_in_source * both.transpose()
+}
+
+/// TF 2 names have no leading slash; those of older publishers may.
+fn bare(frame: &str) -> &str {
+    frame.strip_prefix('/').unwrap_or(frame)
+}
+
+fn to_tree(parent: &str, child: &str, edge: &StampedTransform) -> Result<Transform<Timestamp>, String> {
+    let Isometry3 { rotation, translation } = edge.parent_from_child;
+    let norm = rotation.coords.norm();
+    if !((norm - 1.0).abs() <= MAX_NORM_ERROR) {
+        return Err(format!("expected a rotation quaternion of norm 1, got norm {norm}"));
+    }
+    let quaternion = rotation.coords / norm;
+    let stamp = match edge.stamp {
+        TransformStamp::Static => Stamp::Static,
+        TransformStamp::At(stamp_ns) => Stamp::At(Timestamp::from_nanos(
+            u64::try_from(stamp_ns).map_err(|_| format!("expected a stamp after 1970, got {stamp_ns} ns"))?,
+        )),
+    };
+    Transform::new(
+        parent,
+        child,
+        Vector3::new(translation.x, translation.y, translation.z),
+        TreeQuaternion::from_wxyz(quaternion.w, quaternion.x, quaternion.y, quaternion.z),
+        stamp,
+    )
+    .map_err(|err| err.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use nalgebra::{Point3, Vector3 as Vector, Vector6};
+
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    fn edge(parent: &str, child: &str, x: f64, yaw: f64, stamp: TransformStamp) -> StampedTransform {
+        let parent_from_child = Isometry3::new(Vector::new(x, 0.0, 0.0), Vector::z() * yaw);
+        StampedTransform { parent: parent.to_owned(), child: child.to_owned(), parent_from_child, stamp }
+    }
+
+    fn tree(edges: &[StampedTransform]) -> TransformTree {
+        let mut tree = TransformTree::new(Duration::from_secs(10));
+        edges.iter().for_each(|it| tree.insert(it).unwrap());
+        tree
+    }
+
+    #[test]
+    fn moving_and_static_edges_compose_at_the_time_asked_for() {
+        let tree = tree(&[
+            edge("map", "base", 1.0, 0.0, TransformStamp::At(100 * SECOND)),
+            edge("map", "base", 2.0, 0.0, TransformStamp::At(101 * SECOND)),
+            edge("base", "/camera", 0.5, std::f64::consts::FRAC_PI_2, TransformStamp::Static),
+        ]);
+        let map_from_camera = tree.target_from_source("map", "camera", 100 * SECOND + SECOND / 2).unwrap();
+        // One meter along the camera's x axis is one along the map's y axis.
+        let point = map_from_camera * Point3::new(1.0, 0.0, 0.0);
+        assert!((point - Point3::new(2.0, 1.0, 0.0)).norm() < 1e-9, "{point}");
+        assert_eq!(tree.target_from_source("x", "x", 0).unwrap(), Isometry3::identity(), "a frame is itself");
+    }
+
+    #[test]
+    fn errors_name_the_frames() {
+        let tree = tree(&[
+            edge("map", "base", 1.0, 0.0, TransformStamp::At(100 * SECOND)),
+            edge("world", "camera", 1.0, 0.0, TransformStamp::Static),
+        ]);
+        let check = |target: &str, source: &str, stamp_ns: i64, says: &[&str]| {
+            let sentence = tree.target_from_source(target, source, stamp_ns).unwrap_err().to_string();
+            says.iter().for_each(|it| assert!(sentence.contains(it), "{sentence:?} lacks {it:?}"));
+        };
+        check("odom", "camera", 0, &["no frame \"odom\"", "base, camera, map, world"]);
+        check("map", "lens", 0, &["no frame \"lens\""]);
+        check("map", "camera", 100 * SECOND, &["does not connect", "\"map\" and \"world\""]);
+        check("map", "base", 101 * SECOND, &["at 101.000 s", "from 100.000 s to 100.000 s"]);
+        let empty = TransformTree::new(Duration::from_secs(1));
+        let sentence = empty.target_from_source("a", "b", 0).unwrap_err().to_string();
+        assert!(sentence.contains("/tf"), "{sentence}");
+    }
+
+    #[test]
+    fn what_is_no_transform_is_refused() {
+        let mut tree = TransformTree::new(Duration::from_secs(10));
+        let mut bad = edge("a", "b", f64::NAN, 0.0, TransformStamp::Static);
+        assert!(tree.insert(&bad).is_err());
+        bad.parent_from_child.translation.x = 0.0;
+        bad.parent_from_child.rotation = UnitQuaternion::new_unchecked(Quaternion::new(0.0, 0.0, 0.0, 0.0));
+        assert!(tree.insert(&bad).unwrap_err().to_string().contains("norm 0"));
+        assert!(tree.insert(&edge("a", "a", 0.0, 0.0, TransformStamp::Static)).is_err());
+        assert!(tree.insert(&edge("a", "b", 0.0, 0.0, TransformStamp::At(-1))).is_err());
+    }
+
+    #[test]
+    fn frames_change_parents_and_time_may_start_over() {
+        let mut tree = tree(&[
+            edge("map", "base", 1.0, 0.0, TransformStamp::At(1000 * SECOND)),
+            edge("base", "camera", 1.0, 0.0, TransformStamp::Static),
+        ]);
+        tree.insert(&edge("odom", "base", 5.0, 0.0, TransformStamp::At(1001 * SECOND))).unwrap();
+        assert!(tree.target_from_source("odom", "camera", 1001 * SECOND).is_ok());
+        tree.insert(&edge("odom", "base", 7.0, 0.0, TransformStamp::At(5 * SECOND))).unwrap();
+        let odom_from_camera = tree.target_from_source("odom", "camera", 5 * SECOND).unwrap();
+        assert!((odom_from_camera.translation.x - 8.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn covariance_turns_with_the_axes() {
+        let quarter = UnitQuaternion::from_axis_angle(&Vector::z_axis(), std::f64::consts::FRAC_PI_2);
+        let along = Matrix6::from_diagonal(&Vector6::new(1.0, 4.0, 9.0, 0.1, 0.2, 0.3));
+        let turned = rotate_covariance(&quarter, &along);
+        let expected = Matrix6::from_diagonal(&Vector6::new(4.0, 1.0, 9.0, 0.2, 0.1, 0.3));
+        assert!((turned - expected).norm() < 1e-12, "{turned}");
+    }
+}

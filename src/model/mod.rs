@@ -1,6 +1,7 @@
 //! Grounding models behind one small, synchronous, object-safe trait over plain data.
 
 pub mod candle;
+pub mod worker;
 
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::RgbImage;
