@@ -4,8 +4,13 @@
 //! [`Vocabulary`] that users can extend; nouns are open: any word that is not of a closed class is taken as it is. What the
 //! grammar cannot place is a [`ParseError`] that names the word and where it stands, never a guess.
 
+mod grammar;
+mod token;
 mod types;
 mod vocabulary;
+
+#[cfg(test)]
+mod tests;
 
 pub use self::types::{
     Action, Attribute, AttributeKind, Destination, GENERIC_NOUN, Instruction, ObjectReference, Order,
@@ -13,9 +18,28 @@ pub use self::types::{
 };
 pub use self::vocabulary::{Vocabulary, VocabularyError};
 
-/// The instruction that `text` gives.
-pub fn parse(text: &str, _vocabulary: &Vocabulary) -> Result<Instruction, ParseError> {
-    Err(ParseError { message: "the grammar is not built yet".to_owned(), span: 0..text.len() })
+/// The instruction that `text` gives. Bounded in time for any text.
+pub fn parse(text: &str, vocabulary: &Vocabulary) -> Result<Instruction, ParseError> {
+    let mut tokens = token::tokenize(text)?;
+    let mut failure = match grammar::parse_tokens(&tokens, vocabulary) {
+        Ok(instruction) => return Ok(instruction),
+        Err(failure) => failure,
+    };
+    let first_error = failure.error.clone();
+    for _ in 0..MAX_MENDED_WORDS {
+        match mend(&tokens, &failure, vocabulary) {
+            Some((mended, Ok(instruction))) => {
+                drop(mended);
+                return Ok(instruction);
+            }
+            Some((mended, Err(next))) => {
+                tokens = mended;
+                failure = next;
+            }
+            None => break,
+        }
+    }
+    Err(first_error)
 }
 
 /// The parse of `text` as the JSON that `ground parse` prints: the instruction's keys and `error`, one of them null.
@@ -30,4 +54,48 @@ pub fn parse_to_json(text: &str, vocabulary: &Vocabulary) -> serde_json::Value {
             serde_json::json!({ "action": null, "targets": [], "destination": null, "error": error })
         }
     }
+}
+
+/// Typos mended in one text.
+const MAX_MENDED_WORDS: usize = 3;
+
+type Mended = (Vec<token::Token>, Result<Instruction, grammar::Failure>);
+
+/// Where reading failed, the word before ("onn the plate") or at the place may be a closed-class word with a typo. It is mended
+/// only when all closed-class words within one edit that bring the reading further agree on the meaning.
+fn mend(tokens: &[token::Token], failure: &grammar::Failure, vocabulary: &Vocabulary) -> Option<Mended> {
+    let places = [failure.token_idx.checked_sub(1), Some(failure.token_idx)];
+    for place in places.into_iter().flatten() {
+        let Some(token) = tokens.get(place).filter(|it| it.is_word && it.text.chars().count() >= 3) else {
+            continue;
+        };
+        if vocabulary.structure_words.binary_search(&token.text).is_ok() {
+            continue;
+        }
+        let mut best: Vec<Mended> = Vec::new();
+        let near = vocabulary.structure_words.iter().filter(|it| vocabulary::one_edit_apart(it, &token.text));
+        for word in near {
+            let mut mended = tokens.to_vec();
+            mended[place].text.clone_from(word);
+            let result = grammar::parse_tokens(&mended, vocabulary);
+            match &result {
+                Err(next) if next.token_idx <= failure.token_idx => {}
+                _ => best.push((mended, result)),
+            }
+        }
+        if best.iter().any(|(_, it)| it.is_ok()) {
+            best.retain(|(_, it)| it.is_ok());
+        }
+        let agree = best.windows(2).all(|pair| match (&pair[0].1, &pair[1].1) {
+            (Ok(a), Ok(b)) => a == b,
+            _ => false,
+        });
+        if agree && !best.is_empty() {
+            return best.pop();
+        }
+        if !best.is_empty() {
+            return None;
+        }
+    }
+    None
 }
