@@ -1,0 +1,77 @@
+# make demo    one command from nothing: a camera, a sentence, the object's pose (SAY="pick up the red cup")
+# make test    what CI runs
+# make build   the programs;  make setup   ROS 2 and the interfaces only (scripts/setup_ros.sh says how)
+#
+# A sourced ROS 2 is used; with none, one is made in build/ros. Steps already done are not repeated.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+SAY ?= pick up the red cup
+export SAY
+# Where the demo and the ROS tests find the programs.
+export LG_BIN_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))/release
+# Demo and tests neither hear nor disturb other machines.
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+
+in_ros = source build/env.sh &&
+say = @printf '\n== %s\n'
+
+.PHONY: help
+help:
+	@sed -n 's/^# //p' Makefile | head -3
+
+.PHONY: setup
+setup:
+	@scripts/setup_ros.sh
+
+.PHONY: build
+build: setup
+	@$(in_ros) cargo build --release --locked --bins
+
+.PHONY: demo
+demo: build
+	@$(in_ros) scripts/demo.sh "$$SAY"
+
+.PHONY: test
+test: lint test-rust test-ros
+	$(say) "all tests passed"
+
+.PHONY: lint
+lint: setup
+	$(say) "format"
+	@cargo fmt --check
+	$(say) "lints, with ROS"
+	@$(in_ros) cargo clippy --release --locked --all-targets -- -D warnings
+	$(say) "lints, without ROS"
+	@cargo clippy --release --locked --all-targets --no-default-features -- -D warnings
+
+.PHONY: test-rust
+test-rust: setup
+	$(say) "Rust tests"
+	@$(in_ros) cargo test --release --locked
+
+# The Rust tests on a machine without ROS.
+.PHONY: test-core
+test-core:
+	@cargo test --release --locked --no-default-features
+
+.PHONY: test-ros
+test-ros: build
+	$(say) "ROS tests (real DDS, rclpy on the other side)"
+	@$(in_ros) python3 -m pytest -p no:cacheprovider -ra tests/ros
+
+.PHONY: lock
+lock:
+	scripts/lock_ros.py $(or $(PYTHONS),$(error PYTHONS="python3.10 ... python3.14": the interpreters to resolve for))
+
+# Results of cargo; ROS stays.
+.PHONY: clean
+clean:
+	cargo clean
+
+# The ROS prefix and the interfaces made here, not a sourced ROS.
+.PHONY: clean-ros
+clean-ros:
+	rm -rf build

@@ -1,0 +1,97 @@
+//! What the ROS package's files say about each other: package.xml, CMakeLists.txt, Cargo.toml, .cargo/config.toml.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// The rosidl packages among the dependencies; the others hold libraries.
+const LIBRARIES: &[&str] = &["rcl", "rcl_action"];
+
+#[test]
+fn cmake_builds_every_interface_there_is() {
+    let cmake = read("CMakeLists.txt");
+    let listed: BTreeSet<String> =
+        block(&cmake, "set(interfaces").into_iter().filter(|word| word.contains('/')).collect();
+    let mut present = BTreeSet::new();
+    for kind in ["msg", "srv", "action"] {
+        for entry in fs::read_dir(root().join(kind)).unwrap() {
+            present.insert(format!("{kind}/{}", entry.unwrap().file_name().display()));
+        }
+    }
+    assert_eq!(listed, present, "CMakeLists.txt's interfaces (left) and the files (right)");
+}
+
+#[test]
+fn cmake_finds_what_package_xml_depends_on() {
+    let found: BTreeSet<String> = block(&read("CMakeLists.txt"), "set(interface_dependencies")
+        .into_iter()
+        .chain(block(&read("cmake/cargo_node.cmake"), "foreach(package"))
+        .collect();
+    assert_eq!(found, dependencies(), "find_package (left) and package.xml's <depend> (right)");
+}
+
+#[test]
+fn bindings_are_generated_for_every_message_package() {
+    let config = read(".cargo/config.toml");
+    let filter = config.split('"').nth(1).unwrap();
+    let bound: BTreeSet<String> = filter.split(';').map(str::to_owned).collect();
+    let mut needed = dependencies();
+    needed.retain(|package| !LIBRARIES.contains(&package.as_str()));
+    needed.insert("language_grounding".to_owned());
+    assert_eq!(bound, needed, "IDL_PACKAGE_FILTER (left) and package.xml's <depend> (right)");
+}
+
+#[test]
+fn package_and_crate_have_one_version_and_one_name() {
+    let xml = read("package.xml");
+    assert_eq!(element(&xml, "version"), env!("CARGO_PKG_VERSION"));
+    assert_eq!(element(&xml, "name"), env!("CARGO_PKG_NAME"));
+}
+
+#[test]
+fn installed_programs_and_folders_exist() {
+    let cmake = read("cmake/cargo_node.cmake");
+    for program in block(&cmake, "set(programs") {
+        let source = format!("src/bin/{program}");
+        assert!(
+            root().join(format!("{source}.rs")).is_file() || root().join(&source).is_dir(),
+            "CMake installs {program}, but there is no {source}.rs"
+        );
+    }
+    let folders = block(&cmake, "install(DIRECTORY");
+    let folders: Vec<_> = folders.iter().take_while(|word| *word != "DESTINATION").collect();
+    assert!(!folders.is_empty());
+    for folder in folders {
+        assert!(root().join(folder).is_dir(), "CMake installs {folder}/, which does not exist");
+    }
+}
+
+/// The words between `start` and its closing parenthesis.
+fn block(text: &str, start: &str) -> Vec<String> {
+    let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("no {start:?}"));
+    let (inside, _) = rest.split_once(')').unwrap();
+    inside.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The packages that package.xml names in `<depend>`.
+fn dependencies() -> BTreeSet<String> {
+    read("package.xml")
+        .split("<depend>")
+        .skip(1)
+        .map(|rest| rest.split_once("</depend>").unwrap().0.to_owned())
+        .collect()
+}
+
+/// The text of the first element of that name.
+fn element<'a>(xml: &'a str, name: &str) -> &'a str {
+    let (_, rest) = xml.split_once(&format!("<{name}>")).unwrap();
+    rest.split_once(&format!("</{name}>")).unwrap().0
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|err| panic!("{path}: {err}"))
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
