@@ -159,6 +159,17 @@ impl<'a> Parser<'a> {
         let mut done: Vec<Instruction> = Vec::new();
         for mut task in tasks {
             let before = done.last().or(previous);
+            if let (Some(target), Some(named)) =
+                (task.targets.first_mut(), before.and_then(|it| it.targets.first()))
+                && self.is_one(target)
+            {
+                target.noun.clone_from(&named.noun);
+            }
+            if let (Some(destination), Some(named)) = (&mut task.destination, task.targets.first()) {
+                for landmark in destination.landmarks.iter_mut().filter(|it| self.is_one(it)) {
+                    landmark.noun.clone_from(&named.noun); // "stack the red block on the green one"
+                }
+            }
             resolve_pronouns(&mut task, before).map_err(|error| self.failure_at_span(error))?;
             inherit_whole(&mut task, before);
             done.push(task);
@@ -216,7 +227,13 @@ impl<'a> Parser<'a> {
                     action = Action::Move;
                 }
             }
+            // "grasp the mug by the handle" grasps the handle of the mug.
+            let part = self.grasped_part(verb, &mut modifiers);
             self.attach(&mut thing, modifiers)?;
+            if let Some(mut part) = part {
+                part.whole = Some(Box::new(thing));
+                thing = part;
+            }
             if destination.is_none()
                 && tasks.last().is_some_and(|it| it.destination.is_some())
                 && thing_idx == last
@@ -233,10 +250,18 @@ impl<'a> Parser<'a> {
                 // "hand the cup to me" names a recipient, not a place.
                 let verb = Verb { action: action.clone(), ..verb.clone() };
                 let mut task = self.task(&verb, std::mem::take(&mut targets), None, start);
-                if let [landmark] = &destination.landmarks[..]
-                    && self.vocabulary.viewer.contains(&landmark.noun)
-                {
-                    task.recipient = Some(landmark.noun.clone());
+                let viewer = destination
+                    .landmarks
+                    .iter()
+                    .find(|it| matches!(it.noun.as_str(), "me" | "us" | "you" | "yourself" | "myself"));
+                if let Some(viewer) = viewer {
+                    if destination.relation != RelationKind::To {
+                        return Err(self.failure_at_span(ParseError {
+                            message: format!("expected a thing that can be seen, got {:?}", viewer.noun),
+                            span: viewer.span.clone(),
+                        }));
+                    }
+                    task.recipient = Some(viewer.noun.clone());
                 } else {
                     task.destination = Some(destination);
                 }
@@ -250,6 +275,17 @@ impl<'a> Parser<'a> {
         Ok(tasks)
     }
 
+    fn grasped_part(&self, verb: &Verb, modifiers: &mut Vec<Modifier>) -> Option<ObjectReference> {
+        let last = modifiers
+            .last()
+            .filter(|it| verb.action == Action::PickUp && self.words[it.token_idx] == "by")?;
+        let Meaning::Relation(_, landmarks, _) = &last.meaning else { return None };
+        let head = landmarks.first()?.noun.rsplit(' ').next()?;
+        let part = self.vocabulary.parts.contains(head).then(|| landmarks[0].clone())?;
+        modifiers.pop();
+        Some(part)
+    }
+
     /// How much a modifier looks like the destination; 0: not at all. Of equal ones the last is taken.
     ///
     /// "into", "onto", "to" always are it. Being on or in something is rather a goal than being next to something, unless that
@@ -261,9 +297,10 @@ impl<'a> Parser<'a> {
         if modifier.relative {
             return 0;
         }
-        if !verb.takes_destination {
-            // "take the cup to the table": a pick-up with a goal is a move.
-            return if modifier.goal && verb.action == Action::PickUp { 9 } else { 0 };
+        if !verb.takes_destination || verb.action == Action::HandOver {
+            // "take the cup to the table": a pick-up with a goal is a move. "Give me the cup on the table" goes nowhere else.
+            let brings = matches!(verb.action, Action::PickUp | Action::HandOver);
+            return if modifier.goal && brings { 9 } else { 0 };
         }
         match &modifier.meaning {
             Meaning::Attribute(_) => 0,
@@ -314,7 +351,7 @@ impl<'a> Parser<'a> {
         }
         self.trailing_order(task.targets.last_mut());
         self.skip_fillers();
-        if self.word(self.position) == Some("with")
+        if matches!(self.word(self.position), Some("with" | "using"))
             && let Some(instrument) = self.instrument()
         {
             task.instrument = Some(instrument);
@@ -356,6 +393,9 @@ impl<'a> Parser<'a> {
 
     fn verb(&mut self) -> Result<Option<Verb>, Failure> {
         let Some(verb) = self.verb_at(self.position) else {
+            if let Some(verb) = self.split_only_verb() {
+                return Ok(Some(verb));
+            }
             if let Some(word) = self.word(self.position)
                 && self.vocabulary.reserved.contains(word)
             {
@@ -365,6 +405,19 @@ impl<'a> Parser<'a> {
         };
         self.position += verb.1;
         Ok(Some(verb.0.clone()))
+    }
+
+    /// "switch the light off": no verb without its particle, which must follow.
+    fn split_only_verb(&mut self) -> Option<Verb> {
+        let pairs = self.vocabulary.split_verbs.get(self.word(self.position)?)?;
+        let rest = &self.words[self.position + 1..];
+        let end = rest
+            .iter()
+            .position(|it| self.vocabulary.conjunctions.contains_word(it) || *it == "." || *it == ",");
+        let clause = &rest[..end.unwrap_or(rest.len())];
+        let (_, verb) = pairs.iter().find(|(particle, _)| clause.contains(&particle.as_str()))?;
+        self.position += 1;
+        Some(verb.clone())
     }
 
     /// The verb that stands at a place, unless the word is a noun there ("stack of plates").
@@ -389,6 +442,9 @@ impl<'a> Parser<'a> {
     fn particle_at(&self, at: usize) -> Option<&'a Verb> {
         let word = self.word(at)?;
         let (_, verb) = self.split?.iter().find(|(particle, _)| particle == word)?;
+        if self.relation_at(at).is_some_and(|(_, length, _)| length > 1 && self.starts_thing(at + length)) {
+            return None; // "out of the box"
+        }
         (!self.starts_thing(at + 1) || self.starts_modifier(at + 1)).then_some(verb)
     }
 
@@ -415,8 +471,12 @@ impl<'a> Parser<'a> {
             }
             things.push((thing, modifiers));
             let after_joint = self.after_joint(self.position);
-            let Some(next) = after_joint else { return Ok(things) };
+            let Some(next) = after_joint else {
+                self.name_ones(&mut things);
+                return Ok(things);
+            };
             if self.verb_at(next).is_some() && !self.determiner_at(next) || !self.starts_thing(next) {
+                self.name_ones(&mut things);
                 return Ok(things);
             }
             if things.len() >= 20 {
@@ -424,6 +484,34 @@ impl<'a> Parser<'a> {
             }
             self.position = next;
         }
+    }
+
+    /// "the red cup and the blue one", "the red and the blue cup": what the noun is said with once.
+    fn name_ones(&self, things: &mut Things) {
+        for thing_idx in 0..things.len() {
+            if !self.is_one(&things[thing_idx].0) {
+                continue;
+            }
+            let before = things[..thing_idx].iter().rev().find(|it| it.0.noun != GENERIC_NOUN);
+            let bare = !self.as_said(&things[thing_idx].0).contains("one");
+            let after = things[thing_idx + 1..].iter().find(|it| it.0.noun != GENERIC_NOUN).filter(|_| bare);
+            if let Some((named, _)) = before.or(after)
+                && named.noun != IT
+                && named.noun != THEM
+            {
+                let noun = named.noun.clone();
+                things[thing_idx].0.noun = noun;
+            }
+        }
+    }
+
+    /// The noun was left out or is "one", not "thing" or "something".
+    fn is_one(&self, thing: &ObjectReference) -> bool {
+        let said = self.as_said(thing);
+        let words: Vec<&str> = said.split(' ').collect();
+        thing.noun == GENERIC_NOUN
+            && (words.iter().any(|it| matches!(*it, "one" | "ones"))
+                || !words.iter().any(|it| self.vocabulary.generic_nouns.contains(*it) || *it == "everything"))
     }
 
     /// "the red and blue cups" are red ones and blue ones; "the red and white mug" is one.
@@ -505,6 +593,7 @@ impl<'a> Parser<'a> {
             thing.other |= self.words[self.position] == "another";
             self.position += length;
             definite = Some(determiner);
+            self.skip_fillers_before_thing(); // "the um cup"
         }
         if let Some((_, length)) = self.vocabulary.other.longest(self.rest()) {
             thing.other = true;
@@ -550,6 +639,15 @@ impl<'a> Parser<'a> {
         };
         if is_plural && !is_singular_only {
             thing.noun = head;
+        } else if self.vocabulary.plural_only.contains(&thing.noun) && number == Some(Quantity::Any(2)) {
+            thing.quantity = Quantity::Any(1); // "a pair of scissors"
+        }
+        if matches!(thing.noun.as_str(), "drawer" | "shelf" | "layer" | "level" | "row")
+            && let [order] = &mut thing.orders[..]
+            && is_ordinal_only(order)
+            && order.rank > 1
+        {
+            order.by = OrderBy::Highest; // drawers are counted from the top
         }
         self.of(&mut thing, depth)?;
         thing.span = self.span_from(start);
@@ -586,8 +684,11 @@ impl<'a> Parser<'a> {
             if self.vocabulary.generic_nouns.contains(word) && noun.is_empty() {
                 self.position += 1;
                 self.take_ordinal(thing, ordinal, is_last);
-                if word.ends_with('s') && word != "this" {
+                if word.ends_with('s') {
                     thing.quantity = Quantity::All;
+                }
+                while let Some(attribute) = self.attribute(true) {
+                    thing.attributes.push(attribute); // "something red"
                 }
                 return Ok(vec![GENERIC_NOUN.to_owned()]);
             }
@@ -801,7 +902,8 @@ impl<'a> Parser<'a> {
         let alone = self.ends_thing(at + 1)
             && !self.vocabulary.generic_nouns.contains(self.word(at + 1).unwrap_or(""));
         let name = if self.vocabulary.plural_pronouns.contains(word) && (word.starts_with("the") || alone) {
-            if (word == "these" || word == "both") && !alone { return None } else { THEM }
+            let of = self.word(at + 1) == Some("of");
+            if (word == "these" || word == "both") && (!alone || of) { return None } else { THEM }
         } else if self.vocabulary.singular_pronouns.contains(word) && (word.starts_with("it") || alone) {
             IT
         } else if self.vocabulary.viewer.contains(word) && alone {
@@ -902,6 +1004,11 @@ impl<'a> Parser<'a> {
             }
             modifier.span = self.span_from(at);
             modifiers.push(modifier);
+            if modifiers.len() > MAX_DEPTH {
+                return Err(
+                    self.fail_at(at, format!("expected at most {MAX_DEPTH} places within each other"))
+                );
+            }
         }
     }
 
@@ -1007,6 +1114,12 @@ impl<'a> Parser<'a> {
 
     /// Hangs modifiers on a thing: on the nearest noun, but on the head behind a surface or "and".
     fn attach(&self, head: &mut ObjectReference, modifiers: Vec<Modifier>) -> Result<(), Failure> {
+        let counted = head.orders.last().is_some_and(|it| it.rank > 1);
+        if let Some(whole) = &mut head.whole
+            && !counted
+        {
+            return self.attach(whole, modifiers); // the nearest noun: "the door of the cabinet on the right"
+        }
         let mut rest = modifiers.into_iter();
         let Some(first) = rest.next() else { return Ok(()) };
         let rest: Vec<Modifier> = rest.collect();
@@ -1014,7 +1127,11 @@ impl<'a> Parser<'a> {
             Meaning::Place(order) => {
                 // "the second mug from the left": one place, not two.
                 match head.orders.last_mut() {
-                    Some(given) if is_ordinal_only(given) && is_side(order.by) && given.rank > 1 => {
+                    Some(given)
+                        if given.rank > 1
+                            && is_side(order.by)
+                            && (is_ordinal_only(given) || given.by == order.by) =>
+                    {
                         given.by = order.by
                     }
                     _ => head.orders.push(order),
@@ -1342,7 +1459,8 @@ impl<'a> Parser<'a> {
     fn unexpected(&self) -> Failure {
         let Some(token) = self.tokens.get(self.position) else { return self.expected("more") };
         let word = &token.text;
-        if self.position == 1 && self.determiner_at(1) && self.tokens[0].is_word {
+        if self.position == 1 && self.determiner_at(1) && self.tokens[0].is_word && self.verb_at(0).is_none()
+        {
             let message = format!("{:?} is not an action in the vocabulary", self.words[0]);
             return Failure { token_idx: 1, ..self.fail_at(0, message) };
         }

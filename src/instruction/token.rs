@@ -36,7 +36,7 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<Token>, ParseError> {
             let mut word: String = first.to_lowercase().collect();
             let mut end = start + first.len_utf8();
             while let Some(&(at, next)) = chars.peek() {
-                let inside = matches!(next, '-' | '\'' | '’' | '.' | '\u{2010}' | '\u{2011}')
+                let inside = matches!(next, '&' | '-' | '\'' | '’' | '.' | '\u{2010}' | '\u{2011}')
                     && text[at + next.len_utf8()..].starts_with(|c: char| c.is_alphanumeric());
                 let combining = ('\u{300}'..='\u{36f}').contains(&next);
                 if !(next.is_alphanumeric() || inside || combining) {
