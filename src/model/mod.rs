@@ -54,6 +54,39 @@ pub trait VisionLanguageModel: Send {
     fn answer(&mut self, _image: KeyedImage<'_>, _question: &str) -> Result<String, ModelError> {
         Err(ModelError::Unsupported { model: self.info().name.clone(), task: "answer" })
     }
+
+    /// One of the model's own tasks, unprocessed: for looking inside and for tests against the reference.
+    fn raw_task(&mut self, _image: KeyedImage<'_>, _task: &RawTask<'_>) -> Result<RawTaskOutput, ModelError> {
+        Err(ModelError::Unsupported { model: self.info().name.clone(), task: "raw tasks" })
+    }
+}
+
+/// A raw task: the model's own name for it and what it needs.
+#[derive(Debug, Clone, Copy)]
+pub struct RawTask<'a> {
+    /// For Florence-2 `<CAPTION>`, `caption`, `OD`, ...
+    pub name: &'a str,
+    /// Words, or a region as four pixels `x0,y0,x1,y1`, for tasks that need them.
+    pub text: Option<&'a str>,
+    /// 1 decodes greedily.
+    pub n_beams: usize,
+}
+
+/// What a raw task gave.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct RawTaskOutput {
+    /// The task's name.
+    pub task: String,
+    /// The sentence that was asked.
+    pub prompt: String,
+    /// The decoder's start token and everything generated.
+    pub token_ids: Vec<u32>,
+    /// Log-probability of every generated token: one less than `token_ids`.
+    pub log_probs: Vec<f32>,
+    /// The text of the generated tokens, special tokens spelled out.
+    pub text: String,
+    /// The result by the task's parser.
+    pub parsed: serde_json::Value,
 }
 
 /// Why a model could not be loaded or run.

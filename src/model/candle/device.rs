@@ -1,0 +1,105 @@
+//! Where tensors live: the only place that knows about the `cuda` feature.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::Device;
+
+use crate::model::ModelError;
+
+/// The device a person asked for: `auto`, `cpu`, `cuda` (the first GPU) or `cuda:N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A GPU when this build and this machine have one, otherwise the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU of this index; an error when there is none.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = ModelError;
+
+    fn from_str(text: &str) -> Result<Self, ModelError> {
+        let index = |digits: &str| digits.parse().ok();
+        match text {
+            "auto" => Some(Self::Auto),
+            "cpu" => Some(Self::Cpu),
+            "cuda" => Some(Self::Cuda(0)),
+            _ => text.strip_prefix("cuda:").and_then(index).map(Self::Cuda),
+        }
+        .ok_or_else(|| ModelError::Device(format!("device {text:?}: expected auto, cpu, cuda or cuda:N")))
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// Opens the device; returns it with its name, "cpu" or "cuda:N".
+    pub fn open(self) -> Result<(Device, String), ModelError> {
+        match self {
+            Self::Cpu => Ok((Device::Cpu, "cpu".into())),
+            Self::Cuda(index) => open_cuda(index).map(|device| (device, format!("cuda:{index}"))),
+            Self::Auto => Ok(match open_cuda(0) {
+                Ok(device) => (device, "cuda:0".into()),
+                Err(_no_gpu) => (Device::Cpu, "cpu".into()),
+            }),
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(index: usize) -> Result<Device, ModelError> {
+    Device::new_cuda(index).map_err(|error| {
+        ModelError::Device(format!(
+            "cuda:{index} cannot be used ({error}); choose another GPU or device: cpu"
+        ))
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(index: usize) -> Result<Device, ModelError> {
+    Err(ModelError::Device(format!(
+        "cuda:{index} was asked for, but this program was built without GPU support; \
+         rebuild with `--features cuda` or choose device: cpu"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_and_printed() {
+        for (text, expected) in [
+            ("auto", Some(DeviceChoice::Auto)),
+            ("cpu", Some(DeviceChoice::Cpu)),
+            ("cuda", Some(DeviceChoice::Cuda(0))),
+            ("cuda:3", Some(DeviceChoice::Cuda(3))),
+            ("cuda:", None),
+            ("cuda:-1", None),
+            ("gpu", None),
+            ("", None),
+        ] {
+            assert_eq!(text.parse::<DeviceChoice>().ok(), expected, "{text:?}");
+        }
+        assert_eq!(DeviceChoice::Cuda(3).to_string(), "cuda:3");
+    }
+
+    #[test]
+    #[cfg(not(feature = "cuda"))]
+    fn a_gpu_asked_for_and_absent_is_an_error_and_auto_falls_back() {
+        let message = DeviceChoice::Cuda(0).open().map(|(_, name)| name).unwrap_err().to_string();
+        assert!(message.contains("--features cuda"), "{message}");
+        assert_eq!(DeviceChoice::Auto.open().unwrap().1, "cpu");
+    }
+}

@@ -1,0 +1,154 @@
+//! The few operations that decide the speed of a model, fused for the CPU, each with a reference path of stock candle
+//! operations beside it (`reference.rs`) that runs on every other device and in the tests.
+//!
+//! Feature maps are [batch, height, width, channels] throughout, so that a map is also [batch, tokens, channels] without
+//! moving data. Weights of linear layers are [out, in] as checkpoints store them. All tensors are f32.
+
+mod attention;
+mod conv;
+mod linear;
+mod math;
+mod matmul;
+mod reference;
+
+use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
+use rayon::prelude::*;
+
+/// What a linear layer applies to its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// GELU in its exact form, x * Phi(x).
+    Gelu,
+}
+
+/// Which keys a query may see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Visible {
+    /// In row `b` of the batch the first `n[b]` keys: the rest is padding.
+    First(Vec<usize>),
+    /// Query `i` sees keys `0..=offset + i`: decoding, after `offset` earlier tokens.
+    Causal {
+        /// Number of keys before the first query's own.
+        offset: usize,
+    },
+}
+
+/// `activation(x w^T + bias) + residual`; x [.., in], w [out, in], bias [out], residual like the output [.., out].
+pub fn linear(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    residual: Option<&Tensor>,
+) -> Result<Tensor> {
+    match x.device() {
+        Device::Cpu => linear::linear(x, w, bias, activation, residual),
+        _ => reference::linear(x, w, bias, activation, residual),
+    }
+}
+
+/// Layer normalization over the last axis; weight and bias [channels].
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
+    match x.device() {
+        Device::Cpu => linear::layer_norm(x, weight, bias, eps),
+        _ => reference::layer_norm(x, weight, bias, eps),
+    }
+}
+
+/// Convolution with zero padding; x [B, H, W, I], w [O, kernel * kernel * I] (row-major over y, x, channel), bias [O].
+pub fn conv2d(x: &Tensor, w: &Tensor, bias: &Tensor, conv: Conv2d) -> Result<Tensor> {
+    match x.device() {
+        Device::Cpu => conv::conv2d(x, w, bias, conv),
+        _ => reference::conv2d(x, w, bias, conv),
+    }
+}
+
+/// Shape of a square convolution.
+#[derive(Debug, Clone, Copy)]
+pub struct Conv2d {
+    /// Side of the kernel.
+    pub kernel: usize,
+    /// Step between outputs.
+    pub stride: usize,
+    /// Zeros on each side.
+    pub padding: usize,
+}
+
+impl Conv2d {
+    /// Output length along an axis of `n` inputs; 0 when the kernel does not fit.
+    pub fn output_len(&self, n: usize) -> usize {
+        (n + 2 * self.padding).checked_sub(self.kernel).map_or(0, |room| room / self.stride + 1)
+    }
+}
+
+/// `x + depthwise_3x3(x)` with zero padding 1; x [B, H, W, C], w [9, C] (row-major over y, x), bias [C].
+pub fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    match x.device() {
+        Device::Cpu => conv::depthwise_3x3_residual(x, w, bias),
+        _ => reference::depthwise_3x3_residual(x, w, bias),
+    }
+}
+
+/// Scaled dot-product attention, scale = 1 / sqrt(head size); q [B, Nq, C], k and v [B, Nk, C], channels grouped by
+/// head; result [B, Nq, C].
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, visible: &Visible) -> Result<Tensor> {
+    match q.device() {
+        Device::Cpu => attention::attention(q, k, v, n_heads, visible),
+        _ => reference::attention(q, k, v, n_heads, visible),
+    }
+}
+
+/// Attention inside non-overlapping square windows; qkv [B, H, W, 3C], H and W multiples of `window`; result [B, H, W, C].
+pub fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<Tensor> {
+    match qkv.device() {
+        Device::Cpu => attention::window_attention(qkv, n_heads, window),
+        _ => reference::window_attention(qkv, n_heads, window),
+    }
+}
+
+/// Attention between the channels of a group, over all tokens, scale = 1 / sqrt(N); qkv [B, N, 3C]; result [B, N, C].
+pub fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor> {
+    match qkv.device() {
+        Device::Cpu => attention::channel_attention(qkv, n_groups),
+        _ => reference::channel_attention(qkv, n_groups),
+    }
+}
+
+/// Below this many multiply-adds a kernel stays on one thread: waking others costs more.
+const MIN_PARALLEL_WORK: usize = 1 << 17;
+
+/// Calls `f(index, chunk)` for consecutive chunks of `out`, on all threads when `work` (multiply-adds in all) is worth it.
+fn for_each_chunk(out: &mut [f32], chunk_len: usize, work: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    if out.is_empty() {
+        return;
+    }
+    if work < MIN_PARALLEL_WORK || out.len() <= chunk_len {
+        out.chunks_mut(chunk_len).enumerate().for_each(|(i, chunk)| f(i, chunk));
+    } else {
+        out.par_chunks_mut(chunk_len).enumerate().for_each(|(i, chunk)| f(i, chunk));
+    }
+}
+
+/// Hands the values of contiguous f32 CPU tensors to `f`.
+fn with_slices<const N: usize, R>(
+    tensors: [&Tensor; N],
+    f: impl FnOnce([&[f32]; N]) -> Result<R>,
+) -> Result<R> {
+    let guards = tensors.map(Tensor::storage_and_layout);
+    let mut slices: [&[f32]; N] = [&[]; N];
+    for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("kernels need contiguous tensors")
+        };
+        match &**storage {
+            Storage::Cpu(CpuStorage::F32(values)) => *slice = &values[start..end],
+            _ => bail!("CPU kernels need f32 tensors on the CPU"),
+        }
+    }
+    f(slices)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Every fused kernel against its reference, at shapes that leave rests everywhere.
+
+use super::*;
+
+fn random(shape: &[usize], seed: u64) -> Tensor {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let values: Vec<f32> = (0..shape.iter().product::<usize>())
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 33) as f32 / (1u64 << 31) as f32 - 0.5) * 3.0
+        })
+        .collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+#[track_caller]
+fn check_close(name: &str, fused: &Result<Tensor>, reference: &Result<Tensor>) {
+    let (fused, reference) = (fused.as_ref().unwrap(), reference.as_ref().unwrap());
+    assert_eq!(fused.dims(), reference.dims(), "{name}");
+    let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for (i, (a, b)) in values(fused).iter().zip(values(reference)).enumerate() {
+        assert!((a - b).abs() <= 2e-5 * b.abs().max(1.0), "{name}: value {i} is {a}, reference {b}");
+    }
+}
+
+#[test]
+fn linear_layers() {
+    for (rows, n_in, n_out) in [(1, 5, 3), (7, 64, 48), (40, 33, 17), (250, 40, 24), (400, 16, 96)] {
+        let (x, w, b) = (random(&[rows, n_in], 1), random(&[n_out, n_in], 2), random(&[n_out], 3));
+        let residual = random(&[rows, n_out], 4);
+        for (bias, activation, residual) in [
+            (None, Activation::None, None),
+            (Some(&b), Activation::None, None),
+            (Some(&b), Activation::Gelu, None),
+            (Some(&b), Activation::None, Some(&residual)),
+            (None, Activation::None, Some(&residual)),
+        ] {
+            check_close(
+                &format!("linear {rows}x{n_in}x{n_out} {activation:?}"),
+                &linear::linear(&x, &w, bias, activation, residual),
+                &reference::linear(&x, &w, bias, activation, residual),
+            );
+        }
+    }
+}
+
+#[test]
+fn layer_norms() {
+    for (rows, n) in [(1, 1), (3, 7), (200, 192), (5, 33)] {
+        let (x, w, b) = (random(&[rows, n], 1), random(&[n], 2), random(&[n], 3));
+        check_close(
+            &format!("layer_norm {rows}x{n}"),
+            &linear::layer_norm(&x, &w, &b, 1e-5),
+            &reference::layer_norm(&x, &w, &b, 1e-5),
+        );
+    }
+}
+
+#[test]
+fn convolutions() {
+    for (batch, height, width, n_in, n_out, kernel, stride, padding) in [
+        (1, 32, 40, 3, 16, 7, 4, 3),
+        (2, 11, 9, 8, 12, 3, 2, 1),
+        (1, 5, 6, 4, 8, 3, 1, 1),
+        (1, 1, 1, 2, 3, 3, 1, 1),
+        (1, 1, 2, 3, 4, 7, 4, 3),
+    ] {
+        let conv = Conv2d { kernel, stride, padding };
+        let x = random(&[batch, height, width, n_in], 1);
+        let (w, b) = (random(&[n_out, kernel * kernel * n_in], 2), random(&[n_out], 3));
+        check_close(
+            &format!("conv2d {height}x{width} {conv:?}"),
+            &conv::conv2d(&x, &w, &b, conv),
+            &reference::conv2d(&x, &w, &b, conv),
+        );
+    }
+}
+
+#[test]
+fn depthwise_convolutions() {
+    for (batch, height, width, channels) in [(1, 1, 1, 1), (2, 5, 7, 40), (1, 24, 24, 64), (1, 2, 9, 31)] {
+        let x = random(&[batch, height, width, channels], 1);
+        let (w, b) = (random(&[9, channels], 2), random(&[channels], 3));
+        check_close(
+            &format!("depthwise {height}x{width}x{channels}"),
+            &conv::depthwise_3x3_residual(&x, &w, &b),
+            &reference::depthwise_3x3_residual(&x, &w, &b),
+        );
+    }
+}
+
+#[test]
+fn attentions_between_tokens() {
+    for (batch, n_queries, n_keys, channels, n_heads, visible) in [
+        (1, 1, 1, 4, 1, Visible::First(vec![1])),
+        (3, 17, 17, 24, 3, Visible::First(vec![17, 5, 1])),
+        (2, 60, 60, 64, 4, Visible::First(vec![60, 31])),
+        (1, 6, 6, 8, 2, Visible::Causal { offset: 0 }),
+        (2, 3, 12, 8, 2, Visible::Causal { offset: 4 }),
+    ] {
+        let q = random(&[batch, n_queries, channels], 1);
+        let (k, v) = (random(&[batch, n_keys, channels], 2), random(&[batch, n_keys, channels], 3));
+        check_close(
+            &format!("attention {n_queries}x{n_keys} {visible:?}"),
+            &attention::attention(&q, &k, &v, n_heads, &visible),
+            &reference::attention(&q, &k, &v, n_heads, &visible),
+        );
+    }
+}
+
+#[test]
+fn attentions_in_windows_and_between_channels() {
+    for (batch, height, width, channels, n_heads, window) in
+        [(1, 3, 3, 4, 1, 3), (2, 8, 12, 24, 3, 4), (1, 24, 12, 32, 2, 12)]
+    {
+        let qkv = random(&[batch, height, width, 3 * channels], 1);
+        check_close(
+            &format!("window_attention {height}x{width}"),
+            &attention::window_attention(&qkv, n_heads, window),
+            &reference::window_attention(&qkv, n_heads, window),
+        );
+        let qkv = qkv.reshape((batch, height * width, 3 * channels)).unwrap();
+        check_close(
+            &format!("channel_attention {height}x{width}"),
+            &attention::channel_attention(&qkv, n_heads),
+            &reference::channel_attention(&qkv, n_heads),
+        );
+    }
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    let x = random(&[2, 5, 5, 8], 1);
+    assert!(linear::linear(&x, &random(&[4, 7], 1), None, Activation::None, None).is_err());
+    assert!(attention::window_attention(&random(&[1, 5, 6, 6], 1), 1, 3).is_err());
+    let q = random(&[1, 2, 4], 1);
+    assert!(attention::attention(&q, &q, &q, 2, &Visible::First(vec![3])).is_err());
+    assert!(attention::attention(&q, &q, &q, 2, &Visible::Causal { offset: 1 }).is_err());
+}
