@@ -1,12 +1,22 @@
 //! Which candidate the words mean: attributes, relations, order, counts; pure.
 //!
 //! Candidates carry what a detector said and, where there is depth, where they are. Relations are graded between 0 and 1 in
-//! 3D where both sides have a position, else in the image, with the same meaning.
+//! 3D where both sides have a position, else in the image, with the same meaning. Landmarks are found the same way and are
+//! weighed, not chosen: the pair that fits best together wins. What the words leave open is [`Resolution::Ambiguous`] with a
+//! question, never the first match.
+
+mod relations;
+mod words;
+
+#[cfg(test)]
+mod tests;
 
 use nalgebra::{Point3, Unit, Vector3};
 
 use crate::detection::Detection2d;
-use crate::instruction::{Instruction, ObjectReference};
+use crate::instruction::{
+    AttributeKind, Instruction, ObjectReference, OrderBy, Quantity, Relation, RelationKind,
+};
 
 /// Something that may be meant. `detection.phrase` says which phrase of [`Instruction::queries`] it was found for.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,25 +87,33 @@ pub struct InstructionResolution {
 /// Which of the candidates `reference` means.
 pub fn resolve(
     reference: &ObjectReference,
-    _candidates: &[Candidate],
-    _options: &ResolveOptions,
+    candidates: &[Candidate],
+    options: &ResolveOptions,
 ) -> Resolution {
-    Resolution::NotFound { reason: format!("{}: the resolver is not built yet", reference.query()) }
+    resolve_without(reference, candidates, &[], options)
 }
 
-/// [`resolve`] for every target and destination of an instruction (not of what comes `then`).
+/// [`resolve`] for every target and destination of an instruction (not of what comes `then`). What is a target is no destination.
 pub fn resolve_instruction(
     instruction: &Instruction,
     candidates: &[Candidate],
     options: &ResolveOptions,
 ) -> InstructionResolution {
-    let resolve_all = |references: &[ObjectReference]| -> Vec<Resolution> {
-        references.iter().map(|it| resolve(it, candidates, options)).collect()
-    };
-    InstructionResolution {
-        targets: resolve_all(&instruction.targets),
-        destination: instruction.destination.iter().flat_map(|it| resolve_all(&it.landmarks)).collect(),
-    }
+    let mut taken = Vec::new();
+    let targets = instruction
+        .targets
+        .iter()
+        .map(|reference| {
+            let resolution = resolve_without(reference, candidates, &[], options);
+            if let Resolution::Found { indices, .. } = &resolution {
+                taken.extend_from_slice(indices);
+            }
+            resolution
+        })
+        .collect();
+    let landmarks = instruction.destination.iter().flat_map(|it| &it.landmarks);
+    let destination = landmarks.map(|it| resolve_without(it, candidates, &taken, options)).collect();
+    InstructionResolution { targets, destination }
 }
 
 impl Default for ResolveOptions {
@@ -109,4 +127,449 @@ impl ViewAxes {
     pub fn camera() -> Self {
         Self { right: Vector3::x_axis(), forward: Vector3::z_axis(), up: -Vector3::y_axis() }
     }
+
+    /// The camera's with a level ground: `up_in_camera` is against gravity. For a camera that looks straight down, forward is
+    /// the top of the image. `None` when `up_in_camera` has no direction.
+    pub fn camera_with_up(up_in_camera: Vector3<f64>) -> Option<Self> {
+        let up = Unit::try_new(up_in_camera, 1e-9)?;
+        let level = |direction: Vector3<f64>| direction - up.into_inner() * up.dot(&direction);
+        let ahead = level(Vector3::z());
+        let ahead = if ahead.norm() > 0.2 { ahead } else { level(-Vector3::y()) };
+        let forward = Unit::try_new(ahead, 1e-9)?;
+        let right = Unit::try_new(forward.cross(&up), 1e-9)?;
+        Some(Self { right, forward, up })
+    }
+
+    /// Those of a frame with x forward, y left and z up (REP 103), such as a robot's base.
+    pub fn of_body(camera_from_body: &nalgebra::UnitQuaternion<f64>) -> Self {
+        let axis = |v: Unit<Vector3<f64>>| camera_from_body * v;
+        Self {
+            right: -axis(Vector3::y_axis()),
+            forward: axis(Vector3::x_axis()),
+            up: axis(Vector3::z_axis()),
+        }
+    }
+}
+
+/// Relations that fit less are not meant.
+const MIN_FIT: f64 = 0.5;
+
+/// Ranked neighbors closer than this share of their spread and their noise are a tie.
+const TIE_M: f64 = 0.01;
+const TIE_SHARE_OF_SIZE: f64 = 0.08;
+
+/// A candidate that is still in question.
+#[derive(Debug, Clone, Copy)]
+struct Weighed {
+    idx: usize,
+    /// Detector's score times the fit of all relations, [0, 1].
+    weight: f64,
+}
+
+/// What speaks for a reference before counting.
+struct Survivors {
+    weighed: Vec<Weighed>,
+    /// The words picked one place in a row: the first entry is it, the others tie with it.
+    picked: bool,
+    /// Why, for a person: about the first entry.
+    notes: Vec<String>,
+}
+
+fn resolve_without(
+    reference: &ObjectReference,
+    candidates: &[Candidate],
+    taken: &[usize],
+    options: &ResolveOptions,
+) -> Resolution {
+    match survivors(reference, candidates, taken, options) {
+        Ok(survivors) => count(reference, candidates, survivors, options),
+        Err(reason) => Resolution::NotFound { reason },
+    }
+}
+
+/// Candidates of the phrase that stand where the words say; an error says what is missing.
+fn survivors(
+    reference: &ObjectReference,
+    candidates: &[Candidate],
+    taken: &[usize],
+    options: &ResolveOptions,
+) -> Result<Survivors, String> {
+    let phrase = reference.query();
+    let mut notes = Vec::new();
+    let mut pool = pool(&phrase, candidates, options);
+    if let Some(whole) = &reference.whole {
+        let wholes = survivors(whole, candidates, &[], options)?;
+        pool.retain(|it| {
+            wholes.weighed.iter().any(|whole| {
+                let inside = relations::share_inside(
+                    &candidates[it.idx].detection.bbox,
+                    &candidates[whole.idx].detection.bbox,
+                );
+                inside >= MIN_FIT && whole.idx != it.idx
+            })
+        });
+        if pool.is_empty() {
+            let note =
+                format!("the {phrase} was not seen by itself: this is the {} it belongs to", whole.query());
+            return Ok(Survivors { notes: vec![note], ..wholes });
+        }
+    }
+    let is_free = |it: &Weighed| {
+        !taken.iter().any(|&taken| {
+            taken == it.idx || relations::is_same_thing(&candidates[taken], &candidates[it.idx])
+        })
+    };
+    if pool.is_empty() {
+        return Err(words::none_seen(&phrase, candidates, options.threshold));
+    }
+    if pool.iter().all(|it| !is_free(it)) {
+        return Err(format!("the only {phrase} seen is the one to be moved"));
+    }
+    for relation in
+        reference.relations.iter().filter(|it| !is_ranking(it.kind) && it.kind != RelationKind::With)
+    {
+        let landmarks = landmarks_of(relation, candidates, options)?;
+        let mut fits: Vec<(Weighed, f64)> = pool
+            .iter()
+            .map(|&it| (it, relation_fit(relation, it.idx, &landmarks, candidates, options)))
+            .collect();
+        fits.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let best = fits[0];
+        pool = fits
+            .iter()
+            .filter(|(_, fit)| *fit >= MIN_FIT)
+            .map(|(it, fit)| Weighed { weight: it.weight * fit, ..*it })
+            .collect();
+        let landmark = landmarks.first().and_then(|it| it.first()).map(|it| it.idx);
+        if pool.is_empty() {
+            return Err(words::none_placed(reference, relation, best.0.idx, landmark, candidates, options));
+        }
+        notes.push(words::placed(relation, best.0.idx, landmark, candidates, options));
+    }
+    pool.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    let mut picked = false;
+    let closest = reference.relations.iter().find(|it| is_ranking(it.kind));
+    let orders = orders_of(reference);
+    if (closest.is_some() || !orders.is_empty()) && reference.quantity != Quantity::All && pool.len() > 1
+        || rank_of(closest, &orders) > 1
+    {
+        let keys = if let Some(relation) = closest {
+            let landmarks = landmarks_of(relation, candidates, options)?;
+            closeness_keys(relation, &pool, &landmarks, candidates)
+        } else {
+            order_keys(&orders, &pool, candidates, options)
+        };
+        let rank = rank_of(closest, &orders);
+        pool = pick(&pool, &keys, rank, reference.quantity.count().unwrap_or(1))
+            .ok_or_else(|| format!("asked for {phrase} number {rank}, only {} seen", pool.len()))?;
+        picked = true;
+        notes.push(match closest {
+            Some(relation) => words::closest(relation, pool.first().map(|it| it.idx), candidates, options),
+            None => orders.iter().map(|it| words::order_name(*it)).collect::<Vec<_>>().join(" and "),
+        });
+    }
+    pool.retain(is_free);
+    if pool.is_empty() {
+        return Err(format!("the {phrase} these words mean is the one to be moved"));
+    }
+    Ok(Survivors { weighed: pool, picked, notes })
+}
+
+/// Detections of the phrase over the threshold, each thing once, by falling score.
+fn pool(phrase: &str, candidates: &[Candidate], options: &ResolveOptions) -> Vec<Weighed> {
+    let mut pool: Vec<Weighed> = candidates
+        .iter()
+        .enumerate()
+        .filter(|(_, it)| {
+            it.detection.score >= options.threshold && words::is_phrase(&it.detection.phrase, phrase)
+        })
+        .map(|(idx, it)| Weighed { idx, weight: f64::from(it.detection.score) })
+        .collect();
+    pool.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    let mut distinct: Vec<Weighed> = Vec::new();
+    for it in pool {
+        if !distinct.iter().any(|kept| relations::is_same_thing(&candidates[kept.idx], &candidates[it.idx])) {
+            distinct.push(it);
+        }
+    }
+    distinct
+}
+
+/// Candidates for each landmark of a relation; never empty lists.
+fn landmarks_of(
+    relation: &Relation,
+    candidates: &[Candidate],
+    options: &ResolveOptions,
+) -> Result<Vec<Vec<Weighed>>, String> {
+    relation
+        .landmarks
+        .iter()
+        .map(|it| {
+            let mut found = survivors(it, candidates, &[], options)?;
+            if found.picked {
+                // A landmark that was pointed out is that one, or those that tie with it.
+                found.weighed.truncate(it.quantity.count().unwrap_or(1).max(1));
+            }
+            Ok(found.weighed)
+        })
+        .collect()
+}
+
+/// The best fit over the landmarks a relation may mean; a thing is never its own landmark.
+fn relation_fit(
+    relation: &Relation,
+    target_idx: usize,
+    landmarks: &[Vec<Weighed>],
+    candidates: &[Candidate],
+    options: &ResolveOptions,
+) -> f64 {
+    let target = &candidates[target_idx];
+    let usable = |landmarks: &[Weighed]| -> Vec<Weighed> {
+        let other = landmarks
+            .iter()
+            .filter(|it| it.idx != target_idx && !relations::is_same_thing(target, &candidates[it.idx]));
+        other.copied().collect()
+    };
+    let lists: Vec<Vec<Weighed>> = landmarks.iter().map(|it| usable(it)).collect();
+    if relation.kind == RelationKind::Between {
+        let (first, second) = match &lists[..] {
+            [both] => (both, both),
+            [first, second, ..] => (first, second),
+            [] => return 0.0,
+        };
+        let pairs =
+            first.iter().flat_map(|a| second.iter().map(move |b| (a, b))).filter(|(a, b)| a.idx != b.idx);
+        let fits = pairs.map(|(a, b)| relations::between(target, &candidates[a.idx], &candidates[b.idx]));
+        return fits.fold(0.0, f64::max);
+    }
+    let Some(list) = lists.first() else { return 1.0 };
+    let best = list.iter().map(|it| it.weight).fold(f64::EPSILON, f64::max);
+    let fits = list.iter().map(|it| {
+        // Landmarks seen less surely count less, but only against each other.
+        let sure = 0.8 + 0.2 * (it.weight / best);
+        sure * relations::fit(relation.kind, target, &candidates[it.idx], &options.view)
+    });
+    let all_of_them = relation.landmarks.first().is_some_and(|it| it.quantity == Quantity::All)
+        && !matches!(
+            relation.kind,
+            RelationKind::On
+                | RelationKind::In
+                | RelationKind::From
+                | RelationKind::NextTo
+                | RelationKind::Near
+        );
+    if all_of_them && !list.is_empty() { fits.fold(1.0, f64::min) } else { fits.fold(0.0, f64::max) }
+}
+
+/// The orders said, and relative sizes as weaker ones.
+fn orders_of(reference: &ObjectReference) -> Vec<crate::instruction::Order> {
+    let sizes = reference.attributes.iter().filter_map(|it| match it.kind {
+        AttributeKind::Size(by) => Some(crate::instruction::Order { by, rank: 1 }),
+        _ => None,
+    });
+    reference.orders.iter().copied().chain(sizes).collect()
+}
+
+fn rank_of(closest: Option<&Relation>, orders: &[crate::instruction::Order]) -> usize {
+    closest.map_or_else(|| orders.iter().map(|it| it.rank).max().unwrap_or(1), |it| it.rank)
+}
+
+/// Values to rank by, smallest first, and how close two must be to tie.
+struct Keys {
+    values: Vec<f64>,
+    tie: f64,
+}
+
+fn order_keys(
+    orders: &[crate::instruction::Order],
+    pool: &[Weighed],
+    candidates: &[Candidate],
+    options: &ResolveOptions,
+) -> Keys {
+    let keys: Vec<Keys> = orders.iter().map(|it| keys_by(it.by, pool, candidates, options)).collect();
+    if keys.len() == 1 {
+        return keys.into_iter().next().unwrap_or(Keys { values: Vec::new(), tie: 0.0 });
+    }
+    // "the back left one": each on its own scale, together.
+    let mut values = vec![0.0; pool.len()];
+    for keys in keys {
+        let lowest = keys.values.iter().copied().fold(f64::INFINITY, f64::min);
+        let spread = keys.values.iter().copied().fold(f64::NEG_INFINITY, f64::max) - lowest;
+        for (value, key) in values.iter_mut().zip(&keys.values) {
+            *value += (key - lowest) / spread.max(keys.tie).max(f64::EPSILON);
+        }
+    }
+    Keys { values, tie: 0.08 }
+}
+
+fn keys_by(by: OrderBy, pool: &[Weighed], candidates: &[Candidate], options: &ResolveOptions) -> Keys {
+    let things: Vec<&Candidate> = pool.iter().map(|it| &candidates[it.idx]).collect();
+    let with_depth = things.iter().all(|it| it.position_in_camera.is_some());
+    let with_size = with_depth && things.iter().all(|it| it.size_m.is_some());
+    let mean_px =
+        things.iter().map(|it| it.detection.bbox.area().sqrt()).sum::<f64>() / things.len().max(1) as f64;
+    let place = |axis: &Unit<Vector3<f64>>, in_image: fn(&Candidate) -> f64| -> Keys {
+        let in_space = |it: &Candidate| it.position_in_camera.map_or(0.0, |p| p.coords.dot(axis));
+        if with_depth {
+            Keys { values: things.iter().map(|it| in_space(it)).collect(), tie: TIE_M }
+        } else {
+            Keys { values: things.iter().map(|it| in_image(it)).collect(), tie: TIE_SHARE_OF_SIZE * mean_px }
+        }
+    };
+    // Extents: metres where measured; else pixels times distance; else pixels.
+    let extent = |measured: fn(&Vector3<f64>) -> f64, seen: fn(&Candidate) -> f64| -> Keys {
+        let values: Vec<f64> = things
+            .iter()
+            .map(|it| match (&it.size_m, it.position_in_camera) {
+                (Some(size), _) if with_size => measured(size),
+                (_, Some(p)) if with_depth => seen(it) * p.z,
+                _ => seen(it),
+            })
+            .collect();
+        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+        Keys { values, tie: TIE_SHARE_OF_SIZE * mean }
+    };
+    let area = || extent(|size| (size.x * size.y).max(0.0).sqrt(), |it| it.detection.bbox.area().sqrt());
+    let height = || extent(|size| size.y, |it| it.detection.bbox.height());
+    let width = || extent(|size| size.x, |it| it.detection.bbox.width());
+    let view = &options.view;
+    match by {
+        OrderBy::Leftmost => place(&view.right, |it| it.detection.bbox.center().0),
+        OrderBy::Rightmost => negated(place(&view.right, |it| it.detection.bbox.center().0)),
+        // In the image, lower is nearer.
+        OrderBy::Nearest => place(&view.forward, |it| -it.detection.bbox.y1),
+        OrderBy::Farthest => negated(place(&view.forward, |it| -it.detection.bbox.y1)),
+        OrderBy::Lowest => place(&view.up, |it| -it.detection.bbox.center().1),
+        OrderBy::Highest => negated(place(&view.up, |it| -it.detection.bbox.center().1)),
+        OrderBy::Middle => {
+            let values =
+                things.iter().map(|it| things.iter().map(|other| relations::distance(it, other)).sum());
+            Keys {
+                values: values.collect(),
+                tie: if with_depth { TIE_M } else { TIE_SHARE_OF_SIZE * mean_px },
+            }
+        }
+        OrderBy::Smallest => area(),
+        OrderBy::Largest => negated(area()),
+        OrderBy::Shortest => height(),
+        OrderBy::Tallest => negated(height()),
+        OrderBy::Narrowest => width(),
+        OrderBy::Widest => negated(width()),
+    }
+}
+
+fn negated(mut keys: Keys) -> Keys {
+    for value in &mut keys.values {
+        *value = -*value;
+    }
+    keys
+}
+
+/// Distance to the nearest landmark that is another thing.
+fn closeness_keys(
+    relation: &Relation,
+    pool: &[Weighed],
+    landmarks: &[Vec<Weighed>],
+    candidates: &[Candidate],
+) -> Keys {
+    let values: Vec<f64> = pool
+        .iter()
+        .map(|it| {
+            let others = landmarks.iter().flatten().filter(|landmark| {
+                landmark.idx != it.idx
+                    && !relations::is_same_thing(&candidates[landmark.idx], &candidates[it.idx])
+            });
+            let nearest = others
+                .map(|landmark| relations::distance(&candidates[it.idx], &candidates[landmark.idx]))
+                .fold(f64::INFINITY, f64::min);
+            // What has no other landmark is out of question either way.
+            match relation.kind {
+                RelationKind::FarthestFrom if nearest.is_finite() => -nearest,
+                _ => nearest,
+            }
+        })
+        .collect();
+    let with_depth = pool.iter().all(|it| candidates[it.idx].position_in_camera.is_some());
+    let mean_px = pool.iter().map(|it| candidates[it.idx].detection.bbox.area().sqrt()).sum::<f64>()
+        / pool.len().max(1) as f64;
+    Keys { values, tie: if with_depth { TIE_M } else { TIE_SHARE_OF_SIZE * mean_px } }
+}
+
+/// The `n` things from place `rank` on, then those that tie with the last of them. `None` when there are not so many.
+fn pick(pool: &[Weighed], keys: &Keys, rank: usize, n: usize) -> Option<Vec<Weighed>> {
+    let mut order: Vec<usize> = (0..pool.len()).filter(|&it| keys.values[it].is_finite()).collect();
+    order.sort_by(|&a, &b| keys.values[a].total_cmp(&keys.values[b]).then(pool[a].idx.cmp(&pool[b].idx)));
+    let first = rank.checked_sub(1)?;
+    let last = (first + n.max(1)).min(order.len()).checked_sub(1).filter(|it| *it >= first)?;
+    let mut chosen: Vec<usize> = order[first..=last].to_vec();
+    if n <= 1 {
+        let value = keys.values[order[first]];
+        chosen.extend(
+            order.iter().filter(|&&it| it != order[first] && (keys.values[it] - value).abs() <= keys.tie),
+        );
+    } else if let Some(&next) = order.get(last + 1)
+        && (keys.values[next] - keys.values[order[last]]).abs() <= keys.tie
+    {
+        chosen.push(next);
+    }
+    Some(chosen.into_iter().map(|it| pool[it]).collect())
+}
+
+/// As many as the words ask for.
+fn count(
+    reference: &ObjectReference,
+    candidates: &[Candidate],
+    survivors: Survivors,
+    options: &ResolveOptions,
+) -> Resolution {
+    let Survivors { mut weighed, picked, notes } = survivors;
+    if !picked {
+        weighed.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(a.idx.cmp(&b.idx)));
+    }
+    let indices = |weighed: &[Weighed]| weighed.iter().map(|it| it.idx).collect::<Vec<_>>();
+    let found = |weighed: &[Weighed]| {
+        let indices = indices(weighed);
+        let reason = words::reason(reference, &indices, &notes, candidates);
+        Resolution::Found { indices, reason }
+    };
+    let ambiguous = |weighed: &[Weighed]| {
+        let indices = indices(weighed);
+        let question = words::question(reference, &indices, candidates, options);
+        Resolution::Ambiguous { indices, question }
+    };
+    let few = |wanted: usize| Resolution::NotFound {
+        reason: format!(
+            "asked for {wanted} {}, only {} there",
+            words::plural(&reference.query()),
+            weighed.len()
+        ),
+    };
+    match reference.quantity {
+        Quantity::All => found(&weighed),
+        Quantity::Any(n) if weighed.len() < n => few(n),
+        Quantity::Any(n) => found(&weighed[..n.max(1)]),
+        Quantity::Exactly(n) if weighed.len() < n => few(n),
+        Quantity::Exactly(n) if weighed.len() == n => found(&weighed),
+        Quantity::One | Quantity::Exactly(_) => {
+            let n = reference.quantity.count().unwrap_or(1).max(1);
+            if weighed.len() == n {
+                return found(&weighed);
+            }
+            if reference.other && !picked {
+                // Which one is "other" depends on what was spoken of; among several that is not in the words.
+                return ambiguous(&weighed);
+            }
+            if picked {
+                return ambiguous(&weighed);
+            }
+            let last = weighed[n - 1].weight;
+            let near: Vec<Weighed> =
+                weighed.iter().copied().filter(|it| it.weight > last - options.ambiguity_margin).collect();
+            if near.len() <= n { found(&weighed[..n]) } else { ambiguous(&near) }
+        }
+    }
+}
+
+fn is_ranking(kind: RelationKind) -> bool {
+    matches!(kind, RelationKind::ClosestTo | RelationKind::FarthestFrom)
 }

@@ -1,0 +1,199 @@
+//! How well one thing stands in a relation to another: fits between 0 and 1, over 0.5 where a person would agree.
+//!
+//! With depth the measures are metres in the viewpoint's axes, without it they are pixels in units of the things' own
+//! size, so that a picture of another resolution gives the same answer. Support and containment are judged in the image, and
+//! depth must agree.
+
+use nalgebra::{Point3, Vector3};
+
+use super::{Candidate, ViewAxes};
+use crate::detection::BoundingBox2d;
+use crate::instruction::RelationKind;
+
+/// Offsets under this are within the noise of box centres and depth, metres.
+const SIDE_SCALE_M: f64 = 0.015;
+/// The same in units of the things' size.
+const SIDE_SCALE: f64 = 0.12;
+/// Free space between things that still stand next to each other, metres.
+const NEXT_TO_GAP_M: f64 = 0.15;
+/// The same in units of the things' size.
+const NEXT_TO_GAP: f64 = 0.9;
+
+/// The fit of "`target` is `kind` `landmark`", [0, 1].
+pub(super) fn fit(kind: RelationKind, target: &Candidate, landmark: &Candidate, view: &ViewAxes) -> f64 {
+    let (offset, scale) = offset(target, landmark, view);
+    match kind {
+        RelationKind::LeftOf => side(-offset.x, offset.y, scale),
+        RelationKind::RightOf => side(offset.x, offset.y, scale),
+        RelationKind::InFrontOf => side(-offset.y, offset.x, scale),
+        RelationKind::Behind => side(offset.y, offset.x, scale),
+        RelationKind::Above => side(offset.z, offset.x.hypot(offset.y), scale),
+        RelationKind::Under => side(-offset.z, offset.x.hypot(offset.y), scale),
+        RelationKind::NextTo => near(target, landmark, 1.0),
+        RelationKind::Near | RelationKind::To => near(target, landmark, 2.0),
+        RelationKind::On => support(target, landmark),
+        RelationKind::In => containment(target, landmark),
+        RelationKind::From => support(target, landmark).max(containment(target, landmark)),
+        RelationKind::AtCenterOf
+        | RelationKind::AtEdgeOf
+        | RelationKind::AtCornerOf
+        | RelationKind::AtFrontOf
+        | RelationKind::AtBackOf
+        | RelationKind::AtLeftOf
+        | RelationKind::AtRightOf => region(kind, target, landmark),
+        // Rankings, pairs and parts are judged elsewhere.
+        RelationKind::Between | RelationKind::ClosestTo | RelationKind::FarthestFrom | RelationKind::With => {
+            1.0
+        }
+    }
+}
+
+/// The fit of "`target` is between `first` and `second`".
+pub(super) fn between(target: &Candidate, first: &Candidate, second: &Candidate) -> f64 {
+    let points = match (target.position_in_camera, first.position_in_camera, second.position_in_camera) {
+        (Some(target), Some(first), Some(second)) => [target, first, second],
+        _ => [target, first, second].map(|it| {
+            let (x, y) = it.detection.bbox.center();
+            Point3::new(x, y, 0.0)
+        }),
+    };
+    let [target, first, second] = points;
+    let line = second - first;
+    let length = line.norm();
+    if length <= f64::EPSILON {
+        return 0.0;
+    }
+    let along = (target - first).dot(&line) / (length * length);
+    let aside = ((target - first) - line * along).norm() / length;
+    // Inside the ends, and nearer to the line than half its length.
+    let inside = logistic((along.min(1.0 - along) - 0.02) / 0.03);
+    inside * (1.0 - (aside / 0.7).powi(2)).max(0.0)
+}
+
+/// Distance between two things: metres with depth, else pixels.
+pub(super) fn distance(a: &Candidate, b: &Candidate) -> f64 {
+    if let (Some(a), Some(b)) = (a.position_in_camera, b.position_in_camera) {
+        return (a - b).norm();
+    }
+    let (a, b) = (a.detection.bbox.center(), b.detection.bbox.center());
+    (a.0 - b.0).hypot(a.1 - b.1)
+}
+
+/// Overlap so large that two boxes show one thing.
+pub(super) fn is_same_thing(a: &Candidate, b: &Candidate) -> bool {
+    a.detection.bbox.iou(&b.detection.bbox) > 0.7
+}
+
+/// The part of `inner` that lies in `outer`, [0, 1].
+pub(super) fn share_inside(inner: &BoundingBox2d, outer: &BoundingBox2d) -> f64 {
+    let width = inner.x1.min(outer.x1) - inner.x0.max(outer.x0);
+    let height = inner.y1.min(outer.y1) - inner.y0.max(outer.y0);
+    if width <= 0.0 || height <= 0.0 || inner.area() <= 0.0 {
+        return 0.0;
+    }
+    width * height / inner.area()
+}
+
+/// From landmark to target: (right, forward, up) and the unit that counts as noise. In the image, lower is nearer.
+fn offset(target: &Candidate, landmark: &Candidate, view: &ViewAxes) -> (Vector3<f64>, f64) {
+    if let (Some(target), Some(landmark)) = (target.position_in_camera, landmark.position_in_camera) {
+        let offset = target - landmark;
+        let offset = Vector3::new(offset.dot(&view.right), offset.dot(&view.forward), offset.dot(&view.up));
+        return (offset, SIDE_SCALE_M);
+    }
+    let (target, landmark) = (&target.detection.bbox, &landmark.detection.bbox);
+    let unit = size_px(target, landmark);
+    let right = target.center().0 - landmark.center().0;
+    // Things stand on a surface: where they touch it tells how far away they are.
+    let forward = landmark.y1 - target.y1;
+    let up = landmark.center().1 - target.center().1;
+    (Vector3::new(right, forward, up) / unit, SIDE_SCALE)
+}
+
+/// To one side by `along`, off that direction by `aside`: sure once beyond the noise, better the straighter.
+fn side(along: f64, aside: f64, scale: f64) -> f64 {
+    if along <= 0.0 {
+        return 0.5 * logistic(along / scale);
+    }
+    let straight = along / along.hypot(aside);
+    (2.0 * logistic(along / scale) - 1.0).max(0.0) * (0.6 + 0.4 * straight)
+}
+
+fn near(target: &Candidate, landmark: &Candidate, reach: f64) -> f64 {
+    let (a, b) = (&target.detection.bbox, &landmark.detection.bbox);
+    let gap = match (target.position_in_camera, landmark.position_in_camera) {
+        (Some(p), Some(q)) => {
+            let half = |it: &Candidate| it.size_m.map_or(0.03, |size| 0.5 * size.x.max(size.z));
+            let mean = half(target) + half(landmark);
+            ((p - q).norm() - mean).max(0.0) / (reach * NEXT_TO_GAP_M.max(0.75 * mean))
+        }
+        _ => {
+            let dx = (a.x0.max(b.x0) - a.x1.min(b.x1)).max(0.0);
+            let dy = (a.y0.max(b.y0) - a.y1.min(b.y1)).max(0.0);
+            dx.hypot(dy) / (reach * NEXT_TO_GAP * size_px(a, b))
+        }
+    };
+    // What is inside something is not next to it.
+    let apart = 1.0 - 0.8 * ((share_inside(a, b) - 0.6) / 0.4).clamp(0.0, 1.0);
+    (-std::f64::consts::LN_2 * gap * gap).exp() * apart
+}
+
+/// Resting on it: in the image the foot of the target is on the landmark, in depth both are at one place.
+fn support(target: &Candidate, landmark: &Candidate) -> f64 {
+    let (a, b) = (&target.detection.bbox, &landmark.detection.bbox);
+    let shared_width =
+        (a.x1.min(b.x1) - a.x0.max(b.x0)).max(0.0) / a.width().min(b.width()).max(f64::EPSILON);
+    let slack = 0.15 * a.height().min(b.height());
+    let foot_on = a.y1 >= b.y0 - slack && a.y1 <= b.y1 + slack && a.y0 <= b.y1;
+    if !foot_on || a.area() > 4.0 * b.area() {
+        return 0.0;
+    }
+    (1.2 * shared_width).min(1.0) * at_one_place(target, landmark)
+}
+
+fn containment(target: &Candidate, landmark: &Candidate) -> f64 {
+    let share = share_inside(&target.detection.bbox, &landmark.detection.bbox);
+    (1.3 * share).min(1.0) * at_one_place(target, landmark)
+}
+
+/// 1 while the depths of two things are within their extents of each other; 1 without depth.
+fn at_one_place(a: &Candidate, b: &Candidate) -> f64 {
+    let (Some(p), Some(q)) = (a.position_in_camera, b.position_in_camera) else { return 1.0 };
+    let half = |it: &Candidate| it.size_m.map_or(0.05, |size| 0.5 * size.max());
+    let beyond = (p - q).norm() - (half(a) + half(b) + 0.03);
+    logistic(-beyond / 0.02)
+}
+
+/// Where in the landmark's box the foot of the target is.
+fn region(kind: RelationKind, target: &Candidate, landmark: &Candidate) -> f64 {
+    let (a, b) = (&target.detection.bbox, &landmark.detection.bbox);
+    if b.area() <= 0.0 {
+        return 0.0;
+    }
+    let across = (a.center().0 - b.x0) / b.width();
+    let down = (0.5 * (a.center().1 + a.y1) - b.y0) / b.height();
+    if !(-0.1..=1.1).contains(&across) || !(-0.1..=1.1).contains(&down) {
+        return 0.0;
+    }
+    let edge_x = across.min(1.0 - across);
+    let edge_y = down.min(1.0 - down);
+    let closeness = |distance: f64| logistic((0.25 - distance) / 0.06);
+    match kind {
+        RelationKind::AtCenterOf => (1.0 - closeness(edge_x)) * (1.0 - closeness(edge_y)),
+        RelationKind::AtEdgeOf => closeness(edge_x.min(edge_y)),
+        RelationKind::AtCornerOf => closeness(edge_x.max(edge_y)),
+        RelationKind::AtFrontOf => closeness(1.0 - down),
+        RelationKind::AtBackOf => closeness(down),
+        RelationKind::AtLeftOf => closeness(across),
+        RelationKind::AtRightOf => closeness(1.0 - across),
+        _ => 0.0,
+    }
+}
+
+fn size_px(a: &BoundingBox2d, b: &BoundingBox2d) -> f64 {
+    (0.5 * (a.area().sqrt() + b.area().sqrt())).max(1.0)
+}
+
+fn logistic(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
