@@ -1,1 +1,511 @@
-//! Two levels of configuration: what a person wrote, and what the program may use.
+//! Parameters: what a person wrote ([`RawConfig`]) to what the program may use ([`Config`]).
+//!
+//! Every parameter is declared once, in the table below: name, type, default, unit, range and description.
+//! The ROS rim declares its parameters from [`PARAMETERS`], the YAML file is read into the same struct, and a live change
+//! goes the same way: set the value in a copy of the [`RawConfig`], make a [`Config`] of it, or refuse with the reason.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::lift::LiftOptions;
+use crate::resolve::{ResolveOptions, ViewAxes};
+
+/// A parameter's value as ROS and YAML know it.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the names are the types")]
+pub enum ParameterValue {
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    Text(String),
+}
+
+/// What a value may be, inclusive.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ParameterRange {
+    Any,
+    Integer { min: i64, max: i64 },
+    Float { min: f64, max: f64 },
+    Choice(&'static [&'static str]),
+}
+
+/// When a change takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// With the next request.
+    Live,
+    /// Never: it is read once, at start.
+    ReadOnly,
+}
+
+/// The declaration of one parameter.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameter {
+    /// As in `ros2 param` and the YAML file.
+    pub name: &'static str,
+    /// SI unit, empty where there is none.
+    pub unit: &'static str,
+    /// What it may be.
+    pub range: ParameterRange,
+    /// When a change takes effect.
+    pub change: Change,
+    /// One sentence or two.
+    pub description: &'static str,
+    default: fn() -> ParameterValue,
+}
+
+impl Parameter {
+    /// The value without a file.
+    pub fn default(&self) -> ParameterValue {
+        (self.default)()
+    }
+}
+
+trait Value: Sized {
+    const KIND: &'static str;
+    fn into_value(self) -> ParameterValue;
+    fn from_value(value: ParameterValue) -> Option<Self>;
+}
+
+macro_rules! impl_value {
+    ($type:ty, $variant:ident, $kind:literal) => {
+        impl Value for $type {
+            const KIND: &'static str = $kind;
+            fn into_value(self) -> ParameterValue {
+                ParameterValue::$variant(self)
+            }
+            fn from_value(value: ParameterValue) -> Option<Self> {
+                match value {
+                    ParameterValue::$variant(it) => Some(it),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+impl_value!(bool, Bool, "a boolean");
+impl_value!(i64, Integer, "an integer");
+impl_value!(f64, Float, "a floating-point number (write 1.0, not 1)");
+impl_value!(String, Text, "a string");
+
+/// One row per parameter: `name: type = default, unit, range, change, description`.
+macro_rules! parameters {
+    ($($name:ident: $type:ty = $default:expr, $unit:literal, $range:expr, $change:ident, $description:literal;)*) => {
+        /// The parameters as written, unchecked. [`Config`] is made of it.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct RawConfig {
+            $(#[doc = $description] pub $name: $type,)*
+        }
+
+        impl Default for RawConfig {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        /// All parameters, in the order of the YAML file.
+        pub const PARAMETERS: &[Parameter] = &[
+            $(Parameter {
+                name: stringify!($name),
+                unit: $unit,
+                range: $range,
+                change: Change::$change,
+                description: $description,
+                default: || Value::into_value({ let it: $type = $default; it }),
+            },)*
+        ];
+
+        impl RawConfig {
+            /// The value of a parameter; `None` for an unknown name.
+            pub fn get(&self, name: &str) -> Option<ParameterValue> {
+                match name {
+                    $(stringify!($name) => Some(self.$name.clone().into_value()),)*
+                    _ => None,
+                }
+            }
+
+            /// Sets a parameter; its range is checked when a [`Config`] is made.
+            pub fn set(&mut self, name: &str, value: ParameterValue) -> Result<(), ConfigError> {
+                match name {
+                    $(stringify!($name) => {
+                        let got = value.to_string();
+                        self.$name = <$type>::from_value(value).ok_or(ConfigError::Type {
+                            name: stringify!($name),
+                            expected: <$type>::KIND,
+                            got,
+                        })?;
+                    })*
+                    _ => return Err(ConfigError::Unknown { name: name.to_owned() }),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+use Change::ReadOnly;
+use ParameterRange::{Any, Choice, Float, Integer};
+
+parameters! {
+    model: String = "florence2_tiny_tabletop".to_owned(), "", Any, ReadOnly,
+        "Model directory, or the name of a shipped model.";
+    device: String = "auto".to_owned(), "", Any, ReadOnly,
+        "Where the model runs: auto, cpu, cuda or cuda:N.";
+    image_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressed"]), ReadOnly,
+        "How color images come: sensor_msgs/Image on `image`, or sensor_msgs/CompressedImage on `image/compressed`.";
+    depth_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressedDepth"]), ReadOnly,
+        "How depth images come: sensor_msgs/Image on `depth`, or sensor_msgs/CompressedImage on `depth/compressedDepth`.";
+    use_depth: bool = true, "", Any, ReadOnly,
+        "Subscribe to depth and lift targets to poses. When false, results are 2D only and FOUND needs no depth.";
+    target_frame: String = String::new(), "", Any, Live,
+        "TF frame in which poses are published; empty: the camera's optical frame.";
+    transform_timeout_secs: f64 = 0.2, "s", Float { min: 0.0, max: 10.0 }, Live,
+        "How long to wait for a transform at the image's stamp before the result says NO_TRANSFORM.";
+    transform_cache_secs: f64 = 10.0, "s", Float { min: 0.1, max: 600.0 }, ReadOnly,
+        "How much transform history is kept.";
+    stamp_tolerance_secs: f64 = 0.02, "s", Float { min: 0.0, max: 1.0 }, Live,
+        "Largest difference between the stamps of a color and a depth image that belong together.";
+    max_frame_age_secs: f64 = 1.0, "s", Float { min: 0.01, max: 3600.0 }, Live,
+        "A frame older than this when a request is served gives STALE instead of an answer about the past.";
+    max_rate_hz: f64 = 0.0, "Hz", Float { min: 0.0, max: 1000.0 }, Live,
+        "At most so many answers per second to the standing instruction; 0: as many as the model manages.";
+    score_threshold: f64 = 0.5, "", Float { min: 0.0, max: 1.0 }, Live,
+        "Detections under this score count as absent.";
+    ambiguity_margin: f64 = 0.2, "", Float { min: 0.0, max: 1.0 }, Live,
+        "Candidates whose fits to the words differ by less are not told apart: the result is AMBIGUOUS.";
+    max_candidates: i64 = 32, "", Integer { min: 1, max: 1000 }, Live,
+        "At most so many candidates per phrase, best first, are considered and published.";
+    caption_targets: bool = true, "", Any, Live,
+        "Let the model describe each target. Costs one decoding per target.";
+    min_depth_m: f64 = 0.05, "m", Float { min: 0.0, max: 100.0 }, Live,
+        "Depth under this is taken for missing.";
+    max_depth_m: f64 = 10.0, "m", Float { min: 0.01, max: 1000.0 }, Live,
+        "Depth over this is taken for missing.";
+    min_object_points: i64 = 20, "", Integer { min: 1, max: 1_000_000 }, Live,
+        "An object with fewer depth pixels gets no pose but NO_DEPTH.";
+    depth_noise_m: f64 = 0.0015, "m", Float { min: 0.0, max: 0.5 }, Live,
+        "Standard deviation of the camera's depth at 1 m; it grows with the square of the distance.";
+}
+
+/// How color images come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ImageTransport {
+    Raw,
+    Compressed,
+}
+
+/// How depth images come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum DepthTransport {
+    Raw,
+    CompressedDepth,
+}
+
+/// Checked parameters.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Model directory or shipped name.
+    pub model: String,
+    /// "auto", "cpu", "cuda" or "cuda:N".
+    pub device: String,
+    /// How color images come.
+    pub image_transport: ImageTransport,
+    /// How depth images come.
+    pub depth_transport: DepthTransport,
+    /// Whether targets are lifted; without, results are 2D only.
+    pub use_depth: bool,
+    /// Frame of published poses; `None`: the camera's optical frame.
+    pub target_frame: Option<String>,
+    /// Bounded wait for a transform.
+    pub transform_timeout: Duration,
+    /// Transform history.
+    pub transform_cache: Duration,
+    /// Largest color-depth stamp difference.
+    pub stamp_tolerance: Duration,
+    /// Older frames are STALE.
+    pub max_frame_age: Duration,
+    /// Shortest time between answers to the standing instruction.
+    pub min_period: Duration,
+    /// At most so many candidates per phrase.
+    pub max_candidates: usize,
+    /// Describe each target.
+    pub caption_targets: bool,
+    /// How words are held against candidates.
+    pub resolve: ResolveOptions,
+    /// How boxes become poses.
+    pub lift: LiftOptions,
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[expect(missing_docs, reason = "the fields are the words of the message")]
+pub enum ConfigError {
+    #[error("there is no parameter {name:?}; see `ros2 param list` or config/grounding.yaml")]
+    Unknown { name: String },
+    #[error("parameter {name} must be {expected}, got {got}")]
+    Type { name: &'static str, expected: &'static str, got: String },
+    #[error("parameter {name} must be {expected}, got {got}")]
+    Range { name: &'static str, expected: String, got: String },
+    #[error("{0}")]
+    Conflict(String),
+    #[error("cannot read the configuration: {0}")]
+    Syntax(String),
+}
+
+impl RawConfig {
+    /// From a ROS 2 parameter file: the `ros__parameters` of its first node, missing ones at their defaults.
+    pub fn from_ros_yaml(text: &str) -> Result<Self, ConfigError> {
+        #[derive(Deserialize)]
+        struct Node {
+            #[serde(rename = "ros__parameters")]
+            parameters: RawConfig,
+        }
+        let nodes: std::collections::BTreeMap<String, Node> =
+            serde_yaml::from_str(text).map_err(|err| ConfigError::Syntax(err.to_string()))?;
+        nodes.into_values().next().map(|it| it.parameters).ok_or_else(|| {
+            ConfigError::Syntax("expected `NODE: ros__parameters: ...`, got no node".to_owned())
+        })
+    }
+
+    /// As a ROS 2 parameter file with units, ranges and descriptions as comments.
+    pub fn to_ros_yaml(&self) -> String {
+        let mut text =
+            String::from("# Parameters of grounding_node with their defaults.\n/**:\n  ros__parameters:\n");
+        for parameter in PARAMETERS {
+            let value = self.get(parameter.name).unwrap_or_else(|| parameter.default());
+            let mut notes = Vec::new();
+            if !parameter.unit.is_empty() {
+                notes.push(parameter.unit.to_owned());
+            }
+            if parameter.range != Any {
+                notes.push(parameter.range.to_string());
+            }
+            if parameter.change == ReadOnly {
+                notes.push("read at start".to_owned());
+            }
+            let notes = if notes.is_empty() { String::new() } else { format!(" [{}]", notes.join("; ")) };
+            text += &format!("    # {}{notes}\n    {}: {value}\n", parameter.description, parameter.name);
+        }
+        text
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::try_from(RawConfig::default()).expect("the defaults are in range, by test")
+    }
+}
+
+impl TryFrom<RawConfig> for Config {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawConfig) -> Result<Self, ConfigError> {
+        for parameter in PARAMETERS {
+            if let Some(value) = raw.get(parameter.name) {
+                parameter.range.check(parameter.name, &value)?;
+            }
+        }
+        if raw.max_depth_m <= raw.min_depth_m {
+            return Err(ConfigError::Conflict(format!(
+                "min_depth_m must be less than max_depth_m, got {} and {}",
+                raw.min_depth_m, raw.max_depth_m
+            )));
+        }
+        let known_device = matches!(raw.device.as_str(), "auto" | "cpu" | "cuda")
+            || raw.device.strip_prefix("cuda:").is_some_and(|it| it.parse::<u16>().is_ok());
+        if !known_device {
+            return Err(ConfigError::Range {
+                name: "device",
+                expected: "auto, cpu, cuda or cuda:N".to_owned(),
+                got: format!("{:?}", raw.device),
+            });
+        }
+        if raw.model.is_empty() {
+            return Err(ConfigError::Range {
+                name: "model",
+                expected: "a directory or the name of a shipped model".to_owned(),
+                got: "an empty string".to_owned(),
+            });
+        }
+        Ok(Self {
+            model: raw.model,
+            device: raw.device,
+            image_transport: if raw.image_transport == "raw" {
+                ImageTransport::Raw
+            } else {
+                ImageTransport::Compressed
+            },
+            depth_transport: if raw.depth_transport == "raw" {
+                DepthTransport::Raw
+            } else {
+                DepthTransport::CompressedDepth
+            },
+            use_depth: raw.use_depth,
+            target_frame: (!raw.target_frame.is_empty()).then_some(raw.target_frame),
+            transform_timeout: duration("transform_timeout_secs", raw.transform_timeout_secs)?,
+            transform_cache: duration("transform_cache_secs", raw.transform_cache_secs)?,
+            stamp_tolerance: duration("stamp_tolerance_secs", raw.stamp_tolerance_secs)?,
+            max_frame_age: duration("max_frame_age_secs", raw.max_frame_age_secs)?,
+            min_period: if raw.max_rate_hz > 0.0 {
+                duration("max_rate_hz", 1.0 / raw.max_rate_hz)?
+            } else {
+                Duration::ZERO
+            },
+            max_candidates: raw.max_candidates as usize,
+            caption_targets: raw.caption_targets,
+            resolve: ResolveOptions {
+                threshold: raw.score_threshold as f32,
+                ambiguity_margin: raw.ambiguity_margin,
+                view: ViewAxes::camera(),
+            },
+            lift: LiftOptions {
+                min_depth_m: raw.min_depth_m,
+                max_depth_m: raw.max_depth_m,
+                min_points: raw.min_object_points as usize,
+                depth_noise_m: raw.depth_noise_m,
+                ..LiftOptions::default()
+            },
+        })
+    }
+}
+
+impl ParameterRange {
+    fn check(self, name: &'static str, value: &ParameterValue) -> Result<(), ConfigError> {
+        let is_inside = match (self, value) {
+            (Any, _) => true,
+            (Integer { min, max }, ParameterValue::Integer(it)) => (min..=max).contains(it),
+            // NaN is in no range.
+            (Float { min, max }, ParameterValue::Float(it)) => (min..=max).contains(it),
+            (Choice(choices), ParameterValue::Text(it)) => choices.contains(&it.as_str()),
+            _ => false,
+        };
+        if is_inside {
+            return Ok(());
+        }
+        Err(ConfigError::Range { name, expected: self.to_string(), got: value.to_string() })
+    }
+}
+
+impl fmt::Display for ParameterRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Any => f.write_str("anything"),
+            Integer { min, max } => write!(f, "{min} to {max}"),
+            Float { min, max } => write!(f, "{min:?} to {max:?}"),
+            Choice(choices) => f.write_str(&choices.join(" or ")),
+        }
+    }
+}
+
+/// As YAML writes it: floats always with a point, so that ROS takes them for doubles.
+impl fmt::Display for ParameterValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(it) => write!(f, "{it}"),
+            Self::Integer(it) => write!(f, "{it}"),
+            Self::Float(it) => write!(f, "{it:?}"),
+            Self::Text(it) => write!(f, "{it:?}"),
+        }
+    }
+}
+
+fn duration(name: &'static str, secs: f64) -> Result<Duration, ConfigError> {
+    Duration::try_from_secs_f64(secs).map_err(|err| ConfigError::Range {
+        name,
+        expected: "a time in seconds".to_owned(),
+        got: format!("{secs} ({err})"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_yaml_file_holds_the_defaults() {
+        let text = include_str!("../config/grounding.yaml");
+        assert_eq!(RawConfig::from_ros_yaml(text).unwrap(), RawConfig::default());
+        assert_eq!(
+            text,
+            RawConfig::default().to_ros_yaml(),
+            "write it anew with `ground config > config/grounding.yaml`"
+        );
+    }
+
+    #[test]
+    fn defaults_are_in_range_and_names_are_distinct() {
+        let config = Config::default();
+        assert_eq!(config.min_period, Duration::ZERO);
+        let mut names: Vec<&str> = PARAMETERS.iter().map(|it| it.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), PARAMETERS.len());
+        for parameter in PARAMETERS {
+            assert!(!parameter.description.is_empty());
+            assert_eq!(RawConfig::default().get(parameter.name), Some(parameter.default()));
+        }
+    }
+
+    #[test]
+    fn refusals_say_what_was_expected() {
+        #[track_caller]
+        fn check(name: &str, value: ParameterValue, expected: &str) {
+            let mut raw = RawConfig::default();
+            let error = raw.set(name, value).and_then(|()| Config::try_from(raw).map(drop)).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+        check(
+            "score_threshold",
+            ParameterValue::Float(1.5),
+            "parameter score_threshold must be 0.0 to 1.0, got 1.5",
+        );
+        check(
+            "score_threshold",
+            ParameterValue::Float(f64::NAN),
+            "parameter score_threshold must be 0.0 to 1.0, got NaN",
+        );
+        check(
+            "score_threshold",
+            ParameterValue::Integer(1),
+            "parameter score_threshold must be a floating-point number (write 1.0, not 1), got 1",
+        );
+        check(
+            "max_candidates",
+            ParameterValue::Integer(0),
+            "parameter max_candidates must be 1 to 1000, got 0",
+        );
+        check(
+            "image_transport",
+            ParameterValue::Text("theora".to_owned()),
+            "parameter image_transport must be raw or compressed, got \"theora\"",
+        );
+        check(
+            "device",
+            ParameterValue::Text("cuda:x".to_owned()),
+            "parameter device must be auto, cpu, cuda or cuda:N, got \"cuda:x\"",
+        );
+        check(
+            "max_depth_m",
+            ParameterValue::Float(0.01),
+            "min_depth_m must be less than max_depth_m, got 0.05 and 0.01",
+        );
+        check(
+            "treshold",
+            ParameterValue::Float(0.1),
+            "there is no parameter \"treshold\"; see `ros2 param list` or config/grounding.yaml",
+        );
+    }
+
+    #[test]
+    fn a_file_with_an_unknown_key_is_refused() {
+        let error = RawConfig::from_ros_yaml("/**:\n  ros__parameters:\n    scoer: 1.0\n").unwrap_err();
+        assert!(error.to_string().contains("scoer"), "{error}");
+    }
+}

@@ -1,1 +1,82 @@
-//! A result as JSON (the command line's contract).
+//! A result as JSON, by the contract of the command line.
+
+use serde_json::{Map, Value, json};
+
+use crate::instruction::RelationKind;
+use crate::pipeline::{GroundedObject, GroundingResult, Stage};
+
+/// One line of a result file. `latency_ms` holds what the caller measured, by stage.
+pub fn result_to_json(id: &Value, result: &GroundingResult, latency_ms: &[(Stage, f64)]) -> Value {
+    let mut latencies = Map::new();
+    for (stage, ms) in latency_ms {
+        latencies.insert(stage.name().to_owned(), rounded(*ms, 3));
+    }
+    let total_ms: f64 = latency_ms.iter().map(|(_, ms)| ms).sum();
+    latencies.insert("total".to_owned(), rounded(total_ms, 3));
+    let destination = result.destination.as_ref().map(|it| {
+        let mut value = object_to_json(it);
+        if let Some(relation) = result.destination_relation {
+            value["relation"] = json!(RelationKind::name(relation));
+        }
+        value
+    });
+    json!({
+        "id": id,
+        "status": result.status.name(),
+        "message": result.message,
+        "instruction": result.instruction,
+        "action": result.action,
+        "targets": result.targets.iter().map(object_to_json).collect::<Vec<_>>(),
+        "destination": destination,
+        "candidates": result.candidates.iter().map(object_to_json).collect::<Vec<_>>(),
+        "model": result.model,
+        "latency_ms": latencies,
+    })
+}
+
+/// The line of an input that could not be used at all.
+pub fn error_to_json(id: &Value, message: &str) -> Value {
+    json!({
+        "id": id,
+        "status": "ERROR",
+        "message": message,
+        "action": "",
+        "targets": [],
+        "destination": null,
+        "candidates": [],
+        "latency_ms": {},
+    })
+}
+
+/// Positions are in the camera's optical frame: `position_m` is the mean of the visible surface, `body_center_m` the middle
+/// of the oriented box that `orientation_xyzw` and `size_m` describe. All null without usable depth.
+fn object_to_json(object: &GroundedObject) -> Value {
+    let lifted = object.lifted.as_ref();
+    let meters = |values: &[f64]| -> Value { values.iter().map(|it| rounded(*it, 5)).collect() };
+    json!({
+        "id": object.id,
+        "phrase": object.phrase,
+        "bbox": <[f64; 4]>::from(object.bbox).iter().map(|it| rounded(*it, 2)).collect::<Vec<_>>(),
+        "score": rounded(object.score, 4),
+        "position_m": lifted.map(|it| meters(it.surface_centroid.coords.as_slice())),
+        "body_center_m": lifted.map(|it| meters(it.body_center.coords.as_slice())),
+        "orientation_xyzw": lifted.map(|it| {
+            let quaternion = it.object_in_camera.rotation.coords;
+            quaternion.iter().map(|it| rounded(*it, 6)).collect::<Vec<_>>()
+        }),
+        "size_m": lifted.map(|it| meters(it.size_m.as_slice())),
+        "standard_deviations": lifted.map(|it| {
+            (0..6).map(|axis| rounded(it.covariance[(axis, axis)].sqrt(), 5)).collect::<Vec<_>>()
+        }),
+        "n_points": lifted.map(|it| it.n_points),
+        "valid_depth_ratio": lifted.map(|it| rounded(it.valid_depth_ratio, 3)),
+        "truncated": lifted.map(|it| it.is_truncated),
+        "caption": object.caption,
+    })
+}
+
+/// Short numbers: nobody needs 17 digits of a pixel. JSON has no NaN; a value that is not finite becomes null.
+fn rounded(value: f64, digits: i32) -> Value {
+    let scale = 10_f64.powi(digits);
+    json!((value * scale).round() / scale)
+}

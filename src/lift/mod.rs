@@ -1,1 +1,327 @@
-//! A detection and registered depth to a pose, a size and a covariance in the optical frame.
+//! A box and registered depth to a mask, a pose, a size and a covariance in the camera's optical frame.
+
+mod body;
+mod plane;
+mod segment;
+
+use nalgebra::{Isometry3, Matrix6, Point2, Point3, Unit, Vector3};
+
+pub use self::plane::SupportPlane;
+
+use self::body::Surroundings;
+use self::segment::{Tolerances, Window};
+use crate::camera::PinholeCamera;
+use crate::detection::BoundingBox2d;
+use crate::image::{DepthImage, RgbdFrame};
+use crate::resolve::ViewAxes;
+
+/// How boxes become poses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiftOptions {
+    /// Depth under this is missing, metres.
+    pub min_depth_m: f64,
+    /// Depth over this is missing, metres.
+    pub max_depth_m: f64,
+    /// Fewer points on an object give no pose.
+    pub min_points: usize,
+    /// Standard deviation of depth at 1 m, metres; grows with the square of the distance.
+    pub depth_noise_m: f64,
+    /// Against gravity, in the camera's optical frame, if known (from TF); else guessed from the planes in view.
+    pub up_in_camera: Option<Unit<Vector3<f64>>>,
+}
+
+impl Default for LiftOptions {
+    fn default() -> Self {
+        Self {
+            min_depth_m: 0.05,
+            max_depth_m: 10.0,
+            min_points: 20,
+            depth_noise_m: 0.0015,
+            up_in_camera: None,
+        }
+    }
+}
+
+/// An object in space. Everything is in the camera's optical frame (x right, y down, z forward), metres and radians.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiftedObject {
+    /// Pose of the object: at `body_center`, z up (away from its support), x along the longer side of its footprint.
+    pub object_in_camera: Isometry3<f64>,
+    /// Mean of the surface points the camera sees.
+    pub surface_centroid: Point3<f64>,
+    /// Middle of the oriented box around the whole body, its unseen back estimated.
+    pub body_center: Point3<f64>,
+    /// Extents of that box along the axes of `object_in_camera`.
+    pub size_m: Vector3<f64>,
+    /// Of `object_in_camera` over (x, y, z, rotation about x, y, z), axes of the optical frame, m^2 and rad^2.
+    pub covariance: Matrix6<f64>,
+    /// Depth pixels the pose rests on.
+    pub n_points: usize,
+    /// Share of the pixels of the object's silhouette that have valid depth, in [0, 1].
+    pub valid_depth_ratio: f64,
+    /// The box touches the image's border: part of the object may be out of view.
+    pub is_truncated: bool,
+    /// Which pixels.
+    pub mask: ObjectMask,
+}
+
+/// A set of pixels within a rectangle of the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectMask {
+    /// Left column of the rectangle.
+    pub x0: u32,
+    /// Top row.
+    pub y0: u32,
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Row-major, `width * height`: whether the pixel is on the object.
+    pub is_object: Vec<bool>,
+}
+
+impl ObjectMask {
+    /// Whether the pixel of the image at column `u`, row `v` is on the object.
+    pub fn contains(&self, u: u32, v: u32) -> bool {
+        let (Some(x), Some(y)) = (u.checked_sub(self.x0), v.checked_sub(self.y0)) else {
+            return false;
+        };
+        x < self.width && y < self.height && self.is_object[(y * self.width + x) as usize]
+    }
+
+    /// How many pixels are on the object.
+    pub fn count(&self) -> usize {
+        self.is_object.iter().filter(|it| **it).count()
+    }
+
+    /// As a mono8 image of the given size, row-major, 255 = object.
+    pub fn to_mono8(&self, width: u32, height: u32) -> Vec<u8> {
+        let mut pixels = vec![0; width as usize * height as usize];
+        for y in 0..self.height {
+            for x in 0..self.width {
+                let (u, v) = (self.x0 + x, self.y0 + y);
+                if u < width && v < height && self.is_object[(y * self.width + x) as usize] {
+                    pixels[(v * width + u) as usize] = 255;
+                }
+            }
+        }
+        pixels
+    }
+}
+
+/// Why a box could not be lifted. Each is a sentence for the result's message.
+#[derive(Debug, Clone, thiserror::Error, PartialEq)]
+#[expect(missing_docs, reason = "the fields are the words of the message")]
+pub enum LiftError {
+    #[error("depth is not in use")]
+    NotInUse,
+    #[error(
+        "there is no depth image for this frame: is the depth topic publishing, with stamps of the color image?"
+    )]
+    NoDepthImage,
+    #[error("the camera's intrinsics are unknown: is camera_info publishing?")]
+    NoCamera,
+    #[error(
+        "depth is {depth_width}x{depth_height} but the image is {image_width}x{image_height}: publish depth registered to the color image"
+    )]
+    DepthSize { depth_width: u32, depth_height: u32, image_width: u32, image_height: u32 },
+    #[error(
+        "camera_info is for {camera_width}x{camera_height} but the image is {image_width}x{image_height}: they must be of the same camera and mode"
+    )]
+    CameraSize { camera_width: u32, camera_height: u32, image_width: u32, image_height: u32 },
+    #[error(
+        "only {n_points} of {n_pixels} pixels on {phrase:?} have depth between {min_depth_m} m and {max_depth_m} m, and {min_points} are needed"
+    )]
+    TooFewPoints {
+        phrase: String,
+        n_points: usize,
+        n_pixels: usize,
+        min_points: usize,
+        min_depth_m: f64,
+        max_depth_m: f64,
+    },
+}
+
+/// The geometry of one frame: its depth, its camera and the planes things stand on. Made once, shared by all objects.
+#[derive(Debug, Clone)]
+pub struct FrameGeometry<'a> {
+    depth: &'a DepthImage,
+    camera: PinholeCamera,
+    options: &'a LiftOptions,
+    planes: Vec<SupportPlane>,
+}
+
+impl<'a> FrameGeometry<'a> {
+    /// Finds the support planes. Fails when the frame has no depth or camera, or they do not belong to the image.
+    pub fn new(frame: &'a RgbdFrame, options: &'a LiftOptions) -> Result<Self, LiftError> {
+        let depth = frame.depth.as_ref().ok_or(LiftError::NoDepthImage)?;
+        let camera = frame.camera.ok_or(LiftError::NoCamera)?;
+        let (image_width, image_height) = frame.image.dimensions();
+        if (depth.width(), depth.height()) != (image_width, image_height) {
+            let (depth_width, depth_height) = (depth.width(), depth.height());
+            return Err(LiftError::DepthSize { depth_width, depth_height, image_width, image_height });
+        }
+        if camera.size() != (image_width, image_height) {
+            let (camera_width, camera_height) = camera.size();
+            return Err(LiftError::CameraSize { camera_width, camera_height, image_width, image_height });
+        }
+        let mut geometry = Self { depth, camera, options, planes: Vec::new() };
+        // About 4000 points on a grid are plenty for planes.
+        let stride =
+            (f64::from(image_width) * f64::from(image_height) / 4000.0).sqrt().ceil().max(1.0) as usize;
+        let mut points = Vec::new();
+        for v in (stride / 2..image_height as usize).step_by(stride) {
+            for u in (stride / 2..image_width as usize).step_by(stride) {
+                points.extend(geometry.point(u as u32, v as u32));
+            }
+        }
+        let tolerance_m = |z: f64| 0.003 + 2.5 * geometry.noise_m(z);
+        geometry.planes = plane::support_planes(points, options.up_in_camera, tolerance_m);
+        Ok(geometry)
+    }
+
+    /// The horizontal planes in view, most points first.
+    pub fn planes(&self) -> &[SupportPlane] {
+        &self.planes
+    }
+
+    /// Up in the optical frame: gravity where known, else the planes' normal, else the image's up.
+    pub fn up(&self) -> Unit<Vector3<f64>> {
+        let plane_up = self.planes.first().map(|it| it.normal);
+        plane_up.or(self.options.up_in_camera).unwrap_or(-Vector3::y_axis())
+    }
+
+    /// The viewer's right, forward and up: the camera's, leveled. For a camera that looks straight down, forward is up in the image.
+    pub fn view(&self) -> ViewAxes {
+        let up = self.up();
+        let leveled = |axis: Vector3<f64>| Unit::try_new(axis - up.scale(up.dot(&axis)), 0.2);
+        let forward = leveled(Vector3::z()).or_else(|| leveled(-Vector3::y()));
+        match forward {
+            Some(forward) => ViewAxes { right: Unit::new_unchecked(forward.cross(&up)), forward, up },
+            None => ViewAxes::camera(),
+        }
+    }
+
+    /// The object in `bbox` (pixels, edges). `phrase` is for messages only.
+    pub fn lift(&self, phrase: &str, bbox: &BoundingBox2d) -> Result<LiftedObject, LiftError> {
+        let (width, height) = self.camera.size();
+        let bbox = bbox.clipped(width, height);
+        let window = self.window(&bbox);
+        let plane = self.plane_under(&window);
+        let noise_m = |z: f64| self.noise_m(z);
+        let (fx, fy) = self.camera.focal_lengths();
+        let focal = fx.min(fy);
+        let tolerances = Tolerances {
+            step_m: &|z| 0.006 + 4.0 * z / focal + 3.0 * noise_m(z),
+            height_m: &|z| 0.003 + 1.5 * noise_m(z),
+        };
+        let pixels = segment::object_pixels(&window, &bbox, plane.as_ref(), &tolerances);
+        let points: Vec<Point3<f64>> = pixels.iter().filter_map(|it| window.points[*it]).collect();
+        if points.len() < self.options.min_points.max(1) {
+            return Err(LiftError::TooFewPoints {
+                phrase: phrase.to_owned(),
+                n_points: points.len(),
+                n_pixels: bbox.area() as usize,
+                min_points: self.options.min_points,
+                min_depth_m: self.options.min_depth_m,
+                max_depth_m: self.options.max_depth_m,
+            });
+        }
+        let n_points = points.len();
+        let surface_centroid =
+            Point3::from(points.iter().map(|it| it.coords).sum::<Vector3<f64>>() / n_points as f64);
+        let up = self.up();
+        let surroundings = Surroundings {
+            up,
+            is_up_known: !self.planes.is_empty() || self.options.up_in_camera.is_some(),
+            support_m: plane.map(|it| -it.camera_height_m),
+            depth_noise_m: noise_m(surface_centroid.z),
+            pixel_m: surface_centroid.z / focal,
+        };
+        let body = body::estimate(&points, &surroundings);
+        let (mask, valid_depth_ratio) = mask_of(&window, &pixels);
+        Ok(LiftedObject {
+            body_center: Point3::from(body.object_in_camera.translation.vector),
+            object_in_camera: body.object_in_camera,
+            surface_centroid,
+            size_m: body.size_m,
+            covariance: body.covariance,
+            n_points,
+            valid_depth_ratio,
+            is_truncated: bbox.x0 < 1.0
+                || bbox.y0 < 1.0
+                || f64::from(width) - 1.0 < bbox.x1
+                || f64::from(height) - 1.0 < bbox.y1,
+            mask,
+        })
+    }
+
+    /// Stereo and structured light: the error of a disparity, so it grows with the square of the distance.
+    fn noise_m(&self, z: f64) -> f64 {
+        self.options.depth_noise_m * z * z
+    }
+
+    fn point(&self, u: u32, v: u32) -> Option<Point3<f64>> {
+        let z = f64::from(self.depth.get(u, v)?);
+        let is_in_range = self.options.min_depth_m <= z && z <= self.options.max_depth_m;
+        is_in_range.then(|| self.camera.unproject(Point2::new(f64::from(u), f64::from(v)), z))
+    }
+
+    /// The box and a quarter more on each side.
+    fn window(&self, bbox: &BoundingBox2d) -> Window {
+        let (width, height) = self.camera.size();
+        let (margin_x, margin_y) = ((0.25 * bbox.width()).max(4.0), (0.25 * bbox.height()).max(4.0));
+        let x0 = (bbox.x0 - margin_x).floor().max(0.0) as u32;
+        let y0 = (bbox.y0 - margin_y).floor().max(0.0) as u32;
+        let x1 = ((bbox.x1 + margin_x).ceil() as u32).min(width);
+        let y1 = ((bbox.y1 + margin_y).ceil() as u32).min(height);
+        let points =
+            (y0..y1).flat_map(|v| (x0..x1).map(move |u| (u, v))).map(|(u, v)| self.point(u, v)).collect();
+        Window { x0, y0, width: x1.saturating_sub(x0), height: y1.saturating_sub(y0), points }
+    }
+
+    /// The plane that the surroundings of a box lie on: the one with most of the window's points, if that is a fair share.
+    fn plane_under(&self, window: &Window) -> Option<SupportPlane> {
+        let points: Vec<&Point3<f64>> = window.points.iter().flatten().collect();
+        let count = |plane: &SupportPlane| {
+            let is_near = |it: &&&Point3<f64>| plane.height_m(it).abs() <= 0.006 + 2.5 * self.noise_m(it.z);
+            points.iter().filter(is_near).count()
+        };
+        let best = self.planes.iter().map(|it| (count(it), it)).max_by_key(|(n, _)| *n);
+        best.filter(|(n, _)| points.len() <= 33 * n).map(|(_, it)| *it)
+    }
+}
+
+impl LiftedObject {
+    /// Extents of the oriented box along the axes of the optical frame, metres.
+    pub fn extent_in_camera(&self) -> Vector3<f64> {
+        self.object_in_camera.rotation.to_rotation_matrix().matrix().abs() * self.size_m
+    }
+}
+
+/// The mask, and the share of the silhouette (each row from its first to its last pixel) that has depth.
+fn mask_of(window: &Window, pixels: &[usize]) -> (ObjectMask, f64) {
+    let mut is_object = vec![false; window.points.len()];
+    for &idx in pixels {
+        is_object[idx] = true;
+    }
+    let mut n_missing = 0;
+    for y in 0..window.height as usize {
+        let row = y * window.width as usize..(y + 1) * window.width as usize;
+        let first = is_object[row.clone()].iter().position(|it| *it);
+        let last = is_object[row.clone()].iter().rposition(|it| *it);
+        if let (Some(first), Some(last)) = (first, last) {
+            n_missing += window.points[row][first..=last].iter().filter(|it| it.is_none()).count();
+        }
+    }
+    let ratio = pixels.len() as f64 / (pixels.len() + n_missing).max(1) as f64;
+    let mask =
+        ObjectMask { x0: window.x0, y0: window.y0, width: window.width, height: window.height, is_object };
+    (mask, ratio)
+}
+
+/// The value below which a share of `values` lies. `values` must not be empty; it is reordered.
+fn quantile(values: &mut [f64], share: f64) -> f64 {
+    let idx = ((values.len() - 1) as f64 * share).round() as usize;
+    *values.select_nth_unstable_by(idx, f64::total_cmp).1
+}

@@ -1,0 +1,133 @@
+//! The horizontal planes that things stand on, estimated once per frame by RANSAC (Fischler and Bolles 1981).
+
+use nalgebra::{Matrix3, Point3, SymmetricEigen, Unit, Vector3};
+
+/// A horizontal surface. Heights above it are along `normal`, which points away from gravity.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SupportPlane {
+    /// Up, in the camera's optical frame.
+    pub normal: Unit<Vector3<f64>>,
+    /// Height of the camera above the plane, metres.
+    pub camera_height_m: f64,
+}
+
+impl SupportPlane {
+    /// Height of a point (optical frame) above the plane, metres; negative below.
+    pub fn height_m(&self, point_in_camera: &Point3<f64>) -> f64 {
+        self.normal.dot(&point_in_camera.coords) + self.camera_height_m
+    }
+}
+
+const N_HYPOTHESES: usize = 160;
+const MAX_PLANES: usize = 3;
+/// A plane must hold at least this share of the frame's points.
+const MIN_SHARE: f64 = 0.03;
+/// How far a plane's normal may be from a known up direction: cos 15 degrees.
+const MIN_COS_TO_UP: f64 = 0.966;
+/// How far further planes may be from the first: cos 3 degrees.
+const MIN_COS_PARALLEL: f64 = 0.9986;
+
+/// The horizontal planes among `points`, most points first. `tolerance_m` says how far from a plane its points may be.
+///
+/// Where up is unknown, a plane counts as horizontal when its normal has a clear share of the image's up direction; failing
+/// that, when the camera looks straight down on it.
+pub(super) fn support_planes(
+    mut points: Vec<Point3<f64>>,
+    up_in_camera: Option<Unit<Vector3<f64>>>,
+    tolerance_m: impl Fn(f64) -> f64,
+) -> Vec<SupportPlane> {
+    let n_all = points.len();
+    let mut planes: Vec<SupportPlane> = Vec::new();
+    let is_horizontal = |normal: &Vector3<f64>| match up_in_camera {
+        Some(up) => MIN_COS_TO_UP <= normal.dot(&up),
+        None => 0.25 <= -normal.y,
+    };
+    let is_seen_from_above = |normal: &Vector3<f64>| up_in_camera.is_none() && normal.z <= -0.9;
+    while planes.len() < MAX_PLANES {
+        let found = match planes.first() {
+            Some(first) => {
+                let up = first.normal;
+                best_plane(&points, &tolerance_m, |it| MIN_COS_PARALLEL <= it.dot(&up))
+            }
+            None => best_plane(&points, &tolerance_m, is_horizontal)
+                .filter(|(_, n_inliers)| 0.08 * n_all as f64 <= *n_inliers as f64)
+                .or_else(|| best_plane(&points, &tolerance_m, is_seen_from_above)),
+        };
+        let Some((plane, n_inliers)) = found else { break };
+        if (n_inliers as f64) < MIN_SHARE * n_all as f64 || n_inliers < 30 {
+            break;
+        }
+        points.retain(|it| 2.0 * tolerance_m(it.z) < plane.height_m(it).abs());
+        planes.push(plane);
+    }
+    planes
+}
+
+fn best_plane(
+    points: &[Point3<f64>],
+    tolerance_m: &impl Fn(f64) -> f64,
+    accept: impl Fn(&Vector3<f64>) -> bool,
+) -> Option<(SupportPlane, usize)> {
+    if points.len() < 3 {
+        return None;
+    }
+    let mut random = SplitMix(0x5eed);
+    let mut best: Option<(SupportPlane, usize)> = None;
+    for _ in 0..N_HYPOTHESES {
+        let [a, b, c] = std::array::from_fn(|_| points[random.below(points.len())]);
+        let Some(plane) = plane_through(a, (b - a).cross(&(c - a))).filter(|it| accept(&it.normal)) else {
+            continue;
+        };
+        let n_inliers = points.iter().filter(|it| plane.height_m(it).abs() <= tolerance_m(it.z)).count();
+        if best.is_none_or(|(_, n)| n < n_inliers) {
+            best = Some((plane, n_inliers));
+        }
+    }
+    let (mut plane, _) = best?;
+    for _ in 0..3 {
+        plane = fit(points.iter().filter(|it| plane.height_m(it).abs() <= tolerance_m(it.z)))
+            .filter(|it| accept(&it.normal))
+            .unwrap_or(plane);
+    }
+    let n_inliers = points.iter().filter(|it| plane.height_m(it).abs() <= tolerance_m(it.z)).count();
+    Some((plane, n_inliers))
+}
+
+/// Least squares, each point weighted by its precision: depth noise grows with the square of the distance.
+fn fit<'a>(points: impl Iterator<Item = &'a Point3<f64>> + Clone) -> Option<SupportPlane> {
+    let weight = |it: &Point3<f64>| 1.0 / it.z.powi(4);
+    let (sum, total) = points
+        .clone()
+        .fold((Vector3::zeros(), 0.0), |(sum, total), it| (sum + weight(it) * it.coords, total + weight(it)));
+    if total <= 0.0 {
+        return None;
+    }
+    let mean = sum / total;
+    let mut scatter = Matrix3::zeros();
+    for point in points {
+        let offset = point.coords - mean;
+        scatter += weight(point) * offset * offset.transpose();
+    }
+    let eigen = SymmetricEigen::new(scatter);
+    plane_through(Point3::from(mean), eigen.eigenvectors.column(eigen.eigenvalues.imin()).into_owned())
+}
+
+/// The plane through a point, its normal turned to the camera's side. A surface is never seen from behind.
+fn plane_through(point: Point3<f64>, normal: Vector3<f64>) -> Option<SupportPlane> {
+    let normal = Unit::try_new(normal, 1e-12)?;
+    let normal = if 0.0 < normal.dot(&point.coords) { -normal } else { normal };
+    Some(SupportPlane { normal, camera_height_m: -normal.dot(&point.coords) })
+}
+
+/// Steele, Lea and Flood 2014: small, and the same everywhere, so that a frame always gives the same planes.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % n as u64) as usize
+    }
+}

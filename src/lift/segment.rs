@@ -1,0 +1,221 @@
+//! Which pixels of a box are the object: not the plane it stands on, not what is behind, in front or beside.
+//!
+//! What the box is about fits the box; background and occluders run out of it. So the surroundings are looked at as well:
+//! points off the support plane are grouped by depth in a window larger than the box, and groups are judged by how well they
+//! fit it.
+
+use nalgebra::Point3;
+
+use crate::detection::BoundingBox2d;
+use crate::lift::SupportPlane;
+
+/// The pixels around a box: their points in the optical frame, row-major, `None` without depth.
+pub(super) struct Window {
+    pub(super) x0: u32,
+    pub(super) y0: u32,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) points: Vec<Option<Point3<f64>>>,
+}
+
+/// How far apart neighboring points of one surface may be, and heights within noise of the plane.
+pub(super) struct Tolerances<'a> {
+    /// Largest depth step between neighboring pixels at a depth, metres.
+    pub(super) step_m: &'a dyn Fn(f64) -> f64,
+    /// How far from the plane a point at a depth still counts as on it, metres.
+    pub(super) height_m: &'a dyn Fn(f64) -> f64,
+}
+
+struct Group {
+    pixels: Vec<usize>,
+    n_inside: usize,
+    fit: f64,
+}
+
+impl Window {
+    pub(super) fn pixel(&self, idx: usize) -> (u32, u32) {
+        (self.x0 + idx as u32 % self.width, self.y0 + idx as u32 / self.width)
+    }
+
+    fn is_inside(&self, idx: usize, bbox: &BoundingBox2d) -> bool {
+        let (u, v) = self.pixel(idx);
+        let (u, v) = (f64::from(u) + 0.5, f64::from(v) + 0.5);
+        bbox.x0 <= u && u <= bbox.x1 && bbox.y0 <= v && v <= bbox.y1
+    }
+}
+
+/// The object's pixels within the box, as indices into the window. Empty when there is no depth in the box at all.
+pub(super) fn object_pixels(
+    window: &Window,
+    bbox: &BoundingBox2d,
+    plane: Option<&SupportPlane>,
+    tolerances: &Tolerances<'_>,
+) -> Vec<usize> {
+    let is_off_plane =
+        |point: &Point3<f64>| plane.is_none_or(|it| (tolerances.height_m)(point.z) < it.height_m(point));
+    let candidates: Vec<bool> =
+        window.points.iter().map(|it| it.as_ref().is_some_and(is_off_plane)).collect();
+    let mut chosen = best_group(window, bbox, &candidates, tolerances);
+
+    // What the object stands on may stand on the plane itself: a mug on a plate is one surface with the plate. The part of the
+    // group outside the box tells how high that support is.
+    if let (Some(plane), Some(group)) = (plane, &chosen)
+        && (group.n_inside as f64) < 0.85 * group.pixels.len() as f64
+        && let Some(cut) = cut_above_surroundings(window, bbox, plane, group, tolerances)
+    {
+        chosen = Some(cut);
+    }
+
+    let box_area = bbox.area().max(1.0);
+    match chosen {
+        Some(group) if 0.04 * box_area <= group.n_inside as f64 => {
+            let mut pixels: Vec<usize> =
+                group.pixels.iter().copied().filter(|it| window.is_inside(*it, bbox)).collect();
+            add_fragments(window, bbox, &candidates, tolerances, &mut pixels);
+            pixels
+        }
+        // Nothing stands out of the plane: a flat thing, as far as depth can tell, is the plane within the box.
+        _ => flat_pixels(window, bbox),
+    }
+}
+
+fn best_group(
+    window: &Window,
+    bbox: &BoundingBox2d,
+    is_candidate: &[bool],
+    tolerances: &Tolerances<'_>,
+) -> Option<Group> {
+    groups(window, bbox, is_candidate, tolerances).into_iter().max_by(|a, b| a.fit.total_cmp(&b.fit))
+}
+
+/// Candidates connected over small depth steps, with how well each group fits the box.
+fn groups(
+    window: &Window,
+    bbox: &BoundingBox2d,
+    is_candidate: &[bool],
+    tolerances: &Tolerances<'_>,
+) -> Vec<Group> {
+    let (width, height) = (window.width as usize, window.height as usize);
+    let mut is_seen = vec![false; is_candidate.len()];
+    let mut groups = Vec::new();
+    for start in 0..is_candidate.len() {
+        if is_seen[start] || !is_candidate[start] {
+            continue;
+        }
+        is_seen[start] = true;
+        let mut pixels = vec![start];
+        let mut next = 0;
+        while next < pixels.len() {
+            let idx = pixels[next];
+            next += 1;
+            let Some(here) = window.points[idx] else { continue };
+            let (x, y) = (idx % width, idx / width);
+            let neighbors = [
+                (0 < x).then(|| idx - 1),
+                (x + 1 < width).then(|| idx + 1),
+                (0 < y).then(|| idx - width),
+                (y + 1 < height).then(|| idx + width),
+            ];
+            for neighbor in neighbors.into_iter().flatten() {
+                if is_seen[neighbor] || !is_candidate[neighbor] {
+                    continue;
+                }
+                let Some(there) = window.points[neighbor] else { continue };
+                if (here.z - there.z).abs() <= (tolerances.step_m)(here.z.min(there.z)) {
+                    is_seen[neighbor] = true;
+                    pixels.push(neighbor);
+                }
+            }
+        }
+        let n_inside = pixels.iter().filter(|it| window.is_inside(**it, bbox)).count();
+        if n_inside == 0 {
+            continue;
+        }
+        let (mut x0, mut y0, mut x1, mut y1) = (f64::MAX, f64::MAX, 0.0_f64, 0.0_f64);
+        for &idx in &pixels {
+            let (u, v) = window.pixel(idx);
+            let (u, v) = (f64::from(u), f64::from(v));
+            (x0, y0, x1, y1) = (x0.min(u), y0.min(v), x1.max(u + 1.0), y1.max(v + 1.0));
+        }
+        let extent = BoundingBox2d { x0, y0, x1, y1 };
+        let fit = extent.iou(bbox) * n_inside as f64 / pixels.len() as f64;
+        groups.push(Group { pixels, n_inside, fit });
+    }
+    groups
+}
+
+/// The part of a group above the surface that runs out of the box, if that leaves enough.
+fn cut_above_surroundings(
+    window: &Window,
+    bbox: &BoundingBox2d,
+    plane: &SupportPlane,
+    group: &Group,
+    tolerances: &Tolerances<'_>,
+) -> Option<Group> {
+    let mut heights_outside: Vec<f64> = group
+        .pixels
+        .iter()
+        .filter(|it| !window.is_inside(**it, bbox))
+        .filter_map(|it| window.points[*it].as_ref().map(|point| plane.height_m(point)))
+        .collect();
+    if heights_outside.is_empty() {
+        return None;
+    }
+    let mut is_candidate = vec![false; window.points.len()];
+    for share in [0.8, 0.5] {
+        let support_m = super::quantile(&mut heights_outside, share);
+        for &idx in &group.pixels {
+            is_candidate[idx] = window.points[idx]
+                .as_ref()
+                .is_some_and(|point| support_m + (tolerances.height_m)(point.z) < plane.height_m(point));
+        }
+        let cut = best_group(window, bbox, &is_candidate, tolerances);
+        if let Some(cut) =
+            cut.filter(|it| 0.35 * group.n_inside as f64 <= it.n_inside as f64 && group.fit < it.fit)
+        {
+            return Some(cut);
+        }
+    }
+    None
+}
+
+/// Parts of the object that something in front cut off: groups that lie wholly in the box, at the object's own depths.
+fn add_fragments(
+    window: &Window,
+    bbox: &BoundingBox2d,
+    is_candidate: &[bool],
+    tolerances: &Tolerances<'_>,
+    pixels: &mut Vec<usize>,
+) {
+    let depths = |pixels: &[usize]| {
+        let depths = pixels.iter().filter_map(|it| window.points[*it]).map(|it| it.z);
+        depths.fold((f64::MAX, f64::MIN), |(low, high), z| (low.min(z), high.max(z)))
+    };
+    let (near, far) = depths(pixels);
+    let mut is_rest = is_candidate.to_vec();
+    for &idx in pixels.iter() {
+        is_rest[idx] = false;
+    }
+    for group in groups(window, bbox, &is_rest, tolerances) {
+        let (group_near, group_far) = depths(&group.pixels);
+        let is_whole = group.n_inside == group.pixels.len();
+        let is_at_depth = near - 0.01 <= group_near && group_far <= far + 0.01;
+        if is_whole && is_at_depth && 8 <= group.pixels.len() {
+            pixels.extend(group.pixels);
+        }
+    }
+}
+
+/// All pixels with depth in the middle of the box.
+fn flat_pixels(window: &Window, bbox: &BoundingBox2d) -> Vec<usize> {
+    let (margin_x, margin_y) = (0.1 * bbox.width(), 0.1 * bbox.height());
+    let middle = BoundingBox2d {
+        x0: bbox.x0 + margin_x,
+        y0: bbox.y0 + margin_y,
+        x1: bbox.x1 - margin_x,
+        y1: bbox.y1 - margin_y,
+    };
+    (0..window.points.len())
+        .filter(|it| window.points[*it].is_some() && window.is_inside(*it, &middle))
+        .collect()
+}
