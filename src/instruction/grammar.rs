@@ -56,6 +56,7 @@ struct Parser<'a> {
 
 /// What follows a thing and says more about it, or where it shall go.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact about the words, none excludes another")]
 struct Modifier {
     meaning: Meaning,
     /// Said with "that is": never a destination.
@@ -152,7 +153,7 @@ impl<'a> Parser<'a> {
         self.split = None;
         let mut tasks = self.tasks_of(&verb, things, start)?;
         let last = tasks.len() - 1;
-        self.tail(&verb, &mut tasks[last], &mut recipient)?;
+        self.tail(&verb, &mut tasks[last], &mut recipient);
         for task in &mut tasks {
             task.recipient.clone_from(&recipient);
         }
@@ -324,12 +325,7 @@ impl<'a> Parser<'a> {
     }
 
     /// What may stand after all things: a direction, an instrument, fillers.
-    fn tail(
-        &mut self,
-        verb: &Verb,
-        task: &mut Instruction,
-        recipient: &mut Option<String>,
-    ) -> Result<(), Failure> {
+    fn tail(&mut self, verb: &Verb, task: &mut Instruction, recipient: &mut Option<String>) {
         if recipient.is_none() {
             recipient.clone_from(&task.recipient);
         }
@@ -358,7 +354,6 @@ impl<'a> Parser<'a> {
         }
         self.skip_fillers();
         task.span.end = self.span_from(self.position.saturating_sub(1)).end.max(task.span.start);
-        Ok(())
     }
 
     /// "the mug left": an order word behind its noun.
@@ -465,7 +460,7 @@ impl<'a> Parser<'a> {
                 }
                 None => modifiers = self.modifiers(depth)?,
             }
-            let split_colors = self.split_colors(&mut thing);
+            let split_colors = Self::split_colors(&mut thing);
             for extra in split_colors {
                 things.push((extra, Vec::new()));
             }
@@ -515,7 +510,7 @@ impl<'a> Parser<'a> {
     }
 
     /// "the red and blue cups" are red ones and blue ones; "the red and white mug" is one.
-    fn split_colors(&self, thing: &mut ObjectReference) -> Vec<ObjectReference> {
+    fn split_colors(thing: &mut ObjectReference) -> Vec<ObjectReference> {
         let colors = thing.attributes.iter().filter(|it| it.kind == AttributeKind::Color).count();
         if colors < 2 || thing.quantity != Quantity::All || thing.noun == GENERIC_NOUN {
             return Vec::new();
@@ -595,7 +590,7 @@ impl<'a> Parser<'a> {
             definite = Some(determiner);
             self.skip_fillers_before_thing(); // "the um cup"
         }
-        if let Some((_, length)) = self.vocabulary.other.longest(self.rest()) {
+        if let Some(((), length)) = self.vocabulary.other.longest(self.rest()) {
             thing.other = true;
             self.position += length;
         }
@@ -622,12 +617,12 @@ impl<'a> Parser<'a> {
             whole.span.start = thing.span.start;
             return Ok(whole);
         }
-        if let Some((_, length)) = self.vocabulary.other.longest(self.rest()) {
+        if let Some(((), length)) = self.vocabulary.other.longest(self.rest()) {
             thing.other = true;
             self.position += length;
         }
         let words = self.premodifiers(&mut thing, depth)?;
-        self.name(&mut thing, words, start)?;
+        self.name(&mut thing, &words, start)?;
         // The number of the noun.
         let (head, is_plural) = self.singular(&thing.noun, plural_hint || number.is_some());
         thing.quantity = match (number, definite) {
@@ -668,7 +663,7 @@ impl<'a> Parser<'a> {
                 // "the cabinet's top drawer": what was read is the whole.
                 self.position += 1;
                 let mut owner = std::mem::replace(thing, self.empty_reference(noun_start));
-                self.name(&mut owner, std::mem::take(&mut noun), noun_start)?;
+                self.name(&mut owner, &std::mem::take(&mut noun), noun_start)?;
                 owner.span = self.span_from(noun_start);
                 let mut part = self.thing(depth + 1)?;
                 part.whole = Some(Box::new(owner));
@@ -676,14 +671,14 @@ impl<'a> Parser<'a> {
                 *thing = part;
                 return Ok(vec![name]);
             }
-            if let Some((_, length)) = self.vocabulary.compounds.longest(self.rest()) {
+            if let Some(((), length)) = self.vocabulary.compounds.longest(self.rest()) {
                 noun.extend(self.words[at..at + length].iter().map(|it| (*it).to_owned()));
                 self.position += length;
                 continue;
             }
             if self.vocabulary.generic_nouns.contains(word) && noun.is_empty() {
                 self.position += 1;
-                self.take_ordinal(thing, ordinal, is_last);
+                Self::take_ordinal(thing, ordinal, is_last);
                 if word.ends_with('s') {
                     thing.quantity = Quantity::All;
                 }
@@ -770,11 +765,11 @@ impl<'a> Parser<'a> {
                 ));
             }
         }
-        self.take_ordinal(thing, ordinal, is_last);
+        Self::take_ordinal(thing, ordinal, is_last);
         Ok(noun)
     }
 
-    fn take_ordinal(&self, thing: &mut ObjectReference, ordinal: Option<usize>, is_last: bool) {
+    fn take_ordinal(thing: &mut ObjectReference, ordinal: Option<usize>, is_last: bool) {
         if let Some(rank) = ordinal {
             match thing.orders.last_mut() {
                 Some(order) => order.rank = rank,
@@ -848,7 +843,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Gives a thing its noun.
-    fn name(&self, thing: &mut ObjectReference, noun: Vec<String>, start: usize) -> Result<(), Failure> {
+    fn name(&self, thing: &mut ObjectReference, noun: &[String], start: usize) -> Result<(), Failure> {
         if noun.is_empty() {
             // "the left", "the red": whatever it is, only with a quality to tell it by.
             if thing.attributes.is_empty() && thing.orders.is_empty() && !thing.other {
@@ -903,7 +898,10 @@ impl<'a> Parser<'a> {
             && !self.vocabulary.generic_nouns.contains(self.word(at + 1).unwrap_or(""));
         let name = if self.vocabulary.plural_pronouns.contains(word) && (word.starts_with("the") || alone) {
             let of = self.word(at + 1) == Some("of");
-            if (word == "these" || word == "both") && (!alone || of) { return None } else { THEM }
+            if (word == "these" || word == "both") && (!alone || of) {
+                return None;
+            }
+            THEM
         } else if self.vocabulary.singular_pronouns.contains(word) && (word.starts_with("it") || alone) {
             IT
         } else if self.vocabulary.viewer.contains(word) && alone {
@@ -949,7 +947,7 @@ impl<'a> Parser<'a> {
                 to_head = true;
             }
             let mut relative = false;
-            if let Some((_, length)) = self.vocabulary.relative_pronouns.longest(&self.words[at..]) {
+            if let Some(((), length)) = self.vocabulary.relative_pronouns.longest(&self.words[at..]) {
                 at += length;
                 relative = true;
                 while matches!(self.word(at), Some("is" | "are" | "'s" | "currently" | "also")) {
@@ -1068,7 +1066,8 @@ impl<'a> Parser<'a> {
         }
         let (&by, length) = self.vocabulary.orders.longest(self.words.get(at..)?)?;
         at += length;
-        if let Some((_, length)) = self.vocabulary.side_words.longest(&self.words[at.min(self.words.len())..])
+        if let Some(((), length)) =
+            self.vocabulary.side_words.longest(&self.words[at.min(self.words.len())..])
         {
             at += length;
         }
@@ -1093,7 +1092,7 @@ impl<'a> Parser<'a> {
     }
 
     fn skip_relation_fillers(&self, mut at: usize) -> usize {
-        while let Some((_, length)) =
+        while let Some(((), length)) =
             self.words.get(at..).and_then(|it| self.vocabulary.relation_fillers.longest(it))
         {
             let next = at + length;
@@ -1132,7 +1131,7 @@ impl<'a> Parser<'a> {
                             && is_side(order.by)
                             && (is_ordinal_only(given) || given.by == order.by) =>
                     {
-                        given.by = order.by
+                        given.by = order.by;
                     }
                     _ => head.orders.push(order),
                 }
@@ -1342,7 +1341,7 @@ impl<'a> Parser<'a> {
 
     /// A filler that can stand inside a sentence: those that double as something else only where the clause ends.
     fn filler_at(&self, at: usize) -> Option<usize> {
-        let (_, length) = self.vocabulary.fillers.longest(self.words.get(at..)?)?;
+        let ((), length) = self.vocabulary.fillers.longest(self.words.get(at..)?)?;
         let word = self.words[at];
         let doubles = self.vocabulary.ordinals.contains_key(word)
             || matches!(word, "robot" | "next" | "well" | "there" | "here" | "then" | "so" | "too" | "first");
@@ -1362,7 +1361,7 @@ impl<'a> Parser<'a> {
                 .vocabulary
                 .fillers
                 .longest(rest)
-                .is_some_and(|(_, length)| at + length >= self.tokens.len() || self.ends_clause(at + length))
+                .is_some_and(|((), length)| at + length >= self.tokens.len() || self.ends_clause(at + length))
     }
 
     /// Behind a comma, a conjunction or both; none when something else stands here.
@@ -1371,7 +1370,7 @@ impl<'a> Parser<'a> {
         if self.tokens.get(next).is_some_and(|it| it.text == ",") {
             next += 1;
         }
-        if let Some((_, length)) =
+        if let Some(((), length)) =
             self.words.get(next..).and_then(|it| self.vocabulary.conjunctions.longest(it))
         {
             next += length;
@@ -1391,7 +1390,7 @@ impl<'a> Parser<'a> {
                 [&self.vocabulary.sequencers, &self.vocabulary.conjunctions, &self.vocabulary.fillers]
                     .iter()
                     .filter_map(|it| it.longest(rest))
-                    .map(|(_, length)| length)
+                    .map(|((), length)| length)
                     .max();
             // A verb may begin with a filler's word ("go to").
             let verb = self.vocabulary.verbs.longest(rest).map_or(0, |(_, length)| length);
@@ -1413,7 +1412,7 @@ impl<'a> Parser<'a> {
     }
 
     fn skip_fillers(&mut self) {
-        while let Some((_, length)) = self.vocabulary.fillers.longest(self.rest()) {
+        while let Some(((), length)) = self.vocabulary.fillers.longest(self.rest()) {
             self.position += length;
         }
     }
@@ -1511,7 +1510,7 @@ fn push_task(tasks: &mut Vec<Instruction>, task: Instruction) {
         if previous.action == Action::PickUp && previous.destination.is_none() && brings && same {
             let span = previous.span.start..task.span.end;
             let instrument = task.instrument.clone().or_else(|| previous.instrument.take());
-            *previous = Instruction { span, instrument, ..task };
+            *previous = Instruction { instrument, span, ..task };
             return;
         }
     }

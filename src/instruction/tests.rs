@@ -96,16 +96,16 @@ fn generated_sentences_round_trip() {
     let mut checked = 0;
     for _ in 0..12_000 {
         let thing = |random: &mut Random| -> (String, String) {
-            let noun = *random.pick(&NOUNS);
-            let color = *random.pick(&COLORS);
-            let (before, after, order) = *random.pick(&ORDERS);
+            let noun = random.pick(&NOUNS);
+            let color = random.pick(&COLORS);
+            let (before, after, order) = random.pick(&ORDERS);
             let space = if color.is_empty() { "" } else { " " };
             (format!("the {before}{color}{space}{noun}{after}"), format!("{color}{space}{noun}{order}"))
         };
-        let (verb, action) = *random.pick(&VERBS);
+        let (verb, action) = random.pick(&VERBS);
         let (target_text, target) = thing(&mut random);
         let (landmark_text, landmark) = thing(&mut random);
-        let (relation_text, relation) = *random.pick(&RELATIONS);
+        let (relation_text, relation) = random.pick(&RELATIONS);
         let (text, expected) = match (random.below(3), action) {
             (0, "put") => (
                 format!("put {target_text} on {landmark_text}"),
@@ -208,8 +208,8 @@ fn any_text_gives_an_answer_with_a_span_inside_it() {
             if round % 4 == 0 {
                 text.push(char::from_u32(random.below(0x3000) as u32).unwrap_or('?'));
             } else {
-                text.push_str(*random.pick(&WORDS));
-                text.push_str(*random.pick(&[" ", " ", " ", ", ", "'s ", "’", "  "]));
+                text.push_str(random.pick(&WORDS));
+                text.push_str(random.pick(&[" ", " ", " ", ", ", "'s ", "’", "  "]));
             }
         }
         match parse(&text, &vocabulary) {
@@ -310,7 +310,7 @@ fn user_words_are_heard() {
     assert_eq!(one_line("wipe the mauve table", &vocabulary), "wipe {mauve table}");
 }
 
-/// SplitMix64.
+/// `SplitMix64`.
 struct Random(u64);
 
 impl Random {
@@ -322,7 +322,7 @@ impl Random {
         ((z ^ (z >> 31)) % bound as u64) as usize
     }
 
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
     }
 }

@@ -54,11 +54,10 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<Token>, ParseError> {
         } else if !first.is_whitespace() && !first.is_control() {
             let mark = match first {
                 '.' | ';' | '!' | '?' | ':' | '…' => ".".to_owned(),
-                ',' => ",".to_owned(),
                 '"' | '“' | '”' | '\'' | '’' | '‘' | '`' | '*' | '_' | '\u{200b}' | '\u{feff}' => {
                     continue;
                 }
-                '-' | '–' | '—' => ",".to_owned(),
+                ',' | '-' | '–' | '—' => ",".to_owned(),
                 other => other.to_string(),
             };
             tokens.push(Token { text: mark, span: start..start + first.len_utf8(), is_word: first == '&' });

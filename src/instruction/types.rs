@@ -576,13 +576,12 @@ impl Serialize for Destination {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("relation", &self.relation)?;
-        match self.landmarks.first() {
-            Some(landmark) => landmark.serialize_entries(&mut map)?,
-            None => {
-                map.serialize_entry("phrase", &None::<&str>)?;
-                map.serialize_entry("noun", &None::<&str>)?;
-                map.serialize_entry("span", &span_array(&self.span))?;
-            }
+        if let Some(landmark) = self.landmarks.first() {
+            landmark.serialize_entries(&mut map)?;
+        } else {
+            map.serialize_entry("phrase", &None::<&str>)?;
+            map.serialize_entry("noun", &None::<&str>)?;
+            map.serialize_entry("span", &span_array(&self.span))?;
         }
         if self.landmarks.len() > 1 {
             map.serialize_entry("landmarks", &self.landmarks)?;

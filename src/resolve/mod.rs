@@ -546,9 +546,8 @@ fn count(
     };
     match reference.quantity {
         Quantity::All => found(&weighed),
-        Quantity::Any(n) if weighed.len() < n => few(n),
+        Quantity::Any(n) | Quantity::Exactly(n) if weighed.len() < n => few(n),
         Quantity::Any(n) => found(&weighed[..n.max(1)]),
-        Quantity::Exactly(n) if weighed.len() < n => few(n),
         Quantity::Exactly(n) if weighed.len() == n => found(&weighed),
         Quantity::One | Quantity::Exactly(_) => {
             let n = reference.quantity.count().unwrap_or(1).max(1);

@@ -121,17 +121,14 @@ fn side(along: f64, aside: f64, scale: f64) -> f64 {
 
 fn near(target: &Candidate, landmark: &Candidate, reach: f64) -> f64 {
     let (a, b) = (&target.detection.bbox, &landmark.detection.bbox);
-    let gap = match (target.position_in_camera, landmark.position_in_camera) {
-        (Some(p), Some(q)) => {
-            let half = |it: &Candidate| it.size_m.map_or(0.03, |size| 0.5 * size.x.max(size.z));
-            let mean = half(target) + half(landmark);
-            ((p - q).norm() - mean).max(0.0) / (reach * NEXT_TO_GAP_M.max(0.75 * mean))
-        }
-        _ => {
-            let dx = (a.x0.max(b.x0) - a.x1.min(b.x1)).max(0.0);
-            let dy = (a.y0.max(b.y0) - a.y1.min(b.y1)).max(0.0);
-            dx.hypot(dy) / (reach * NEXT_TO_GAP * size_px(a, b))
-        }
+    let gap = if let (Some(p), Some(q)) = (target.position_in_camera, landmark.position_in_camera) {
+        let half = |it: &Candidate| it.size_m.map_or(0.03, |size| 0.5 * size.x.max(size.z));
+        let mean = half(target) + half(landmark);
+        ((p - q).norm() - mean).max(0.0) / (reach * NEXT_TO_GAP_M.max(0.75 * mean))
+    } else {
+        let dx = (a.x0.max(b.x0) - a.x1.min(b.x1)).max(0.0);
+        let dy = (a.y0.max(b.y0) - a.y1.min(b.y1)).max(0.0);
+        dx.hypot(dy) / (reach * NEXT_TO_GAP * size_px(a, b))
     };
     // What is inside something is not next to it.
     let apart = 1.0 - 0.8 * ((share_inside(a, b) - 0.6) / 0.4).clamp(0.0, 1.0);

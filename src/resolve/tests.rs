@@ -90,7 +90,7 @@ fn short(resolution: &Resolution) -> String {
     let list = |indices: &[usize]| {
         let mut indices = indices.to_vec();
         indices.sort_unstable();
-        indices.iter().map(|it| format!(" {it}")).collect::<String>()
+        indices.iter().fold(String::new(), |list, it| list + " " + &it.to_string())
     };
     match resolution {
         Resolution::Found { indices, .. } => format!("FOUND{}", list(indices)),
@@ -359,7 +359,7 @@ fn answer(class: Class, things: &[Thing]) -> Option<String> {
     Some(match fit[..] {
         [] => "NOT_FOUND".to_owned(),
         [one] => format!("FOUND {one}"),
-        _ => format!("AMBIGUOUS{}", fit.iter().map(|it| format!(" {it}")).collect::<String>()),
+        _ => format!("AMBIGUOUS{}", fit.iter().fold(String::new(), |list, it| list + " " + &it.to_string())),
     })
 }
 
@@ -410,7 +410,7 @@ fn metamorphic() {
                         indices: indices.iter().map(|it| candidates.len() - 1 - it).collect(),
                         question,
                     },
-                    none => none,
+                    none @ Resolution::NotFound { .. } => none,
                 };
                 assert_eq!(short(&answer), short(&back), "{text}: order of candidates");
             }
@@ -476,7 +476,7 @@ fn degenerate_boxes_and_positions_do_no_harm() {
     }
 }
 
-/// SplitMix64.
+/// `SplitMix64`.
 struct Random(u64);
 
 impl Random {

@@ -142,23 +142,20 @@ pub(super) fn question(
     let phrase = plural(&reference.query());
     if let [a, b] = *indices {
         let (a, b) = (&candidates[a], &candidates[b]);
-        let (first, second) = match (a.position_in_camera, b.position_in_camera) {
-            (Some(p), Some(q)) => {
-                let right = (p - q).dot(&options.view.right).abs();
-                let up = (p - q).dot(&options.view.up).abs();
-                let forward = (p - q).dot(&options.view.forward).abs();
-                if right >= up && right >= forward {
-                    ("left", "right")
-                } else if forward >= up {
-                    ("front", "back")
-                } else {
-                    ("upper", "lower")
-                }
+        let (first, second) = if let (Some(p), Some(q)) = (a.position_in_camera, b.position_in_camera) {
+            let right = (p - q).dot(&options.view.right).abs();
+            let up = (p - q).dot(&options.view.up).abs();
+            let forward = (p - q).dot(&options.view.forward).abs();
+            if right >= up && right >= forward {
+                ("left", "right")
+            } else if forward >= up {
+                ("front", "back")
+            } else {
+                ("upper", "lower")
             }
-            _ => {
-                let (p, q) = (a.detection.bbox.center(), b.detection.bbox.center());
-                if (p.0 - q.0).abs() >= (p.1 - q.1).abs() { ("left", "right") } else { ("upper", "lower") }
-            }
+        } else {
+            let (p, q) = (a.detection.bbox.center(), b.detection.bbox.center());
+            if (p.0 - q.0).abs() >= (p.1 - q.1).abs() { ("left", "right") } else { ("upper", "lower") }
         };
         return format!("2 {phrase}: the {first} one or the {second} one?");
     }
@@ -188,15 +185,13 @@ fn where_from(
     options: &ResolveOptions,
 ) -> Option<String> {
     let (target, landmark) = (&candidates[target], &candidates[landmark]);
-    let (amounts, unit) = match (target.position_in_camera, landmark.position_in_camera) {
-        (Some(p), Some(q)) => {
-            let offset = p - q;
-            ((offset.dot(&options.view.right), offset.dot(&options.view.forward)), "m")
-        }
-        _ => {
-            let (a, b) = (&target.detection.bbox, &landmark.detection.bbox);
-            ((a.center().0 - b.center().0, b.y1 - a.y1), "px")
-        }
+    let (amounts, unit) = if let (Some(p), Some(q)) = (target.position_in_camera, landmark.position_in_camera)
+    {
+        let offset = p - q;
+        ((offset.dot(&options.view.right), offset.dot(&options.view.forward)), "m")
+    } else {
+        let (a, b) = (&target.detection.bbox, &landmark.detection.bbox);
+        ((a.center().0 - b.center().0, b.y1 - a.y1), "px")
     };
     let (right, forward) = amounts;
     if !(right.is_finite() && forward.is_finite()) {
