@@ -217,3 +217,158 @@ fn describe(placed: &layout::Placed, sighting: &render::Sighting) -> SceneObject
             .then(|| Point3::from(sighting.surface_sum / points)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nalgebra::{Translation3, UnitQuaternion};
+
+    use super::*;
+    use crate::scene::layout::Placed;
+    use crate::scene::random::SceneRng;
+    use crate::scene::shape::Shape;
+    use crate::scene::things::{Blueprint, Part, Print};
+
+    /// The room, lights and camera of a seed, with one ball of `radius` meters around `center` instead of its objects.
+    fn scene_with_ball(center_in_camera: Point3<f64>, radius: f32, config: &SceneConfig) -> Scene {
+        let mut layout = layout::draw(1);
+        layout.view.tan_half_width = 0.5;
+        let center = layout.view.world_from_camera * center_in_camera.cast::<f32>();
+        let shape = Shape::Ellipsoid { center: Vector3::zeros(), radii: Vector3::repeat(radius) };
+        let albedo = Color::Red.shade(&mut SceneRng::new(0, 0));
+        let part = Part { shape, albedo, specular: 0.0, print: Print::None };
+        let blueprint =
+            Blueprint { parts: vec![part], footprint: vec![[0.0, 0.0, radius]], bounds: shape.bounds() };
+        let world_from_object =
+            Isometry3::from_parts(Translation3::from(center.coords), UnitQuaternion::identity());
+        layout.objects = vec![Placed { kind: Kind::Ball, color: Color::Red, world_from_object, blueprint }];
+        Scene::from_layout(1, layout, config).unwrap()
+    }
+
+    #[test]
+    fn a_ball_on_the_axis_has_the_box_and_depth_of_geometry() {
+        let (z, radius) = (0.3, 0.05);
+        let config = SceneConfig { samples: 4, ..SceneConfig::camera(201, 151) };
+        let seen = scene_with_ball(Point3::new(0.0, 0.0, z), radius as f32, &config).render();
+        // The middle pixel's ray is the optical axis.
+        assert!((f64::from(seen.depth.get(100, 75).unwrap()) - (z - radius)).abs() < 1e-4);
+        // The outline is where rays touch the ball: tan(angle) = r / sqrt(z^2 - r^2).
+        let fx = seen.camera.focal_lengths().0;
+        let half = fx * radius / (z * z - radius * radius).sqrt();
+        let ball = &seen.objects[0];
+        let bbox = ball.bbox.unwrap();
+        let expected = [100.5 - half, 75.5 - half, 100.5 + half, 75.5 + half];
+        for (got, want) in <[f64; 4]>::from(bbox).into_iter().zip(expected) {
+            assert!((got - want).abs() < 0.3, "{bbox:?} is not {expected:?}");
+        }
+        assert!((ball.visible_fraction - 1.0).abs() < 1e-9);
+        assert!((ball.center_in_world - seen.world_from_camera * Point3::new(0.0, 0.0, z)).norm() < 1e-5);
+        assert!((ball.size_m - Vector3::repeat(2.0 * radius)).norm() < 1e-5);
+        // Seen from the front, the visible surface lies between the nearest point and the center.
+        let centroid = ball.surface_centroid_in_camera.unwrap();
+        assert!(
+            centroid.z > z - radius && centroid.z < z && centroid.coords.xy().norm() < 1e-3,
+            "{centroid}"
+        );
+    }
+
+    #[test]
+    fn a_ball_aside_is_seen_where_the_camera_projects_it() {
+        let center = Point3::new(0.05, -0.03, 0.3);
+        let seen = scene_with_ball(center, 0.01, &SceneConfig::camera(320, 240)).render();
+        let pixel = seen.camera.project(center).unwrap();
+        let (x, y) = seen.objects[0].bbox.unwrap().center();
+        // Pixel centers are integers for the camera and halves for boxes.
+        assert!((x - 0.5 - pixel.x).abs() < 0.5 && (y - 0.5 - pixel.y).abs() < 0.5, "{x} {y} {pixel}");
+        let (u, v) = (pixel.x.round() as u32, pixel.y.round() as u32);
+        assert_eq!(seen.mask[(v * 320 + u) as usize], 1);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bytes_and_another_seed_does_not() {
+        let render = |seed| Scene::generate(seed, &SceneConfig::training(48)).unwrap().render();
+        let (a, b, c) = (render(7), render(7), render(8));
+        assert_eq!(a.image, b.image);
+        assert_eq!(a.objects, b.objects);
+        assert_eq!(a.mask, b.mask);
+        assert_ne!(a.image, c.image);
+    }
+
+    #[test]
+    fn resolution_does_not_change_the_scene() {
+        for seed in FIRST_HELD_OUT_SEED..FIRST_HELD_OUT_SEED + 10 {
+            let render = |size| Scene::generate(seed, &SceneConfig::training(size)).unwrap().render();
+            let (small, large) = (render(96), render(288));
+            assert_eq!(small.objects.len(), large.objects.len());
+            for (a, b) in small.objects.iter().zip(&large.objects) {
+                assert_eq!((a.kind, a.color), (b.kind, b.color));
+                assert_eq!(a.center_in_world, b.center_in_world);
+                let (Some(a_box), Some(b_box)) = (a.bbox, b.bbox) else { continue };
+                for (p, q) in <[f64; 4]>::from(a_box).into_iter().zip(<[f64; 4]>::from(b_box)) {
+                    assert!((3.0 * p - q).abs() < 4.0, "seed {seed} {}: {a_box:?} {b_box:?}", a.phrase());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn boxes_hold_the_mask_and_depth_lies_on_the_object() {
+        for seed in FIRST_HELD_OUT_SEED..FIRST_HELD_OUT_SEED + 10 {
+            let seen = Scene::generate(seed, &SceneConfig::camera(160, 120)).unwrap().render();
+            for (index, object) in seen.objects.iter().enumerate() {
+                let pixels: Vec<(u32, u32)> = (0..160 * 120)
+                    .filter(|&i| usize::from(seen.mask[i as usize]) == index + 1)
+                    .map(|i| (i % 160, i / 160))
+                    .collect();
+                assert_eq!(pixels.len(), object.visible_pixels as usize);
+                assert!((0.0..=1.0).contains(&object.visible_fraction));
+                let Some(bbox) = object.bbox else {
+                    assert!(pixels.len() <= 1, "seed {seed}: a seen object without a box");
+                    continue;
+                };
+                for &(u, v) in &pixels {
+                    let (x, y) = (f64::from(u) + 0.5, f64::from(v) + 0.5);
+                    assert!(x > bbox.x0 - 0.5 && x < bbox.x1 + 0.5 && y > bbox.y0 - 0.5 && y < bbox.y1 + 0.5);
+                    let depth = f64::from(seen.depth.get(u, v).unwrap());
+                    let point =
+                        seen.camera.unproject(nalgebra::Point2::new(f64::from(u), f64::from(v)), depth);
+                    let in_object = object.world_from_object.inverse() * (seen.world_from_camera * point);
+                    let center = object.world_from_object.inverse() * object.center_in_world;
+                    let outside = (in_object - center).abs() - object.size_m * 0.5;
+                    assert!(outside.max() < 1e-4, "seed {seed} {}: {outside} outside", object.phrase());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn objects_stand_apart_on_the_table() {
+        for seed in 0..50 {
+            let layout = layout::draw(seed);
+            assert!(layout.objects.len() >= 2);
+            let outlines: Vec<Vec<(Point3<f32>, f32)>> = layout
+                .objects
+                .iter()
+                .map(|it| {
+                    let circles = it.blueprint.footprint.iter();
+                    circles.map(|&[x, y, r]| (it.world_from_object * Point3::new(x, y, 0.0), r)).collect()
+                })
+                .collect();
+            for (i, it) in layout.objects.iter().enumerate() {
+                // A marker's cap is thicker than its barrel and dips below the table by its 1 to 2 mm.
+                let bottom = it.blueprint.bounds.0.z;
+                assert!(bottom.abs() < 2.5e-3, "seed {seed}: {:?} starts at {bottom} m", it.kind);
+                for (a, ra) in &outlines[i] {
+                    for (b, rb) in outlines[..i].iter().flatten() {
+                        assert!((a - b).norm() > ra + rb, "seed {seed}: {:?} overlaps another", it.kind);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_image_is_refused() {
+        let error = Scene::generate(0, &SceneConfig::camera(0, 10)).unwrap_err();
+        assert!(error.to_string().contains("got 0x10"), "{error}");
+    }
+}

@@ -1,0 +1,93 @@
+"""An exported checkpoint at work in transformers: what the Rust model is compared with."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch.nn import functional as F
+from transformers import Florence2ForConditionalGeneration
+
+
+class Checkpoint:
+    """`images` are u8 [B, side, side, 3]; boxes are (x0, y0, x1, y1) in [0, 1]."""
+
+    def __init__(self, directory):
+        directory = Path(directory)
+        self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.florence = Florence2ForConditionalGeneration.from_pretrained(directory, dtype=torch.float32).eval()
+        self.florence.set_attn_implementation("eager")
+        self.config = json.loads((directory / "config.json").read_text())["grounding_head"]
+        tensors = load_file(directory / "model.safetensors")
+        self.head = {k.removeprefix("grounding_head."): v.float() for k, v in tensors.items() if k.startswith("grounding_head.")}
+        pixels = json.loads((directory / "preprocessor_config.json").read_text())
+        self.mean, self.std = (torch.tensor(pixels[k]) for k in ("image_mean", "image_std"))
+        self.image_tokens = pixels["image_seq_length"]
+        self.image_id = self.tokenizer.token_to_id("<image>")
+
+    def pixels(self, images):
+        x = torch.as_tensor(images).float() / 255
+        return ((x - self.mean) / self.std).permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def features(self, images):
+        """[B, 1 + grid^2, d]: the pooled token, then the grid row by row."""
+        core = self.florence.model
+        return core.multi_modal_projector(core.vision_tower(self.pixels(images)).last_hidden_state)
+
+    @torch.no_grad()
+    def ground(self, features, prompts):
+        """One row of `features` for each prompt, to logits [N, grid^2] and boxes [N, grid^2, 4]."""
+        bart = self.florence.model.language_model
+        rows = [self.tokenizer.encode(prompt).ids for prompt in prompts]
+        n = max(map(len, rows))
+        ids, mask = torch.ones(len(rows), n, dtype=torch.long), torch.zeros(len(rows), n, dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
+        embeds = torch.cat([features, bart.shared(ids)], 1)
+        mask = torch.cat([mask.new_ones(features.shape[:2]), mask], 1)
+        hidden = bart.encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state[:, 1 : features.shape[1]]
+        w = self.head
+        h = F.layer_norm(hidden, hidden.shape[-1:], w["norm.weight"], w["norm.bias"])
+        logit = F.linear(h, w["score.weight"], w["score.bias"])[..., 0]
+        raw = F.linear(F.gelu(F.linear(h, w["box.0.weight"], w["box.0.bias"])), w["box.2.weight"], w["box.2.bias"])
+        reach = F.softplus(raw) * self.config["box_scale"]
+        side = int(hidden.shape[1] ** 0.5)
+        center = (torch.arange(side) + 0.5) / side
+        y, x = (it.flatten() for it in torch.meshgrid(center, center, indexing="ij"))
+        boxes = torch.stack([x - reach[..., 0], y - reach[..., 1], x + reach[..., 2], y + reach[..., 3]], -1)
+        return logit, boxes.clamp(0, 1)
+
+    def score(self, logit):
+        return torch.sigmoid(self.config["calibration"]["scale"] * logit + self.config["calibration"]["bias"])
+
+    @torch.no_grad()
+    def generate(self, image, prompt):
+        """Greedy text for one image, through transformers' own `generate`."""
+        ids = [self.image_id] * self.image_tokens + self.tokenizer.encode(prompt).ids
+        out = self.florence.generate(
+            input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            pixel_values=self.pixels(image[None]),
+        )
+        return self.tokenizer.decode(out[0].tolist(), skip_special_tokens=True).strip()
+
+
+def keep_apart(logits, boxes, max_iou):
+    """Greedy non-maximum suppression: (logit, box) by falling logit."""
+    kept = []
+    for i in logits.argsort(descending=True).tolist():
+        box = boxes[i].tolist()
+        if all(overlap(box, other) <= max_iou for _, other in kept):
+            kept.append((float(logits[i]), box))
+    return kept
+
+
+def overlap(a, b):
+    """Intersection over union."""
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if w <= 0 or h <= 0:
+        return 0.0
+    area = lambda box: max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+    return w * h / (area(a) + area(b) - w * h)

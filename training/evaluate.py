@@ -1,0 +1,202 @@
+"""Measures an exported checkpoint on held-out scenes: `python evaluate.py MODEL DATA --seeds A..B [--report FILE]`.
+
+`--calibrate` first fits the score (Platt scaling: one top box per query, half of the queries about something absent)
+on those seeds and writes it to the model's config.json. Calibrate and report on different seeds.
+"""
+
+import argparse
+import json
+import math
+import random
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import text
+from checkpoint import Checkpoint, keep_apart, overlap
+from data import Scenes
+
+# Words that training never used, absent from every scene.
+NEVER_TRAINED = "giraffe violin helicopter toaster elephant battery ladder microphone stapler helmet wrench pillow".split()
+THRESHOLD = 0.5
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("data")
+    parser.add_argument("--seeds", required=True, help="A..B, B not included")
+    parser.add_argument("-n", type=int, default=300, help="queries of each type")
+    parser.add_argument("--calibrate", action="store_true")
+    parser.add_argument("--texts", type=int, default=100, help="generated answers of each type")
+    parser.add_argument("--report")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    first, end = map(int, args.seeds.split(".."))
+    scenes = Scenes(args.data)
+    usable = [i for i in range(len(scenes)) if first <= scenes.seed(i) < end]
+    assert usable, f"no scene of seeds {args.seeds} in {args.data}"
+    model = Checkpoint(args.model)
+    rng = random.Random(first)
+    answers = ask(model, scenes, queries(rng, scenes, usable, args.n))
+    if args.calibrate:
+        calibrate(args.model, model, answers)
+    report = dict(seeds=args.seeds, calibration=model.config["calibration"], **measure(model, answers))
+    if args.texts:
+        report |= measure_texts(model, scenes, usable, args.texts, rng)
+    print(json.dumps(report, indent=2))
+    if args.report:
+        Path(args.report).write_text(json.dumps(report, indent=2) + "\n")
+
+
+def queries(rng, scenes, usable, n):
+    """Dicts with scene, type, phrase and the indices of all objects it fits; `certain` types have exactly one."""
+    drawn = []
+
+    def draw(kind_of_query, make):
+        count = tries = 0
+        while count < n and tries < 200 * n:
+            tries += 1
+            i = rng.choice(usable)
+            made = make(scenes.things[i])
+            if made is not None:
+                drawn.append(dict(scene=i, type=kind_of_query, phrase=made[0], targets=made[1]))
+                count += 1
+
+    def one(use_kind, use_color):
+        def make(things):
+            it = rng.choice(things)
+            kind, color = it["kind"] if use_kind else None, it["color"] if use_color else None
+            found = text.matches(things, kind, color)
+            if it["eligible"] and len(found) == 1:
+                return text.noun_phrase(rng, kind, color), found
+
+        return make
+
+    def several(things):
+        it = rng.choice(things)
+        kind, color = rng.choice([(it["kind"], None), (None, it["color"]), (it["kind"], it["color"])])
+        found = text.matches(things, kind, color)
+        if len(found) > 1 and all(things[j]["eligible"] for j in found):
+            return text.noun_phrase(rng, kind, color), found
+
+    def absent(make_words):
+        def make(things):
+            it = rng.choice(things)
+            words = make_words(it)
+            if words and not text.matches(things, *words):
+                return text.noun_phrase(rng, *words), []
+
+        return make
+
+    draw("color+kind", one(True, True))
+    draw("kind", one(True, False))
+    draw("color", one(False, True))
+    draw("several", several)
+    draw("absent: wrong color", absent(lambda it: (it["kind"], rng.choice(text.COLORS))))
+    draw("absent: wrong kind", absent(lambda it: (rng.choice(text.KINDS), it["color"])))
+    draw("absent: kind not there", absent(lambda it: (rng.choice(text.KINDS), None)))
+    draw("absent: unknown noun", lambda things: (rng.choice(NEVER_TRAINED), []))
+    return drawn
+
+
+def ask(model, scenes, drawn, batch=32):
+    """Adds `boxes`: (logit, box) after suppression, best first; at most 12."""
+    drawn = sorted(drawn, key=lambda q: q["scene"])
+    features = {}
+    for start in range(0, len(drawn), batch):
+        part = drawn[start : start + batch]
+        new = sorted({q["scene"] for q in part} - features.keys())
+        features = {k: v for k, v in features.items() if k in {q["scene"] for q in part}}
+        if new:
+            features |= dict(zip(new, model.features(np.stack([scenes.image(i) for i in new]))))
+        rows = torch.stack([features[q["scene"]] for q in part])
+        logits, boxes = model.ground(rows, [text.LOCATE.format(q["phrase"]) for q in part])
+        for q, logit, box in zip(part, logits, boxes):
+            q["boxes"] = keep_apart(logit, box, model.config["nms_iou"])[:12]
+            q["truth"] = [scenes.things[q["scene"]][j]["bbox"] for j in q["targets"]]
+    return drawn
+
+
+def calibrate(directory, model, answers):
+    """Platt scaling of the best box's logit: right box of something present, against anything else."""
+    present = [q for q in answers if q["type"] in ("color+kind", "kind", "color")]
+    absent = [q for q in answers if q["type"].startswith("absent: ") and "unknown" not in q["type"]]
+    pairs = [(q["boxes"][0][0], float(overlap(q["boxes"][0][1], q["truth"][0]) >= 0.5)) for q in present]
+    pairs += [(q["boxes"][0][0], 0.0) for q in absent]
+    x, y = (torch.tensor(column) for column in zip(*pairs))
+    weight = torch.cat([torch.full((len(part),), 0.5 / len(part)) for part in (present, absent)])
+    scale, bias = torch.ones(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    fit = torch.optim.LBFGS([scale, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss():
+        fit.zero_grad()
+        value = torch.nn.functional.binary_cross_entropy_with_logits(scale * x + bias, y, weight, reduction="sum")
+        value.backward()
+        return value
+
+    fit.step(loss)
+    model.config["calibration"] = {"scale": round(scale.item(), 4), "bias": round(bias.item(), 4)}
+    path = Path(directory, "config.json")
+    config = json.loads(path.read_text())
+    config["grounding_head"]["calibration"] = model.config["calibration"]
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def measure(model, answers):
+    """Per type: share right among the top boxes, and what the threshold does."""
+    level = model.config["calibration"]
+    above = lambda logit: 1 / (1 + math.exp(-(level["scale"] * logit + level["bias"]))) >= THRESHOLD
+    rows = defaultdict(list)
+    hits = found = offered = 0
+    for q in answers:
+        logit, box = q["boxes"][0]
+        if q["type"].startswith("absent"):
+            rows[f"{q['type']}: rejected"].append(not above(logit))
+            if "unknown" not in q["type"]:
+                rows["absent: rejected (without unknown nouns)"].append(not above(logit))
+        elif q["type"] == "several":
+            left = list(q["truth"])
+            kept = [b for value, b in q["boxes"] if above(value)]
+            for b in kept:
+                best = max(left, key=lambda t: overlap(b, t), default=None)
+                if best is not None and overlap(b, best) >= 0.5:
+                    left.remove(best)
+                    hits += 1
+            found, offered = found + len(q["truth"]), offered + len(kept)
+        else:
+            right = overlap(box, q["truth"][0]) >= 0.5
+            rows[f"{q['type']}: Acc@0.5"].append(right)
+            rows[f"{q['type']}: Acc@0.5 and above threshold"].append(right and above(logit))
+    report = {k: dict(share=round(sum(v) / len(v), 3), n=len(v)) for k, v in rows.items()}
+    report["several: recall"] = dict(share=round(hits / max(1, found), 3), n=found)
+    report["several: precision"] = dict(share=round(hits / max(1, offered), 3), n=offered)
+    return report
+
+
+def measure_texts(model, scenes, usable, n, rng):
+    """Exact matches of generated answers; for region descriptions also color and kind alone."""
+    rows = defaultdict(list)
+    for i in rng.sample(usable, min(n, len(usable))):
+        image, things = np.asarray(scenes.image(i)), scenes.things[i]
+        it = rng.choice([it for it in things if it["eligible"]])
+        tokens = "".join(f"<loc_{min(999, max(0, int(v * 1000)))}>" for v in it["bbox"])
+        said = model.generate(image, text.REGION.format(tokens))
+        words = said.split()
+        rows["region: exact"].append(said == text.describe(it))
+        rows["region: color"].append(bool(words) and words[0] == it["color"])
+        rows["region: kind"].append(bool(words) and words[-1] == it["kind"])
+        if len(text.matches(things, it["kind"], None)) == 1:
+            said = model.generate(image, f"What color is the {it['kind']}?")
+            rows["question: color"].append(said == it["color"])
+        said = model.generate(image, text.CAPTION)
+        truth, parts = [text.describe(it) for it in things if it["eligible"]], said.replace(" and ", ", ").split(", ")
+        named = [part.removeprefix("an ").removeprefix("a ").strip() for part in parts]
+        rows["caption: named objects that are there"] += [name in truth for name in named]
+    return {k: dict(share=round(sum(v) / len(v), 3), n=len(v)) for k, v in rows.items()}
+
+
+if __name__ == "__main__":
+    main()
