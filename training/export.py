@@ -43,6 +43,7 @@ def export(state_path, tokenizer_path, out, weights="average"):
     tensors = load_file(path)
     head = {f"grounding_head.{k}": v.half() for k, v in model.grounding_head.state_dict().items()}
     save_file({**tensors, **head}, path, metadata={"format": "pt"})
+    path.chmod(0o644)
 
     config_path = out / "config.json"
     config = json.loads(config_path.read_text())

@@ -42,10 +42,10 @@ fn main() -> anyhow::Result<()> {
         let seeds = first..args.seeds.end.min(first + args.shard);
         first = seeds.end;
         let n = seeds.end - seeds.start;
-        if !args.out.join(format!("{:09}.jsonl", seeds.start)).exists() {
-            write_shard(&args.out, seeds, args.size, &progress)?;
-        } else {
+        if args.out.join(format!("{:09}.jsonl", seeds.start)).exists() {
             progress.inc(n);
+        } else {
+            write_shard(&args.out, seeds, args.size, &progress)?;
         }
     }
     progress.finish();

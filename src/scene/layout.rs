@@ -22,7 +22,7 @@ pub(super) struct View {
 /// Table, floor and wall.
 #[derive(Debug, Clone)]
 pub(super) struct Room {
-    /// x and y ranges of the table top, meters: [x_min, x_max, y_min, y_max].
+    /// x and y ranges of the table top, meters: `[x_min, x_max, y_min, y_max]`.
     pub(super) table: [f32; 4],
     pub(super) table_pattern: Pattern,
     pub(super) table_colors: [Vec3; 2],

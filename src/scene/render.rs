@@ -43,7 +43,7 @@ pub(super) struct Sighting {
 /// Renders `layout` through `camera` with `samples` x `samples` color rays per pixel.
 pub(super) fn render(layout: &Layout, camera: &PinholeCamera, samples: u32, seed: u64) -> Raw {
     let (width, height) = camera.size();
-    let solids: Vec<Solid<'_>> = layout.objects.iter().map(|placed| Solid::new(placed)).collect();
+    let solids: Vec<Solid<'_>> = layout.objects.iter().map(Solid::new).collect();
     let spans: Vec<Span> = solids.iter().map(|solid| solid.span(layout, camera)).collect();
     let tracer = Tracer { layout, solids: &solids };
     let mut rng = SceneRng::new(seed, 1 << 32);
