@@ -46,6 +46,36 @@ fn case_politeness_and_space_change_nothing() {
     }
 }
 
+/// What LIBERO-90's pick and place sentences ask for, written by hand from the benchmark's task list.
+#[test]
+fn libero_roles() {
+    let vocabulary = Vocabulary::default();
+    let mut wrong = Vec::new();
+    let roles: Vec<serde_json::Value> = include_str!("../../tests/data/libero_roles.jsonl")
+        .lines()
+        .map(|it| serde_json::from_str(it).unwrap())
+        .collect();
+    assert_eq!(roles.len(), 78);
+    for role in &roles {
+        let instruction = parse(role["sentence"].as_str().unwrap(), &vocabulary).unwrap();
+        let clause = if role["clause"] == 1 { instruction.then.as_deref().unwrap() } else { &instruction };
+        let got = clause.destination.as_ref().map(|it| {
+            [
+                clause.action.name().to_owned(),
+                clause.targets[0].query(),
+                it.relation.name().to_owned(),
+                it.landmarks[0].query(),
+            ]
+        });
+        let expected =
+            ["action", "target", "relation", "destination"].map(|it| role[it].as_str().unwrap().to_owned());
+        if got.as_ref() != Some(&expected) || clause.targets.len() != 1 {
+            wrong.push(format!("{}: {got:?}", role["sentence"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), roles.len(), wrong.join("\n"));
+}
+
 /// Sentences made from trees must give the trees back.
 #[test]
 fn generated_sentences_round_trip() {

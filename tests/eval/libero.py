@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Measures `ground --batch` on a directory of LIBERO frames with ground truth.
+
+The directory holds `frames.jsonl` (stem, task, instruction, instances, K, objects: name -> bbox, surface_centroid_cam, pos_cam)
+and STEM.jpg, STEM_depth.png. What each task's sentence asks for stands in tests/data/libero_roles.jsonl.
+
+    libero.py build DATASET OUT [--candidates] [--no-depth]   writes OUT/queries.jsonl and OUT/expected.jsonl
+    ground --batch OUT/queries.jsonl --output OUT/results.jsonl [--model DIR]
+    libero.py score OUT                                       prints the figures
+
+With --candidates the queries carry the ground-truth boxes under every name that is true of them, so that only the words and the
+resolver are measured. Only the standard library is used.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROLES = Path(__file__).resolve().parent.parent / "data" / "libero_roles.jsonl"
+ABSENT_PER_FRAME = 3
+
+# What a person may call an instance of each kind, in LIBERO's own words.
+NAMES = {
+    "akita_black_bowl": ["black bowl", "bowl"],
+    "alphabet_soup": ["alphabet soup"],
+    "basket": ["basket"],
+    "black_book": ["book", "black book"],
+    "butter": ["butter"],
+    "chefmate_8_frypan": ["frying pan"],
+    "chocolate_pudding": ["chocolate pudding"],
+    "cream_cheese": ["cream cheese", "cream cheese box"],
+    "desk_caddy": ["caddy"],
+    "flat_stove": ["stove"],
+    "ketchup": ["ketchup"],
+    "microwave": ["microwave"],
+    "milk": ["milk"],
+    "moka_pot": ["moka pot"],
+    "new_salad_dressing": ["salad dressing"],
+    "orange_juice": ["orange juice"],
+    "plate": ["plate"],
+    "porcelain_mug": ["white mug", "mug"],
+    "red_coffee_mug": ["red mug", "mug"],
+    "tomato_sauce": ["tomato sauce"],
+    "white_bowl": ["white bowl", "bowl"],
+    "white_cabinet": ["cabinet", "white cabinet"],
+    "white_yellow_mug": ["yellow and white mug", "mug"],
+    "wine_bottle": ["wine bottle"],
+    "wine_rack": ["wine rack"],
+    "wooden_cabinet": ["cabinet", "wooden cabinet"],
+    "wooden_tray": ["tray"],
+    "wooden_two_layer_shelf": ["shelf", "cabinet shelf", "cabinet"],
+    "yellow_book": ["book", "yellow book"],
+}
+
+
+def kind_of(instance):
+    return instance.rsplit("_", 1)[0]
+
+
+def read_lines(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.strip()]
+
+
+def build(arguments):
+    dataset, out = Path(arguments.dataset), Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    roles = {role["task"]: role for role in read_lines(ROLES)}
+    chance = random.Random(0)
+    queries, expected = [], []
+    for frame in read_lines(dataset / "frames.jsonl"):
+        role = roles.get(frame["task"])
+        if role is not None and role["sentence"] != frame["instruction"]:
+            sys.exit(f"{ROLES}: task {frame['task']} is {frame['instruction']!r}, not {role['sentence']!r}")
+        present = {name for it in frame["instances"] for name in NAMES.get(kind_of(it), [])}
+
+        def add(suffix, instruction, **truth):
+            query = {
+                "id": frame["stem"] + suffix,
+                "image": os.path.relpath(dataset / f"{frame['stem']}.jpg", out),
+                "K": frame["K"],
+                "instruction": instruction,
+            }
+            if not arguments.no_depth:
+                query["depth"] = os.path.relpath(dataset / f"{frame['stem']}_depth.png", out)
+            if arguments.candidates:
+                query["candidates"] = [
+                    {"phrase": name, "bbox": truth_of["bbox"], "score": 1.0}
+                    for it, truth_of in frame["objects"].items()
+                    for name in NAMES.get(kind_of(it), [])
+                ]
+            queries.append(query)
+            expected.append({"id": query["id"], "instruction": instruction, **truth})
+
+        if role is not None and role["clause"] == 0:
+            like = [it for it in frame["objects"] if role["target"] in NAMES.get(kind_of(it), [])]
+            add(
+                "",
+                frame["instruction"],
+                target=frame["objects"].get(role["target_instance"]),
+                destination=frame["objects"].get(role["destination_instance"]),
+                several=len(like) > 1,
+            )
+        absent = sorted({name for names in NAMES.values() for name in names} - present)
+        # "cabinet" and "shelf" are true of each other's kinds to a person; mugs of unnamed color are mugs.
+        absent = [it for it in absent if not any(it in name or name in it for name in present)]
+        for name_idx, name in enumerate(chance.sample(absent, ABSENT_PER_FRAME)):
+            add(f"_absent{name_idx}", f"pick up the {name}", absent=name)
+    for path, lines in [("queries.jsonl", queries), ("expected.jsonl", expected)]:
+        with open(out / path, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+    print(f"{len(queries)} queries in {out / 'queries.jsonl'}")
+
+
+def iou(a, b):
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    area = lambda box: (box[2] - box[0]) * (box[3] - box[1])
+    return width * height / (area(a) + area(b) - width * height)
+
+
+def is_right(found, truth):
+    return found is not None and found.get("bbox") is not None and iou(found["bbox"], truth["bbox"]) >= 0.5
+
+
+def share(hits):
+    return f"{100 * sum(hits) / len(hits):5.1f} % of {len(hits)}" if hits else "none asked"
+
+
+def quantiles(values, unit, scale=1.0):
+    if len(values) < 2:
+        return "not measured"
+    cuts = statistics.quantiles(values, n=10, method="inclusive")
+    return f"p50 {cuts[4] * scale:.1f} {unit}, p90 {cuts[8] * scale:.1f} {unit} (n={len(values)})"
+
+
+def score(arguments):
+    out = Path(arguments.out)
+    results = {it["id"]: it for it in read_lines(out / "results.jsonl")}
+    target, several, destination, absent = [], [], [], []
+    surface_errors, origin_errors, latencies = [], [], []
+    statuses = {"present": Counter(), "absent": Counter()}
+    wrong = []
+    for truth in read_lines(out / "expected.jsonl"):
+        result = results.get(truth["id"])
+        if result is None:
+            sys.exit(f"no result for {truth['id']}: was the batch run to its end?")
+        stages = result.get("latency_ms") or {}
+        if stages:
+            latencies.append(stages["total"] if "total" in stages else sum(stages.values()))
+        if "absent" in truth:
+            absent.append(result["status"] == "NOT_FOUND")
+            statuses["absent"][result["status"]] += 1
+            continue
+        statuses["present"][result["status"]] += 1
+        if truth["target"] is None or truth["destination"] is None:
+            continue  # out of the image
+        found = result["targets"][0] if result["targets"] else None
+        target.append(is_right(found, truth["target"]))
+        if truth["several"]:
+            several.append(target[-1])
+        destination.append(is_right(result["destination"], truth["destination"]))
+        if not (target[-1] and destination[-1]):
+            wrong.append((truth, result, target[-1], destination[-1]))
+        if target[-1] and found.get("position_m"):
+            for errors, key in [(surface_errors, "surface_centroid_cam"), (origin_errors, "pos_cam")]:
+                if key in truth["target"]:
+                    errors.append(sum((a - b) ** 2 for a, b in zip(found["position_m"], truth["target"][key])) ** 0.5)
+    print(f"target right (IoU >= 0.5)          {share(target)}")
+    print(f"  where several bear its name      {share(several)}")
+    print(f"destination right (IoU >= 0.5)     {share(destination)}")
+    print(f"absent objects rejected            {share(absent)}")
+    print(f"position to visible surface        {quantiles(surface_errors, 'mm', 1e3)}")
+    print(f"position to body origin            {quantiles(origin_errors, 'mm', 1e3)}")
+    print(f"time per query                     {quantiles(latencies, 'ms')}")
+    for name, counts in statuses.items():
+        print(f"statuses, {name:7}                  " + ", ".join(f"{k} {v}" for k, v in counts.most_common()))
+    if arguments.show_wrong:
+        for truth, result, target_right, destination_right in wrong:
+            print(f"{truth['id']}: {truth['instruction']}: {result['status']} {result['message']}", end="")
+            print(f" [target {target_right}, destination {destination_right}]")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("build", help="write the batch file")
+    command.add_argument("dataset")
+    command.add_argument("out")
+    command.add_argument("--candidates", action="store_true", help="ground-truth boxes instead of a model")
+    command.add_argument("--no-depth", action="store_true", help="leave the depth images out")
+    command.set_defaults(run=build)
+    command = commands.add_parser("score", help="print the figures of OUT/results.jsonl")
+    command.add_argument("out")
+    command.add_argument("--show-wrong", action="store_true", help="list every wrong answer")
+    command.set_defaults(run=score)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
