@@ -68,7 +68,7 @@ pub struct RawTask<'a> {
     pub name: &'a str,
     /// Words, or a region as four pixels `x0,y0,x1,y1`, for tasks that need them.
     pub text: Option<&'a str>,
-    /// 1 decodes greedily.
+    /// 1 decodes greedily; the released Florence-2 uses 3.
     pub n_beams: usize,
 }
 

@@ -236,28 +236,28 @@ impl Scan<'_> {
         let mut boxes = Vec::new();
         let (mut at, mut n_locations, mut text_start) = (0, 0, 0);
         while at < self.text.len() {
-            let (run, rest) = location_run(&self.text[at..]);
-            if run.is_empty() {
-                let skipped = next_char(&self.text[at..]);
-                if self.text[at..].starts_with('<') {
-                    text_start = at + 1;
+            let remaining = &self.text[at..];
+            if remaining.starts_with('<') {
+                let (run, rest) = location_run(remaining);
+                if run.len() >= 4 && (label == Label::Absent || text_start < at) {
+                    let words = if label == Label::Required { &self.text[text_start..at] } else { "" };
+                    let spoken = words.trim_start();
+                    // The reference's label ends at a line's end, where no location follows.
+                    if !spoken.contains('\n') {
+                        for (i, bins) in run.chunks_exact(4).enumerate() {
+                            boxes.push(self.labeled_box(spoken, bins, n_locations + 4 * i));
+                        }
+                    }
+                    n_locations += run.len();
+                    at = self.text.len() - rest.len();
+                    text_start = at;
+                    continue;
                 }
-                at += skipped;
-                continue;
+                n_locations += usize::from(!run.is_empty());
+                // What follows an unused bracket counts as text, as in the reference's `[^<]+`.
+                text_start = at + 1;
             }
-            let words = match label {
-                Label::Required => &self.text[text_start..at],
-                Label::Absent => "",
-            };
-            let spoken = words.trim_start();
-            if run.len() >= 4 && (label == Label::Absent || !words.is_empty()) && !spoken.contains('\n') {
-                for (i, bins) in run.chunks_exact(4).enumerate() {
-                    boxes.push(self.labeled_box(spoken, bins, n_locations + 4 * i));
-                }
-            }
-            n_locations += run.len();
-            at = self.text.len() - rest.len();
-            text_start = at;
+            at += next_char(remaining);
         }
         boxes
     }
@@ -268,14 +268,14 @@ impl Scan<'_> {
             .locations
             .get(first_location..first_location + 4)
             .filter(|choices| choices.iter().zip(bins).all(|(choice, bin)| choice.bin == *bin));
-        let edge = |i: usize| dequantize(bins[i], if i % 2 == 0 { width } else { height });
+        let edge = |i: usize| dequantize(bins[i], if i.is_multiple_of(2) { width } else { height });
         LabeledBox {
             label: ascii(label.trim()),
             bbox: BoundingBox2d { x0: edge(0), y0: edge(1), x1: edge(2), y1: edge(3) },
             score: choices.map(|choices| (choices.iter().map(|it| it.log_prob).sum::<f32>() / 4.0).exp()),
             std_px: choices.map(|choices| {
                 std::array::from_fn(|i| {
-                    let length = if i % 2 == 0 { width } else { height };
+                    let length = if i.is_multiple_of(2) { width } else { height };
                     f64::from(choices[i].std_bins) * f64::from(length) / f64::from(N_LOCATIONS)
                 })
             }),
@@ -287,25 +287,19 @@ impl Scan<'_> {
         let mut found = Vec::new();
         let (mut at, mut text_start) = (0, 0);
         while at < self.text.len() {
-            let (n_tokens, length) = polygon_run(&self.text[at..]);
-            if n_tokens < 4 || (label == Label::Required && text_start == at) {
-                let skipped =
-                    if n_tokens > 0 { token_len(&self.text[at..]) } else { next_char(&self.text[at..]) };
-                if self.text[at..].starts_with('<') {
-                    // Text after a tag's bracket counts as text, as in the reference's `[^<]+`.
-                    text_start = at + 1;
+            let remaining = &self.text[at..];
+            if remaining.starts_with('<') {
+                let (n_tokens, length) = polygon_run(remaining);
+                if n_tokens >= 4 && (label == Label::Absent || text_start < at) {
+                    let start = if label == Label::Required { text_start } else { at };
+                    found.extend(self.polygon_group(&self.text[start..at + length]));
+                    at += length;
+                    text_start = at;
+                    continue;
                 }
-                // A shorter run inside a long one cannot match either; single characters are skipped otherwise.
-                at += if label == Label::Required && n_tokens > 0 { 1 } else { skipped.max(1) };
-                while !self.text.is_char_boundary(at) {
-                    at += 1;
-                }
-                continue;
+                text_start = at + 1;
             }
-            let start = if label == Label::Required { text_start } else { at };
-            found.extend(self.polygon_group(&self.text[start..at + length]));
-            at += length;
-            text_start = at;
+            at += next_char(remaining);
         }
         found
     }
@@ -375,7 +369,7 @@ impl Scan<'_> {
                 quads.push(LabeledQuad {
                     text: self.text[start..at].trim().to_owned(),
                     corners: std::array::from_fn(|i| {
-                        dequantize(run[i], if i % 2 == 0 { width } else { height })
+                        dequantize(run[i], if i.is_multiple_of(2) { width } else { height })
                     }),
                 });
                 for _ in 0..8 {
@@ -426,10 +420,10 @@ fn polygon_token_len(text: &str) -> usize {
             return tag.len();
         }
     }
-    if location_run(text.get(..12).unwrap_or(text)).0.is_empty() && location_run(text).0.is_empty() {
-        return 0;
-    }
-    token_len(text)
+    let Some(inside) = text.strip_prefix("<loc_") else { return 0 };
+    let n_digits = inside.bytes().take_while(u8::is_ascii_digit).count();
+    let is_location = n_digits > 0 && inside.as_bytes().get(n_digits) == Some(&b'>');
+    if is_location { token_len(text) } else { 0 }
 }
 
 /// Length of the tag at the start of `text`.

@@ -1,4 +1,4 @@
-//! Florence-2: DaViT vision tower, projector, BART encoder and decoder, and an optional dense grounding head.
+//! Florence-2: `DaViT` vision tower, projector, BART encoder and decoder, and an optional dense grounding head.
 //!
 //! Paper: Xiao et al., "Florence-2: Advancing a Unified Representation for a Variety of Vision Tasks", CVPR 2024.
 //! Reference implementation: transformers 5.23.0, `models/florence2/modeling_florence2.py` and
@@ -15,7 +15,7 @@ use super::kernels::{
 use super::loading::Weights;
 use crate::model::ModelError;
 
-/// PyTorch's default, which the reference uses in every layer normalization.
+/// Used in every layer normalization.
 const LAYER_NORM_EPS: f32 = 1e-5;
 /// BART's learned positions begin at row 2 of the table.
 const POSITION_OFFSET: usize = 2;
@@ -36,7 +36,7 @@ pub struct Config {
     pub synthetic: bool,
 }
 
-/// DaViT: one entry per stage.
+/// `DaViT`: one entry per stage.
 #[derive(Debug, Clone, Deserialize)]
 pub struct VisionConfig {
     #[serde(default = "three")]
@@ -142,7 +142,7 @@ impl Config {
                 ));
             }
         }
-        let divides = |parts: usize, whole: usize| parts > 0 && whole > 0 && whole % parts == 0;
+        let divides = |parts: usize, whole: usize| parts > 0 && whole > 0 && whole.is_multiple_of(parts);
         for stage in 0..n_stages {
             let dim = vision.embed_dim[stage];
             if !divides(vision.num_heads[stage], dim) || !divides(vision.num_groups[stage], dim) {
@@ -222,6 +222,7 @@ impl VisionConfig {
 }
 
 /// Shows intermediate tensors to a test, by name; costs nothing when off.
+#[expect(clippy::type_complexity, reason = "an optional callback; a name for it would say no more")]
 pub struct Trace<'a>(Option<&'a mut dyn FnMut(&str, &Tensor)>);
 
 impl<'a> Trace<'a> {
@@ -344,7 +345,7 @@ enum VisionAttention {
     Channel { n_groups: usize },
 }
 
-/// Half of a DaViT block: depthwise, attention, depthwise, feed-forward, each with a residual.
+/// Half of a `DaViT` block: depthwise, attention, depthwise, feed-forward, each with a residual.
 struct VisionBlock {
     conv1: DepthwiseResidual,
     norm1: LayerNorm,
@@ -481,7 +482,7 @@ impl Projector {
         })
     }
 
-    /// Features [B, h, w, C] to image tokens [B, 1 + h * w, d_model], the mean token first.
+    /// Features [B, h, w, C] to image tokens `[B, 1 + h * w, d_model]`, the mean token first.
     fn forward(&self, features: &Tensor) -> candle_core::Result<Tensor> {
         let (batch, height, width, dim) = features.dims4()?;
         let columns = self.column_embeddings.narrow(0, 0, width)?.unsqueeze(0)?;
@@ -613,7 +614,7 @@ impl SequenceStart {
         })
     }
 
-    /// Adds positions `first..` to embeddings [B, N, d_model] and normalizes.
+    /// Adds positions `first..` to embeddings `[B, N, d_model]` and normalizes.
     fn forward(&self, embeddings: &Tensor, first: usize) -> candle_core::Result<Tensor> {
         let positions = self.embed_positions.narrow(0, first + POSITION_OFFSET, embeddings.dim(1)?)?;
         self.layernorm_embedding.forward(&embeddings.broadcast_add(&positions)?)
@@ -623,7 +624,7 @@ impl SequenceStart {
 /// What the encoder says about one image and some prompts.
 #[derive(Clone)]
 pub struct Encoded {
-    /// [prompts, 1 + h * w + longest prompt, d_model]: the mean image token, the grid row-major, the text, padding.
+    /// `[prompts, 1 + h * w + longest prompt, d_model]`: the mean image token, the grid row-major, the text, padding.
     pub states: Tensor,
     /// Tokens of each row that are not padding.
     pub lengths: Vec<usize>,
@@ -631,7 +632,7 @@ pub struct Encoded {
     pub grid: (usize, usize),
 }
 
-/// Image features ready for the encoder: tokens [1, 1 + h * w, d_model] and the grid (h, w).
+/// Image features ready for the encoder: tokens `[1, 1 + h * w, d_model]` and the grid (h, w).
 #[derive(Clone)]
 pub struct ImageFeatures {
     tokens: Tensor,
@@ -855,7 +856,7 @@ impl Florence2Network {
         let n_beams = cache.layers.first().map_or(Ok(1), |layer| layer.self_keys.dim(0))?;
         let n_new = ids.len() / n_beams;
         let offset = cache.n_tokens;
-        if n_new == 0 || ids.len() % n_beams != 0 || offset + n_new > cache.capacity {
+        if n_new == 0 || !ids.len().is_multiple_of(n_beams) || offset + n_new > cache.capacity {
             return Err(ModelError::Inference(format!(
                 "decoding {} tokens for {n_beams} beams after {offset} of at most {}",
                 ids.len(),
@@ -901,7 +902,7 @@ impl Florence2Network {
         }))
     }
 
-    /// Token ids to embeddings [ids, d_model].
+    /// Token ids to embeddings `[ids, d_model]`.
     fn embed(&self, ids: &[u32]) -> Result<Tensor> {
         let vocab_size = self.config.text_config.vocab_size;
         if let Some(id) = ids.iter().find(|id| **id as usize >= vocab_size) {

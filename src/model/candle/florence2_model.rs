@@ -7,7 +7,7 @@ use candle_core::Device;
 use super::decode::{Answer, Task, box_tokens};
 use super::device::DeviceChoice;
 use super::florence2::{Config, DenseGrounding, Florence2Network, GroundingHeadConfig, ImageFeatures, Trace};
-use super::generation::{Generated, GenerationConfig, generate_greedily};
+use super::generation::{Generated, GenerationConfig, generate};
 use super::loading::{Checkpoint, checkpoint_error, read_json};
 use super::preprocess::ImageProcessor;
 use super::tokenize::{FlorenceTokenizer, plain_words};
@@ -79,11 +79,16 @@ impl Florence2 {
     }
 
     /// Asks one sentence and generates the answer.
-    fn generate(&mut self, image: KeyedImage<'_>, sentence: &str) -> Result<Generated, ModelError> {
+    fn generate(
+        &mut self,
+        image: KeyedImage<'_>,
+        sentence: &str,
+        n_beams: usize,
+    ) -> Result<Generated, ModelError> {
         let features = self.features(image)?;
         let prompt = self.tokenizer.encode_prompt(sentence)?;
         let encoded = self.network.encode(&features, &[prompt], &mut Trace::off())?;
-        generate_greedily(&self.network, &self.tokenizer, &self.generation, &encoded, 0)
+        generate(&self.network, &self.tokenizer, &self.generation, &encoded, 0, n_beams)
     }
 
     fn run_task(
@@ -91,10 +96,11 @@ impl Florence2 {
         image: KeyedImage<'_>,
         task: Task,
         text: Option<&str>,
+        n_beams: usize,
     ) -> Result<(String, Generated, String, Answer), ModelError> {
         let size = image.image.dimensions();
         let prompt = task.prompt(text, size)?;
-        let generated = self.generate(image, &prompt)?;
+        let generated = self.generate(image, &prompt, n_beams)?;
         // The start token and a forced first `<s>` are no part of the answer; the parsers drop both.
         let answer_text = self.tokenizer.decode(&generated.ids[1..])?;
         let locations: Vec<_> = generated.locations.iter().flatten().copied().collect();
@@ -103,7 +109,7 @@ impl Florence2 {
     }
 
     fn text_answer(&mut self, image: KeyedImage<'_>, sentence: &str) -> Result<String, ModelError> {
-        let generated = self.generate(image, sentence)?;
+        let generated = self.generate(image, sentence, self.generation.num_beams)?;
         let text = self.tokenizer.decode(&generated.ids[1..])?;
         match Task::Caption.parse(&text, image.image.dimensions(), &[]) {
             Answer::Text(text) => Ok(text),
@@ -117,7 +123,8 @@ impl Florence2 {
         image: KeyedImage<'_>,
         phrase: &str,
     ) -> Result<Vec<Detection2d>, ModelError> {
-        let (_, _, _, answer) = self.run_task(image, Task::OpenVocabularyDetection, Some(phrase))?;
+        let (_, _, _, answer) =
+            self.run_task(image, Task::OpenVocabularyDetection, Some(phrase), self.generation.num_beams)?;
         let (width, height) = image.image.dimensions();
         let Answer::Boxes(boxes) = answer else { return Ok(Vec::new()) };
         let detections = boxes.into_iter().filter_map(|it| {
@@ -200,11 +207,9 @@ impl VisionLanguageModel for Florence2 {
     }
 
     fn raw_task(&mut self, image: KeyedImage<'_>, task: &RawTask<'_>) -> Result<RawTaskOutput, ModelError> {
-        if task.n_beams > 1 {
-            return Err(ModelError::Unsupported { model: self.info.name.clone(), task: "beam search" });
-        }
         let name: Task = task.name.parse()?;
-        let (prompt, generated, text, answer) = in_thread_pool(|| self.run_task(image, name, task.text))?;
+        let (prompt, generated, text, answer) =
+            in_thread_pool(|| self.run_task(image, name, task.text, task.n_beams))?;
         Ok(RawTaskOutput {
             task: name.name().to_owned(),
             prompt,

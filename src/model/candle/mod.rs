@@ -1,7 +1,7 @@
 //! Models in candle. The only place that names candle.
 //!
 //! One model, one file ([`florence2`] is the network, [`florence2_model`] answers with it). Around them: [`device`] (the
-//! only `cuda` switch), [`loading`] (strict safetensors), [`preprocess`], [`tokenize`], [`generation`] (greedy decoding),
+//! only `cuda` switch), [`loading`] (strict safetensors), [`preprocess`], [`tokenize`], [`generation`] (greedy decoding, beam search),
 //! [`decode`] (tasks, and text to typed results) and [`kernels`] (the operations that decide the speed).
 
 pub mod decode;

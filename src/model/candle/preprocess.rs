@@ -1,8 +1,9 @@
 //! Images to model input, by the model's own preprocessor_config.json.
 //!
 //! Resizing follows Pillow's `Image.resize(BICUBIC)` to the last bit: antialiased (the filter widens when shrinking),
-//! a = -0.5, 22-bit fixed-point weights, horizontal pass first, each pass rounded to 8 bits (Pillow 12,
-//! `src/libImaging/Resample.c`). That is what `CLIPImageProcessor` with Pillow does for Florence-2.
+//! a = -0.5, 22-bit fixed-point weights, horizontal pass first, each pass rounded to 8 bits
+//! (`src/libImaging/Resample.c`). That is what `CLIPImageProcessor` with Pillow does for Florence-2. Pillow 13 runs the
+//! vertical pass first for some portrait images; its values then differ from these by 1 or 2 of 255.
 
 use std::path::Path;
 

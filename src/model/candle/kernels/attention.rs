@@ -16,7 +16,10 @@ pub(super) fn attention(
 ) -> Result<Tensor> {
     let (batch, n_queries, channels) = q.dims3()?;
     let (key_batch, n_keys, key_channels) = k.dims3()?;
-    if k.dims() != v.dims() || (key_batch, key_channels) != (batch, channels) || channels % n_heads != 0 {
+    if k.dims() != v.dims()
+        || (key_batch, key_channels) != (batch, channels)
+        || !channels.is_multiple_of(n_heads)
+    {
         bail!("attention: q {:?}, k {:?}, v {:?}, {n_heads} heads", q.dims(), k.dims(), v.dims());
     }
     let n_visible = |image: usize, query: usize| match visible {
@@ -96,7 +99,10 @@ fn attend(
 pub(super) fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<Tensor> {
     let (batch, height, width, three_channels) = qkv.dims4()?;
     let channels = three_channels / 3;
-    if three_channels % (3 * n_heads) != 0 || height % window != 0 || width % window != 0 {
+    if !three_channels.is_multiple_of(3 * n_heads)
+        || !height.is_multiple_of(window)
+        || !width.is_multiple_of(window)
+    {
         bail!("window_attention: {:?} does not fit {n_heads} heads and windows of {window}", qkv.dims());
     }
     let head_dim = channels / n_heads;
@@ -141,7 +147,7 @@ pub(super) fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> R
 pub(super) fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor> {
     let (batch, n_tokens, three_channels) = qkv.dims3()?;
     let channels = three_channels / 3;
-    if three_channels % (3 * n_groups) != 0 || n_tokens == 0 {
+    if !three_channels.is_multiple_of(3 * n_groups) || n_tokens == 0 {
         bail!("channel_attention: {:?} does not fit {n_groups} groups", qkv.dims());
     }
     let group_dim = channels / n_groups;
