@@ -38,6 +38,7 @@ def main():
     parser.add_argument("--images", type=int, default=8, help="per rank and step")
     parser.add_argument("--queries", type=int, default=4, help="dense queries per image")
     parser.add_argument("--texts", type=float, default=0.5, help="decoder queries per image")
+    parser.add_argument("--detach", action="store_true", help="teach the tower by the vision losses alone")
     parser.add_argument("--rate", type=float, default=1.2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--port", type=int, default=29511)
@@ -94,7 +95,7 @@ def run(rank, args):
         for group in optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         losses = batch_losses(model, scenes, rng, args, vision_only)
-        loss = sum(losses[name] * weight for name, weight in weights(vision_only).items() if name in losses)
+        loss = sum(losses[name] * weight for name, weight in weights(args).items() if name in losses)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         reduce_gradients(parameters, args.ranks)
@@ -115,9 +116,9 @@ def run(rank, args):
             print(json.dumps(row), flush=True)
 
 
-def weights(vision_only):
-    aux = 1.0 if vision_only else 0.3
-    return dict(v_kind=2 * aux, v_color=aux, v_box=aux, focal=1.0, box=0.7, text=0.5)
+def weights(args):
+    aux = 1.0 if args.stage == "vision" or args.detach else 0.3
+    return dict(v_kind=2 * aux, v_color=aux, v_box=aux, focal=0.6, box=0.7, text=0.5)
 
 
 def batch_losses(model, scenes, rng, args, vision_only):
@@ -156,7 +157,8 @@ def batch_losses(model, scenes, rng, args, vision_only):
         losses["box_iou50"] = (iou(box[on], boxes[on])[0] > 0.5).float().mean()
     if vision_only:
         return losses
-    features = model.project(vision_map)
+    # Early on the text losses' gradients are noise to the tower, which has better teachers: see --detach.
+    features = model.project(vision_map.detach() if args.detach else vision_map)
     dense = [(b, q) for b in range(n) for q in dense_queries(rng, things[b], args.queries)]
     ids, mask = pad([model.ids(text.LOCATE.format(q["phrase"])) for _, q in dense])
     of = torch.tensor([b for b, _ in dense])
