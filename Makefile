@@ -2,7 +2,7 @@
 # make test    what CI runs
 # make build   the programs;  make setup   ROS 2 and the interfaces only (scripts/setup_ros.sh says how)
 #
-# A sourced ROS 2 is used; with none, one is made in build/ros. Steps already done are not repeated.
+# A sourced ROS 2 is used; with none, one is made in ~/.cache/language_grounding. Steps already done are not repeated.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -74,4 +74,4 @@ clean:
 # The ROS prefix and the interfaces made here, not a sourced ROS.
 .PHONY: clean-ros
 clean-ros:
-	rm -rf build
+	scripts/setup_ros.sh --remove

@@ -4,14 +4,16 @@
 #   scripts/setup_ros.sh && source build/env.sh
 #
 # With a ROS 2 sourced, that one is used and nothing of ROS is installed. With none, ROS 2 Jazzy is made from pinned
-# wheels (Linux x86_64) in build/ros; LG_ROS_PREFIX names another folder, to share one between checkouts.
+# wheels (Linux x86_64) in ~/.cache/language_grounding/ros, for all checkouts; LG_ROS_PREFIX names another folder.
+# It lies outside the checkout because CMake refuses include folders of dependencies inside the source tree.
 # Then the message packages the ROS at hand lacks and this package's own interfaces are built.
 # Done steps are not repeated. LG_PYTHON names the Python to use; it needs 3.10 to 3.14.
+# `scripts/setup_ros.sh --remove` removes what this made.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$root/build
-prefix=${LG_ROS_PREFIX:-$build/ros}
+prefix=${LG_ROS_PREFIX:-${XDG_CACHE_HOME:-${HOME:?is not set}/.cache}/language_grounding/ros}
 readonly root build
 # The folders of interfaces carry a hash of what they were built from: r2r makes its bindings again only when
 # AMENT_PREFIX_PATH changes.
@@ -19,12 +21,17 @@ readonly third_party=(vision_msgs tf2_msgs)
 
 main() {
   local overlays=$build/interfaces
+  if [ "${1:-}" = --remove ]; then
+    remove_all
+    return
+  fi
   check_tools
   forget_own_prefixes
   if [ -n "${ROS_DISTRO:-}" ] && [ -n "${AMENT_PREFIX_PATH:-}" ]; then
     use_sourced_ros
   else
     prefix=$(mkdir -p "$prefix" && cd "$prefix" && pwd)
+    case $prefix/ in "$root"/*) fail "LG_ROS_PREFIX=$prefix is inside the checkout: name a folder outside of it." ;; esac
     overlays=$prefix/interfaces
     make_prefix
     use_prefix
@@ -232,6 +239,11 @@ write_environment() {
   else
     mv "$build/env.sh.new" "$build/env.sh"
   fi
+}
+
+remove_all() {
+  rm -rf "$build"
+  [ ! -e "$prefix/.made_from" ] || rm -rf "$prefix"
 }
 
 say() { echo "setup_ros: $*"; }
