@@ -1,6 +1,6 @@
 """Measures an exported checkpoint on held-out scenes: `python evaluate.py MODEL DATA --seeds A..B [--report FILE]`.
 
-`--calibrate` first fits the score (Platt scaling: one top box per query, half of the queries about something absent)
+`--calibrate` first fits the score (Platt scaling of the best box of each query)
 on those seeds and writes it to the model's config.json. Calibrate and report on different seeds.
 """
 
@@ -121,13 +121,18 @@ def ask(model, scenes, drawn, batch=32):
 
 
 def calibrate(directory, model, answers):
-    """Platt scaling of the best box's logit: right box of something present, against anything else."""
+    """Platt scaling of the best box's logit: the right box of something present against any box of something absent.
+
+    Both sides weigh the same. Wrong boxes of present things are left out: the score answers "is it there?".
+    """
     present = [q for q in answers if q["type"] in ("color+kind", "kind", "color")]
     absent = [q for q in answers if q["type"].startswith("absent: ") and "unknown" not in q["type"]]
-    pairs = [(q["boxes"][0][0], float(overlap(q["boxes"][0][1], q["truth"][0]) >= 0.5)) for q in present]
-    pairs += [(q["boxes"][0][0], 0.0) for q in absent]
-    x, y = (torch.tensor(column) for column in zip(*pairs))
-    weight = torch.cat([torch.full((len(part),), 0.5 / len(part)) for part in (present, absent)])
+    right = [q["boxes"][0][0] for q in present if overlap(q["boxes"][0][1], q["truth"][0]) >= 0.5]
+    wrong = [q["boxes"][0][0] for q in absent]
+    assert right and wrong, "nothing to calibrate on: no right box at all"
+    x = torch.tensor(right + wrong)
+    y = torch.tensor([1.0] * len(right) + [0.0] * len(wrong))
+    weight = torch.tensor([0.5 / len(right)] * len(right) + [0.5 / len(wrong)] * len(wrong))
     scale, bias = torch.ones(1, requires_grad=True), torch.zeros(1, requires_grad=True)
     fit = torch.optim.LBFGS([scale, bias], max_iter=200, line_search_fn="strong_wolfe")
 
