@@ -3,6 +3,8 @@
 //! `tests/parity/florence2_reference.py` made the checkpoint and the expected values. The tolerance is 1e-4 of a
 //! tensor's largest value (or of 1, if that is larger); a failure names the first layer that differs.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

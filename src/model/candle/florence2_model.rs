@@ -34,7 +34,7 @@ pub struct Florence2 {
 }
 
 impl Florence2 {
-    /// Reads a model directory in the hub's layout: config.json, generation_config.json, preprocessor_config.json,
+    /// Reads a model directory in the hub's layout: config.json, `generation_config.json`, `preprocessor_config.json`,
     /// tokenizer.json, model.safetensors.
     pub fn load(dir: &Path, device: DeviceChoice) -> Result<Self, ModelError> {
         let config_path = dir.join("config.json");

@@ -1,4 +1,4 @@
-//! Greedy decoding and beam search by the rules of generation_config.json, in the order in which transformers applies them.
+//! Greedy decoding and beam search by the rules of `generation_config.json`, in the order in which transformers applies them.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::loading::{checkpoint_error, read_json};
 use super::tokenize::FlorenceTokenizer;
 use crate::model::ModelError;
 
-/// generation_config.json.
+/// `generation_config.json`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct GenerationConfig {
@@ -80,7 +80,7 @@ impl Default for GenerationConfig {
 }
 
 impl GenerationConfig {
-    /// Reads generation_config.json of a model directory and checks its ids against the vocabulary.
+    /// Reads `generation_config.json` of a model directory and checks its ids against the vocabulary.
     pub fn open(dir: &Path, vocab_size: usize) -> Result<Self, ModelError> {
         let path = dir.join("generation_config.json");
         let config: Self = read_json(&path)?;
@@ -117,7 +117,7 @@ pub struct Generated {
     pub log_probs: Vec<f32>,
     /// For each generated token that is a location: how it was chosen among the locations.
     pub locations: Vec<Option<LocationChoice>>,
-    /// With beams: the sum of the log-probabilities over length ^ length_penalty, by which the answer won.
+    /// With beams: the sum of the log-probabilities over length ^ `length_penalty`, by which the answer won.
     pub score: Option<f32>,
 }
 

@@ -192,15 +192,15 @@ fn weight_files(dir: &Path) -> Result<Vec<String>, ModelError> {
         weight_map: BTreeMap<String, String>,
     }
     let (single, index_path) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
-    if single.is_file() || !index_path.is_file() {
-        return match single.is_file() {
-            true => Ok(vec!["model.safetensors".into()]),
-            false => Err(checkpoint_error(
-                &single,
-                "no such file; weights are read from model.safetensors or from the shards of \
-                 model.safetensors.index.json (pickled .bin files are never loaded)",
-            )),
-        };
+    if single.is_file() {
+        return Ok(vec!["model.safetensors".into()]);
+    }
+    if !index_path.is_file() {
+        return Err(checkpoint_error(
+            &single,
+            "no such file; weights are read from model.safetensors or from the shards of \
+             model.safetensors.index.json (pickled .bin files are never loaded)",
+        ));
     }
     let index: Index = read_json(&index_path)?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();

@@ -1,4 +1,4 @@
-//! Images to model input, by the model's own preprocessor_config.json.
+//! Images to model input, by the model's own `preprocessor_config.json`.
 //!
 //! Resizing follows Pillow's `Image.resize(BICUBIC)` to the last bit: antialiased (the filter widens when shrinking),
 //! a = -0.5, 22-bit fixed-point weights, horizontal pass first, each pass rounded to 8 bits
@@ -61,7 +61,7 @@ const BICUBIC: u32 = 3;
 const MAX_SIDE: u32 = 4096;
 
 impl ImageProcessor {
-    /// Reads preprocessor_config.json of a model directory.
+    /// Reads `preprocessor_config.json` of a model directory.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join("preprocessor_config.json");
         let raw: RawConfig = read_json(&path)?;

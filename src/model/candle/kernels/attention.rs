@@ -163,7 +163,7 @@ pub(super) fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor>
             };
             let mut scores = vec![0.0; group_dim * group_dim];
             multiply(&mut scores, group_dim, Destination::Overwrite, scale, part(0).transposed(), part(1), 1);
-            vectorized(|| scores.chunks_exact_mut(group_dim).for_each(|row| softmax(row)));
+            vectorized(|| scores.chunks_exact_mut(group_dim).for_each(softmax));
             let scores = Matrix::new(&scores, group_dim, group_dim, group_dim);
             multiply(out, group_dim, Destination::Overwrite, 1.0, part(2), scores.transposed(), 1);
         });

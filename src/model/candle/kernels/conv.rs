@@ -72,6 +72,7 @@ pub(super) fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> R
 
 /// One output row.
 #[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled for the instruction set of `vectorized`")]
 #[expect(clippy::too_many_arguments, reason = "inner loop of one kernel")]
 fn depthwise_row(
     image: &[f32],

@@ -4,10 +4,14 @@ use candle_core::{Result, Tensor, bail};
 
 use super::math::{gelu, layer_norm_row, vectorized};
 use super::matmul::{Destination, Matrix, multiply};
-use super::{Activation, MIN_PARALLEL_WORK, for_each_chunk, with_slices};
+use super::{Activation, for_each_chunk, with_slices};
 
 /// Rows per task: enough that packing the weights is a small part of a task's work, few enough to stay in cache.
 const ROWS_PER_TASK: usize = 96;
+/// Up to this many rows (a decoding step) the threads share the columns, not the rows.
+const FEW_ROWS: usize = 16;
+/// Below this many multiply-adds a product with few rows stays on one thread: it is over before another wakes.
+const MIN_PARALLEL_WORK_FEW_ROWS: usize = 1 << 21;
 
 pub(super) fn linear(
     x: &Tensor,
@@ -47,7 +51,7 @@ fn apply(
     activation: Activation,
     residual: Option<&[f32]>,
 ) {
-    let n_rows = if n_in == 0 { 0 } else { x.len() / n_in };
+    let n_rows = x.len().checked_div(n_in).unwrap_or(0);
     let work = n_rows * n_in * n_out;
     let task = |first_row: usize, out: &mut [f32], n_threads: usize| {
         let n_rows = out.len() / n_out;
@@ -64,9 +68,10 @@ fn apply(
             (None, Some(bias)) => out.chunks_exact_mut(n_out).for_each(|row| row.copy_from_slice(bias)),
             (None, None) => {}
         }
-        let destination = match residual.is_some() || bias.is_some() {
-            true => Destination::Accumulate,
-            false => Destination::Overwrite,
+        let destination = if residual.is_some() || bias.is_some() {
+            Destination::Accumulate
+        } else {
+            Destination::Overwrite
         };
         let x = Matrix::new(&x[first_row * n_in..], n_rows, n_in, n_in);
         let w = Matrix::new(w, n_out, n_in, n_in);
@@ -79,14 +84,12 @@ fn apply(
         activation == Activation::None || residual.is_none(),
         "a residual is added after the activation; no model here needs both"
     );
-    if n_rows < 2 * ROWS_PER_TASK {
-        let n_threads = if work < MIN_PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
-        if n_threads > 1 && n_rows > 16 {
-            let rows_per_task = n_rows.div_ceil(n_threads);
-            for_each_chunk(out, rows_per_task * n_out, work, |i, out| task(i * rows_per_task, out, 1));
-        } else {
-            task(0, out, n_threads);
-        }
+    if n_rows <= FEW_ROWS {
+        let n_threads = if work < MIN_PARALLEL_WORK_FEW_ROWS { 1 } else { rayon::current_num_threads() };
+        task(0, out, n_threads);
+    } else if n_rows < 2 * ROWS_PER_TASK {
+        let rows_per_task = n_rows.div_ceil(rayon::current_num_threads());
+        for_each_chunk(out, rows_per_task * n_out, work, |i, out| task(i * rows_per_task, out, 1));
     } else {
         for_each_chunk(out, ROWS_PER_TASK * n_out, work, |i, out| task(i * ROWS_PER_TASK, out, 1));
     }

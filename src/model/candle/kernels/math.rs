@@ -1,6 +1,11 @@
 //! Vector arithmetic that compilers turn into SIMD: sums in lanes, an exponential and an error function without
 //! branches. [`vectorized`] compiles its closure for the widest instruction set of this machine, at run time.
 
+#![expect(
+    clippy::inline_always,
+    reason = "only inlined code is compiled for the instruction set of `vectorized`"
+)]
+
 use std::sync::OnceLock;
 
 /// Runs `f` compiled for the best instruction set this machine has. What `f` calls must be `#[inline(always)]`.
