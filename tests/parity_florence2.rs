@@ -3,7 +3,11 @@
 //! `tests/parity/florence2_reference.py` made the checkpoint and the expected values. The tolerance is 1e-4 of a
 //! tensor's largest value (or of 1, if that is larger); a failure names the first layer that differs.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::manual_midpoint,
+    reason = "helpers of tests; formulas as in the reference script"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -422,6 +426,8 @@ fn words_that_cannot_be_used_are_refused_and_others_never_break_the_model() {
     assert!(model.ground(KeyedImage { key: 9, image: &empty }, &["cup"]).is_err());
 }
 
+type Change = Box<dyn Fn(&Path)>;
+
 #[test]
 fn damaged_checkpoints_are_refused_with_a_reason() {
     let rewrite = |dir: &Path, edit: &dyn Fn(&mut std::collections::HashMap<String, Tensor>)| {
@@ -430,7 +436,6 @@ fn damaged_checkpoints_are_refused_with_a_reason() {
         edit(&mut tensors);
         candle_core::safetensors::save(&tensors, path).unwrap();
     };
-    type Change = Box<dyn Fn(&Path)>;
     let json = |file: &'static str, key: &'static str, value: Value| -> Change {
         Box::new(move |dir| edit_json(&dir.join(file), |json| json[key] = value.clone()))
     };
@@ -479,7 +484,7 @@ fn damaged_checkpoints_are_refused_with_a_reason() {
         (
             "pickled",
             Box::new(|dir| {
-                std::fs::rename(dir.join("model.safetensors"), dir.join("pytorch_model.bin")).unwrap()
+                std::fs::rename(dir.join("model.safetensors"), dir.join("pytorch_model.bin")).unwrap();
             }),
         ),
         ("tokenizer.json", Box::new(|dir| std::fs::write(dir.join("tokenizer.json"), "{").unwrap())),
