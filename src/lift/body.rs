@@ -20,6 +20,8 @@ pub(super) struct Surroundings {
     pub(super) is_up_known: bool,
     /// Height of the plane the object stands on along up (`up . point`), if any.
     pub(super) support_m: Option<f64>,
+    /// The image shows that plane right below the object.
+    pub(super) is_on_support: bool,
     /// Standard deviation of a single depth value at the object, metres.
     pub(super) depth_noise_m: f64,
     /// Width of a pixel at the object, metres.
@@ -49,12 +51,6 @@ pub(super) fn estimate(points: &[Point3<f64>], surroundings: &Surroundings) -> B
     let mut heights: Vec<f64> = sample.iter().map(|it| up.dot(&it.coords)).collect();
     let top_m = quantile(&mut heights, 0.99);
     let lowest_m = quantile(&mut heights, 0.02);
-    let stands_within_m = (0.25 * (top_m - lowest_m)).max(0.015) + 3.0 * surroundings.depth_noise_m;
-    let base_m = match surroundings.support_m {
-        Some(support_m) if lowest_m - support_m <= stands_within_m => support_m.min(top_m),
-        _ => lowest_m,
-    };
-
     let mut footprint: Vec<Point2<f64>> =
         sample.iter().map(|it| Point2::new(away.dot(&it.coords), side.dot(&it.coords))).collect();
     let is_completed = complete_back(&mut footprint, &sample, &up, sin_elevation, top_m - base_m);

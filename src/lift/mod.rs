@@ -235,6 +235,7 @@ impl<'a> FrameGeometry<'a> {
             up,
             is_up_known: !self.planes.is_empty() || self.options.up_in_camera.is_some(),
             support_m: plane.map(|it| -it.camera_height_m),
+            is_on_support: plane.is_some_and(|it| is_plane_below(&window, &pixels, &it, tolerances.height_m)),
             depth_noise_m: noise_m(surface_centroid.z),
             pixel_m: surface_centroid.z / focal,
         };
@@ -297,6 +298,35 @@ impl LiftedObject {
     pub fn extent_in_camera(&self) -> Vector3<f64> {
         self.object_in_camera.rotation.to_rotation_matrix().matrix().abs() * self.size_m
     }
+}
+
+/// Whether the image shows the plane right below the object, nothing in between: then the plane is what it stands on, even
+/// where its round underside is hidden.
+fn is_plane_below(
+    window: &Window,
+    pixels: &[usize],
+    plane: &SupportPlane,
+    tolerance_m: &dyn Fn(f64) -> f64,
+) -> bool {
+    let width = window.width as usize;
+    let mut lowest_row: Vec<Option<usize>> = vec![None; width];
+    for &idx in pixels {
+        let row = idx / width;
+        let lowest = &mut lowest_row[idx % width];
+        *lowest = Some(lowest.map_or(row, |it| it.max(row)));
+    }
+    let (mut n_plane, mut n_other) = (0, 0);
+    for (column, row) in lowest_row.iter().enumerate() {
+        // Two pixels down: the first may mix both surfaces.
+        let below =
+            row.map(|it| (it + 2) * width + column).and_then(|it| window.points.get(it).copied().flatten());
+        match below {
+            Some(point) if plane.height_m(&point).abs() <= 2.0 * tolerance_m(point.z) => n_plane += 1,
+            Some(_) => n_other += 1,
+            None => {}
+        }
+    }
+    0 < n_plane && n_other <= n_plane
 }
 
 /// The mask, and the share of the silhouette (each row from its first to its last pixel) that has depth.

@@ -1,6 +1,8 @@
 //! Grounding models behind one small, synchronous, object-safe trait over plain data.
 
 pub mod candle;
+pub mod given;
+pub mod locate;
 pub mod worker;
 
 use crate::detection::{BoundingBox2d, Detection2d};

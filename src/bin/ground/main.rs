@@ -1,0 +1,229 @@
+//! The pipeline without ROS: an image or a batch file in, JSON out.
+
+mod batch;
+mod input;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use clap::{Args, Parser, Subcommand};
+use language_grounding::config::{Config, RawConfig};
+use language_grounding::image::RgbdFrame;
+use language_grounding::instruction::{Vocabulary, parse_to_json};
+use language_grounding::model::candle::load_model;
+use language_grounding::model::locate::locate_model;
+use language_grounding::model::{KeyedImage, RawTask, VisionLanguageModel};
+use language_grounding::pipeline::{GroundingResult, Pipeline, Stage, Status};
+use language_grounding::{annotate, report};
+use serde_json::{Value, json};
+
+/// Find what an instruction refers to in an image, and where it is.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    ground: GroundArguments,
+}
+
+#[derive(Args)]
+struct GroundArguments {
+    /// What to do with what, such as "pick up the red cup".
+    instruction: Option<String>,
+    /// Color image (JPEG or PNG).
+    #[arg(long)]
+    image: Option<PathBuf>,
+    /// Depth registered to the image: 16-bit PNG in millimeters, 0 = none.
+    #[arg(long, requires = "camera")]
+    depth: Option<PathBuf>,
+    /// Calibration of the (rectified) image, as ROS camera calibration files.
+    #[arg(long)]
+    camera: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Draw the result on the image and save it here (PNG or JPEG).
+    #[arg(long)]
+    annotate: Option<PathBuf>,
+    /// Describe the image instead, or answer a question about it.
+    #[arg(long, value_name = "QUESTION", num_args = 0..=1, default_missing_value = "")]
+    describe: Option<String>,
+    /// Answer every line of a JSON Lines file: {"id", "image", "depth"?, "K"?, "instruction", "candidates"?}.
+    #[arg(long, value_name = "QUERIES", conflicts_with_all = ["image", "depth", "camera", "annotate", "describe", "instruction"])]
+    batch: Option<PathBuf>,
+    /// Where the answers go; standard output without it.
+    #[arg(long, requires = "batch")]
+    output: Option<PathBuf>,
+    /// ROS parameter file, as the node takes it.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct ModelArguments {
+    /// Model directory or name of a shipped model.
+    #[arg(long)]
+    model: Option<String>,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long)]
+    device: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print what the words mean, as JSON.
+    Parse {
+        /// The words.
+        instruction: String,
+    },
+    /// Run one of the model's own tasks and print all of its output, as JSON.
+    Task {
+        /// The model's name for it, such as CAPTION.
+        #[arg(long)]
+        task: String,
+        /// Color image (JPEG or PNG).
+        #[arg(long)]
+        image: PathBuf,
+        /// Words, or a region as "x0,y0,x1,y1" in pixels, for tasks that need them.
+        #[arg(long)]
+        text: Option<String>,
+        /// 1 decodes greedily.
+        #[arg(long, default_value_t = 1)]
+        beams: usize,
+        #[command(flatten)]
+        model: ModelArguments,
+    },
+    /// Print the parameters with their defaults, as a ROS parameter file.
+    Config,
+}
+
+/// A result and how long its stages took.
+pub(crate) struct Answer {
+    pub(crate) result: GroundingResult,
+    pub(crate) latency_ms: Vec<(Stage, f64)>,
+}
+
+/// Loaded when first needed: a batch with candidates needs none.
+pub(crate) struct LazyModel {
+    name: String,
+    device: String,
+    model: Option<Box<dyn VisionLanguageModel>>,
+}
+
+impl LazyModel {
+    pub(crate) fn get(&mut self) -> anyhow::Result<&mut dyn VisionLanguageModel> {
+        if self.model.is_none() {
+            self.model = Some(load_model(&locate_model(&self.name)?, &self.device)?);
+        }
+        Ok(self.model.as_mut().context("the model was just loaded; this is a bug")?.as_mut())
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(code) => code,
+        Err(err) => {
+            eprintln!("ground: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Some(Command::Parse { instruction }) => {
+            print_json(&parse_to_json(&instruction, &Vocabulary::default()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Task { task, image, text, beams, model }) => {
+            let config = load_config(None, model)?;
+            let mut model = LazyModel { name: config.model, device: config.device, model: None };
+            let image = input::load_image(&image)?;
+            let task = RawTask { name: &task, text: text.as_deref(), n_beams: beams };
+            let output = model.get()?.raw_task(KeyedImage { key: 0, image: &image }, &task)?;
+            print_json(&serde_json::to_value(output)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Config) => {
+            print!("{}", RawConfig::default().to_ros_yaml());
+            Ok(ExitCode::SUCCESS)
+        }
+        None => ground(arguments.ground),
+    }
+}
+
+fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
+    let config = load_config(arguments.config.as_deref(), arguments.model)?;
+    let mut model = LazyModel { name: config.model.clone(), device: config.device.clone(), model: None };
+    let pipeline = Pipeline::default();
+    if let Some(queries) = &arguments.batch {
+        batch::run(queries, arguments.output.as_deref(), &mut model, &pipeline, &config)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let path = arguments.image.context("expected --image IMAGE or --batch QUERIES; see --help")?;
+    let image = input::load_image(&path)?;
+    if let Some(question) = arguments.describe {
+        let image = KeyedImage { key: 0, image: &image };
+        let model = model.get()?;
+        let text =
+            if question.is_empty() { model.caption(image, None)? } else { model.answer(image, &question)? };
+        print_json(&json!({ "question": question, "text": text, "model": model.info().name }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let instruction =
+        arguments.instruction.context("expected an INSTRUCTION, such as \"pick up the red cup\"")?;
+    let camera = arguments.camera.as_deref().map(input::load_camera).transpose()?;
+    let depth = arguments.depth.as_deref().map(input::load_depth).transpose()?;
+    let config = Config { use_depth: depth.is_some(), ..config };
+    let frame = RgbdFrame { key: 0, image, depth, camera, frame_id: String::new(), stamp_ns: 0 };
+    let Answer { result, latency_ms } = ask(&pipeline, model.get()?, &frame, &instruction, &config);
+    print_json(&report::result_to_json(&json!(path.display().to_string()), &result, &latency_ms))?;
+    if let Some(path) = &arguments.annotate {
+        let drawn = annotate::draw(&frame.image, &result, frame.camera.as_ref());
+        drawn.save(path).with_context(|| format!("cannot write the annotated image {}", path.display()))?;
+    }
+    Ok(if result.status == Status::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Runs the pipeline with a clock beside it.
+pub(crate) fn ask(
+    pipeline: &Pipeline,
+    model: &mut dyn VisionLanguageModel,
+    frame: &RgbdFrame,
+    instruction: &str,
+    config: &Config,
+) -> Answer {
+    let mut latency_ms = Vec::new();
+    let mut last = Instant::now();
+    let result = pipeline.run(model, frame, instruction, config, &mut |stage| {
+        latency_ms.push((stage, last.elapsed().as_secs_f64() * 1e3));
+        last = Instant::now();
+    });
+    Answer { result, latency_ms }
+}
+
+fn load_config(path: Option<&Path>, model: ModelArguments) -> anyhow::Result<Config> {
+    let mut raw = match path {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the parameters {}", path.display()))?;
+            RawConfig::from_ros_yaml(&text)?
+        }
+        None => RawConfig::default(),
+    };
+    if let Some(name) = model.model {
+        ensure!(!name.is_empty(), "expected a directory or a name for --model");
+        raw.model = name;
+    }
+    raw.device = model.device.unwrap_or(raw.device);
+    Ok(Config::try_from(raw)?)
+}
+
+fn print_json(value: &Value) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}

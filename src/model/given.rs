@@ -1,0 +1,96 @@
+//! Detections of someone else's model: the words are resolved over them, no model runs.
+
+use crate::detection::{BoundingBox2d, Detection2d};
+use crate::model::{KeyedImage, ModelError, ModelInfo, VisionLanguageModel};
+
+/// Boxes that came with the request, whatever the image.
+#[derive(Debug)]
+pub struct GivenDetections {
+    info: ModelInfo,
+    detections: Vec<Detection2d>,
+}
+
+impl GivenDetections {
+    /// The boxes to choose from.
+    pub fn new(detections: Vec<Detection2d>) -> Self {
+        let info = ModelInfo {
+            name: "candidates".to_owned(),
+            model_type: "given".to_owned(),
+            device: "none".to_owned(),
+            synthetic: false,
+        };
+        Self { info, detections }
+    }
+}
+
+impl VisionLanguageModel for GivenDetections {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// A box is offered for a phrase when its own phrase has all of the phrase's words: "red coffee mug" is a "red mug", but
+    /// "mug" is not, for nobody has said what color it has.
+    fn ground(
+        &mut self,
+        image: KeyedImage<'_>,
+        phrases: &[&str],
+    ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
+        let (width, height) = image.image.dimensions();
+        let offers = |phrase: &&str| {
+            let wanted = words(phrase);
+            let mut offered: Vec<Detection2d> = self
+                .detections
+                .iter()
+                .filter(|it| {
+                    let said = words(&it.phrase);
+                    wanted.iter().all(|word| said.contains(word))
+                })
+                .map(|it| Detection2d {
+                    phrase: (*phrase).to_owned(),
+                    bbox: BoundingBox2d::clipped(&it.bbox, width, height),
+                    score: it.score,
+                })
+                .collect();
+            offered.sort_by(|a, b| b.score.total_cmp(&a.score));
+            offered
+        };
+        Ok(phrases.iter().map(offers).collect())
+    }
+}
+
+fn words(phrase: &str) -> Vec<String> {
+    phrase
+        .split(|it: char| !it.is_alphanumeric())
+        .filter(|it| !it.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::RgbImage;
+
+    #[test]
+    fn a_box_is_offered_for_what_it_is_said_to_be() {
+        #[track_caller]
+        fn check(said: &str, asked: &str, is_offered: bool) {
+            let bbox = BoundingBox2d::from([0.0, 0.0, 5.0, 5.0]);
+            let mut model =
+                GivenDetections::new(vec![Detection2d { phrase: said.to_owned(), bbox, score: 0.9 }]);
+            let image = RgbImage::new(4, 4);
+            let found = model.ground(KeyedImage { key: 0, image: &image }, &[asked]).unwrap();
+            assert_eq!(found[0].len(), usize::from(is_offered), "{asked:?} of {said:?}");
+            if let Some(detection) = found[0].first() {
+                assert_eq!(detection.phrase, asked);
+                assert_eq!(detection.bbox, BoundingBox2d::from([0.0, 0.0, 4.0, 4.0]));
+            }
+        }
+        check("red mug", "red mug", true);
+        check("red coffee mug", "red mug", true);
+        check("Red_Mug", "mug", true);
+        check("mug", "red mug", false);
+        check("smug", "mug", false);
+        check("mug", "plate", false);
+    }
+}

@@ -1,0 +1,332 @@
+//! Lifting held against scenes whose geometry is known exactly.
+
+use language_grounding::camera::PinholeCamera;
+use language_grounding::detection::BoundingBox2d;
+use language_grounding::image::{DepthImage, RgbImage, RgbdFrame};
+use language_grounding::lift::{FrameGeometry, LiftError, LiftOptions, LiftedObject};
+use language_grounding::scene::{FIRST_HELD_OUT_SEED, Scene, SceneConfig};
+use nalgebra::{Isometry3, Point2, Point3, Rotation3, Translation3, UnitQuaternion, Vector3};
+
+const WIDTH: u32 = 640;
+const HEIGHT: u32 = 480;
+const FOCAL: f64 = 580.0;
+
+/// A table (world z = 0) with solids on it and a camera that looks down on them.
+struct Table {
+    camera: PinholeCamera,
+    world_from_camera: Isometry3<f64>,
+    solids: Vec<Solid>,
+}
+
+enum Solid {
+    Box { world_from_box: Isometry3<f64>, size_m: Vector3<f64> },
+    Sphere { center_in_world: Point3<f64>, radius_m: f64 },
+}
+
+struct Seen {
+    depth_m: Vec<f32>,
+    /// Index of the solid + 1, 0 for the table.
+    id: Vec<usize>,
+}
+
+impl Table {
+    fn new(pitch_deg: f64, distance_m: f64, solids: Vec<Solid>) -> Self {
+        let k = [FOCAL, 0.0, 319.5, 0.0, FOCAL, 239.5, 0.0, 0.0, 1.0];
+        let (sin, cos) = pitch_deg.to_radians().sin_cos();
+        // Optical axes in the world: x right, y down the image, z into the scene, looking along +y and down.
+        let rotation = Rotation3::from_matrix_unchecked(nalgebra::Matrix3::from_columns(&[
+            Vector3::x(),
+            Vector3::new(0.0, -sin, -cos),
+            Vector3::new(0.0, cos, -sin),
+        ]));
+        let eye = Translation3::new(0.0, -cos * distance_m, sin * distance_m);
+        Self {
+            camera: PinholeCamera::from_k(WIDTH, HEIGHT, &k).unwrap(),
+            world_from_camera: Isometry3::from_parts(eye, UnitQuaternion::from_rotation_matrix(&rotation)),
+            solids,
+        }
+    }
+
+    fn render(&self) -> Seen {
+        let (mut depth_m, mut id) = (Vec::new(), Vec::new());
+        let origin = self.world_from_camera * Point3::origin();
+        for v in 0..HEIGHT {
+            for u in 0..WIDTH {
+                // Scaled so that z = 1: the distance along it is the depth.
+                let ray = self.world_from_camera * self.camera.ray(Point2::new(f64::from(u), f64::from(v)));
+                let table = if ray.z < 0.0 { -origin.z / ray.z } else { f64::INFINITY };
+                let mut nearest = (if table < 5.0 { table } else { f64::INFINITY }, 0);
+                for (idx, solid) in self.solids.iter().enumerate() {
+                    if let Some(depth) = solid.hit(&origin, &ray)
+                        && depth < nearest.0
+                    {
+                        nearest = (depth, idx + 1);
+                    }
+                }
+                depth_m.push(nearest.0 as f32);
+                id.push(nearest.1);
+            }
+        }
+        Seen { depth_m, id }
+    }
+
+    fn frame(&self, depth_m: Vec<f32>) -> RgbdFrame {
+        RgbdFrame {
+            key: 0,
+            image: RgbImage::new(WIDTH, HEIGHT),
+            depth: Some(DepthImage::from_metres(WIDTH, HEIGHT, depth_m).unwrap()),
+            camera: Some(self.camera),
+            frame_id: "camera_optical".to_owned(),
+            stamp_ns: 0,
+        }
+    }
+}
+
+impl Solid {
+    fn hit(&self, origin: &Point3<f64>, ray: &Vector3<f64>) -> Option<f64> {
+        match self {
+            Self::Box { world_from_box, size_m } => {
+                let (origin, ray) = (
+                    world_from_box.inverse_transform_point(origin),
+                    world_from_box.inverse_transform_vector(ray),
+                );
+                let (mut near, mut far) = (0.0_f64, f64::INFINITY);
+                for axis in 0..3 {
+                    let half = 0.5 * size_m[axis];
+                    let (a, b) = ((-half - origin[axis]) / ray[axis], (half - origin[axis]) / ray[axis]);
+                    near = near.max(a.min(b));
+                    far = far.min(a.max(b));
+                }
+                (near <= far && 0.0 < near).then_some(near)
+            }
+            Self::Sphere { center_in_world, radius_m } => {
+                let to_center = center_in_world - origin;
+                let (a, b) = (ray.norm_squared(), ray.dot(&to_center));
+                let discriminant = b * b - a * (to_center.norm_squared() - radius_m * radius_m);
+                (0.0 <= discriminant).then(|| (b - discriminant.sqrt()) / a).filter(|it| 0.0 < *it)
+            }
+        }
+    }
+}
+
+impl Seen {
+    fn bbox(&self, solid_idx: usize) -> BoundingBox2d {
+        let (mut x0, mut y0, mut x1, mut y1) = (f64::MAX, f64::MAX, 0.0_f64, 0.0_f64);
+        for (idx, _) in self.id.iter().enumerate().filter(|(_, id)| **id == solid_idx + 1) {
+            let (u, v) = (f64::from(idx as u32 % WIDTH), f64::from(idx as u32 / WIDTH));
+            (x0, y0, x1, y1) = (x0.min(u), y0.min(v), x1.max(u + 1.0), y1.max(v + 1.0));
+        }
+        BoundingBox2d { x0, y0, x1, y1 }
+    }
+
+    fn centroid(&self, table: &Table, solid_idx: usize) -> Point3<f64> {
+        let mut sum = Vector3::zeros();
+        let mut n = 0.0;
+        for (idx, _) in self.id.iter().enumerate().filter(|(_, id)| **id == solid_idx + 1) {
+            let pixel = Point2::new(f64::from(idx as u32 % WIDTH), f64::from(idx as u32 / WIDTH));
+            sum += table.camera.unproject(pixel, f64::from(self.depth_m[idx])).coords;
+            n += 1.0;
+        }
+        Point3::from(sum / n)
+    }
+}
+
+fn upright_box(x: f64, y: f64, base_m: f64, yaw_deg: f64, size_m: [f64; 3]) -> Solid {
+    let center = Translation3::new(x, y, base_m + 0.5 * size_m[2]);
+    let yaw = UnitQuaternion::from_axis_angle(&Vector3::z_axis(), yaw_deg.to_radians());
+    Solid::Box { world_from_box: Isometry3::from_parts(center, yaw), size_m: Vector3::from(size_m) }
+}
+
+fn sphere(x: f64, y: f64, radius_m: f64) -> Solid {
+    Solid::Sphere { center_in_world: Point3::new(x, y, radius_m), radius_m }
+}
+
+fn lift(table: &Table, depth_m: Vec<f32>, bbox: &BoundingBox2d) -> Result<LiftedObject, LiftError> {
+    let frame = table.frame(depth_m);
+    let options = LiftOptions::default();
+    FrameGeometry::new(&frame, &options)?.lift("thing", bbox)
+}
+
+/// Lifts the first solid and holds position, size and the up direction against the truth.
+#[track_caller]
+fn check(table: &Table, seen: &Seen, depth_m: Vec<f32>) -> LiftedObject {
+    let lifted = lift(table, depth_m, &seen.bbox(0)).unwrap();
+    let (center, size_m) = match &table.solids[0] {
+        Solid::Box { world_from_box, size_m } => (world_from_box * Point3::origin(), *size_m),
+        Solid::Sphere { center_in_world, radius_m } => (*center_in_world, Vector3::repeat(2.0 * radius_m)),
+    };
+    let center = table.world_from_camera.inverse_transform_point(&center);
+    let body_error_m = (lifted.body_center - center).norm();
+    let surface_error_m = (lifted.surface_centroid - seen.centroid(table, 0)).norm();
+    assert!(body_error_m < 0.01, "body center off by {body_error_m:.4} m, size {:?}", lifted.size_m);
+    assert!(surface_error_m < 0.01, "surface centroid off by {surface_error_m:.4} m");
+    for axis in 0..3 {
+        let share = lifted.size_m[axis] / size_m[axis];
+        assert!((0.9..=1.1).contains(&share), "size {:?}, expected {size_m:?}", lifted.size_m);
+    }
+    let up = table.world_from_camera * (lifted.object_in_camera * Vector3::z());
+    assert!(up.z > 0.999, "up is {up:?}");
+    lifted
+}
+
+#[test]
+fn boxes_on_a_table() {
+    for (pitch_deg, distance_m, yaw_deg) in [(35.0, 0.7, 20.0), (50.0, 1.0, -30.0), (65.0, 1.4, 70.0)] {
+        let table = Table::new(
+            pitch_deg,
+            distance_m,
+            vec![upright_box(0.05, 0.02, 0.0, yaw_deg, [0.16, 0.08, 0.07])],
+        );
+        let seen = table.render();
+        let lifted = check(&table, &seen, seen.depth_m.clone());
+        let long_axis = table.world_from_camera * (lifted.object_in_camera * Vector3::x());
+        let yaw_error = (long_axis.y.atan2(long_axis.x).to_degrees() - yaw_deg).rem_euclid(180.0);
+        let yaw_error = yaw_error.min(180.0 - yaw_error);
+        assert!(yaw_error < 3.0, "yaw off by {yaw_error:.2} degrees");
+        assert_eq!(lifted.n_points, lifted.mask.count());
+    }
+}
+
+#[test]
+fn a_sphere_is_completed_behind() {
+    for pitch_deg in [15.0, 35.0, 60.0] {
+        let table = Table::new(pitch_deg, 0.8, vec![sphere(-0.04, 0.03, 0.045)]);
+        let seen = table.render();
+        check(&table, &seen, seen.depth_m.clone());
+    }
+}
+
+#[test]
+fn an_occluder_in_front_and_a_thing_behind_are_not_the_object() {
+    let table = Table::new(
+        40.0,
+        0.9,
+        vec![
+            upright_box(0.0, 0.0, 0.0, 0.0, [0.12, 0.08, 0.10]),
+            // A post in front, over the whole height of the object, and a wall behind it.
+            upright_box(0.0, -0.25, 0.0, 0.0, [0.015, 0.015, 0.30]),
+            upright_box(0.0, 0.25, 0.0, 0.0, [0.6, 0.02, 0.3]),
+        ],
+    );
+    let seen = table.render();
+    assert!(seen.id.contains(&2) && seen.id.contains(&3));
+    check(&table, &seen, seen.depth_m.clone());
+}
+
+#[test]
+fn an_object_on_another_is_cut_off_its_support() {
+    let table = Table::new(
+        45.0,
+        0.9,
+        vec![
+            upright_box(0.0, 0.02, 0.03, 15.0, [0.08, 0.06, 0.07]),
+            upright_box(0.0, 0.02, 0.0, 0.0, [0.30, 0.22, 0.03]),
+        ],
+    );
+    let seen = table.render();
+    let lifted = lift(&table, seen.depth_m.clone(), &seen.bbox(0)).unwrap();
+    let error_m = (lifted.surface_centroid - seen.centroid(&table, 0)).norm();
+    assert!(error_m < 0.01, "surface centroid off by {error_m:.4} m");
+}
+
+#[test]
+fn sensor_noise_holes_and_flying_pixels() {
+    let table = Table::new(45.0, 0.9, vec![upright_box(0.0, 0.0, 0.0, 30.0, [0.14, 0.07, 0.09])]);
+    let seen = table.render();
+    let mut depth_m = seen.depth_m.clone();
+    let mut state = 1_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as f64 / (1_u64 << 31) as f64
+    };
+    for idx in 0..depth_m.len() {
+        let gauss = (0..12).map(|_| random()).sum::<f64>() - 6.0;
+        let z = f64::from(seen.depth_m[idx]);
+        let right = seen.depth_m.get(idx + 1).map_or(z, |it| f64::from(*it));
+        let z = if (right - z).abs() > 0.02 && random() < 0.5 { 0.5 * (z + right) } else { z };
+        let noisy_mm = ((z + 0.0015 * z * z * gauss) * 1e3).round();
+        depth_m[idx] = if random() < 0.1 { f32::NAN } else { (noisy_mm * 1e-3) as f32 };
+    }
+    let lifted = check(&table, &seen, depth_m);
+    assert!((0.8..0.95).contains(&lifted.valid_depth_ratio), "{}", lifted.valid_depth_ratio);
+}
+
+#[test]
+fn the_same_scene_twice_as_far_lifts_twice_as_far() {
+    let near = Table::new(45.0, 0.7, vec![upright_box(0.0, 0.0, 0.0, 30.0, [0.10, 0.06, 0.08])]);
+    let far = Table::new(45.0, 1.4, vec![upright_box(0.0, 0.0, 0.0, 30.0, [0.20, 0.12, 0.16])]);
+    let (near_seen, far_seen) = (near.render(), far.render());
+    let a = check(&near, &near_seen, near_seen.depth_m.clone());
+    let b = check(&far, &far_seen, far_seen.depth_m.clone());
+    let error_m = (b.body_center.coords - 2.0 * a.body_center.coords).norm();
+    assert!(error_m < 0.005, "off by {error_m:.4} m");
+}
+
+#[test]
+fn no_depth_is_said_and_never_invented() {
+    let table = Table::new(45.0, 0.9, vec![upright_box(0.0, 0.0, 0.0, 30.0, [0.14, 0.07, 0.09])]);
+    let seen = table.render();
+    let bbox = seen.bbox(0);
+    for missing in [f32::NAN, f32::INFINITY, 0.0, -1.0, 50.0] {
+        let error = lift(&table, vec![missing; seen.depth_m.len()], &bbox).unwrap_err();
+        assert!(matches!(error, LiftError::TooFewPoints { n_points: 0, .. }), "{error:?}");
+        assert!(error.to_string().starts_with("only 0 of"), "{error}");
+    }
+    let outside = BoundingBox2d { x0: 700.0, y0: 10.0, x1: 800.0, y1: 50.0 };
+    assert!(lift(&table, seen.depth_m.clone(), &outside).is_err());
+    let nothing = BoundingBox2d { x0: f64::NAN, y0: f64::NAN, x1: f64::NAN, y1: f64::NAN };
+    assert!(lift(&table, seen.depth_m.clone(), &nothing).is_err());
+
+    let options = LiftOptions::default();
+    let mut frame = table.frame(seen.depth_m);
+    frame.depth = Some(DepthImage::from_metres(320, 240, vec![1.0; 320 * 240]).unwrap());
+    let error = FrameGeometry::new(&frame, &options).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "depth is 320x240 but the image is 640x480: publish depth registered to the color image"
+    );
+    frame.depth = None;
+    assert_eq!(FrameGeometry::new(&frame, &options).unwrap_err(), LiftError::NoDepthImage);
+}
+
+#[test]
+fn rendered_scenes() {
+    let mut surface_errors_m = Vec::new();
+    let mut body_errors_m = Vec::new();
+    for seed in FIRST_HELD_OUT_SEED..FIRST_HELD_OUT_SEED + 20 {
+        let scene =
+            Scene::generate(seed, &SceneConfig { samples: 1, ..SceneConfig::camera(320, 240) }).unwrap();
+        let rendered = scene.render();
+        let frame = rendered.frame("camera_optical", 0);
+        let options = LiftOptions::default();
+        let geometry = FrameGeometry::new(&frame, &options).unwrap();
+        for object in rendered.objects.iter().filter(|it| it.visible_fraction > 0.8 && it.visible_pixels > 60)
+        {
+            let (Some(bbox), Some(centroid)) = (object.bbox, object.surface_centroid_in_camera) else {
+                continue;
+            };
+            let lifted = geometry.lift(&object.phrase(), &bbox).unwrap();
+            surface_errors_m.push((lifted.surface_centroid - centroid).norm());
+            let center = rendered.world_from_camera.inverse_transform_point(&object.center_in_world);
+            body_errors_m.push((lifted.body_center - center).norm());
+            println!(
+                "{seed} {:<14} surface {:5.1} mm body {:5.1} mm size {:.3?} true {:.3?}",
+                object.phrase(),
+                1e3 * (lifted.surface_centroid - centroid).norm(),
+                1e3 * (lifted.body_center - center).norm(),
+                lifted.size_m.as_slice(),
+                object.size_m.as_slice()
+            );
+        }
+    }
+    let quantile = |values: &mut Vec<f64>, share: f64| {
+        values.sort_by(f64::total_cmp);
+        values[((values.len() - 1) as f64 * share) as usize]
+    };
+    let surface = [0.5, 0.9].map(|it| quantile(&mut surface_errors_m, it));
+    let body = [0.5, 0.9].map(|it| quantile(&mut body_errors_m, it));
+    println!("n = {}: surface p50, p90 = {surface:.4?} m, body {body:.4?} m", surface_errors_m.len());
+    assert!(surface_errors_m.len() > 40);
+    assert!(surface[0] <= 0.003 && surface[1] <= 0.01, "{surface:?}");
+    assert!(body[0] <= 0.01 && body[1] <= 0.03, "{body:?}");
+}
