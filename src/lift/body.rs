@@ -53,6 +53,20 @@ pub(super) fn estimate(points: &[Point3<f64>], surroundings: &Surroundings) -> B
     let lowest_m = quantile(&mut heights, 0.02);
     let mut footprint: Vec<Point2<f64>> =
         sample.iter().map(|it| Point2::new(away.dot(&it.coords), side.dot(&it.coords))).collect();
+    // What stands on the plane may hide its underside, but no more of it than a ball would.
+    let mut sides: Vec<f64> = footprint.iter().map(|it| it.y).collect();
+    let width_m = quantile(&mut sides, 0.99) - quantile(&mut sides, 0.01);
+    let hidden_m = if surroundings.is_on_support {
+        (0.6 * width_m).max(0.015)
+    } else {
+        0.008_f64.max(0.1 * (top_m - lowest_m))
+    };
+    let base_m = match surroundings.support_m {
+        Some(support_m) if lowest_m - support_m <= hidden_m + 3.0 * surroundings.depth_noise_m => {
+            support_m.min(top_m)
+        }
+        _ => lowest_m,
+    };
     let is_completed = complete_back(&mut footprint, &sample, &up, sin_elevation, top_m - base_m);
     let rectangle = smallest_rectangle(&footprint);
 

@@ -1,6 +1,7 @@
 //! Detections of someone else's model: the words are resolved over them, no model runs.
 
 use crate::detection::{BoundingBox2d, Detection2d};
+use crate::instruction::GENERIC_NOUN;
 use crate::model::{KeyedImage, ModelError, ModelInfo, VisionLanguageModel};
 
 /// Boxes that came with the request, whatever the image.
@@ -37,7 +38,9 @@ impl VisionLanguageModel for GivenDetections {
     ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
         let (width, height) = image.image.dimensions();
         let offers = |phrase: &&str| {
-            let wanted = words(phrase);
+            // "the red thing" asks for anything red.
+            let mut wanted = words(phrase);
+            wanted.retain(|it| it != GENERIC_NOUN);
             let mut offered: Vec<Detection2d> = self
                 .detections
                 .iter()
@@ -90,6 +93,8 @@ mod tests {
         check("red coffee mug", "red mug", true);
         check("Red_Mug", "mug", true);
         check("mug", "red mug", false);
+        check("red mug", "red object", true);
+        check("red mug", "blue object", false);
         check("smug", "mug", false);
         check("mug", "plate", false);
     }
