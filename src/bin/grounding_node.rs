@@ -1,2 +1,41 @@
-//! Placeholder until the pipeline lands.
-fn main() {}
+//! The ROS 2 node: arguments, signals, exit code.
+
+use std::process::ExitCode;
+
+use language_grounding::model::candle::load_model;
+use language_grounding::model::locate::locate_model;
+use language_grounding::ros::{keep_image_memory, node};
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    keep_image_memory();
+    let code = match run() {
+        Ok(()) => 0,
+        Err(error) => {
+            #[allow(clippy::print_stderr, reason = "ROS logging may be what failed")]
+            {
+                eprintln!("grounding_node: {error:#}");
+            }
+            1
+        }
+    };
+    // Not a return: a model that is still being loaded must not hold up the end.
+    std::process::exit(code)
+}
+
+fn run() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        // Before anything that takes time, so that a signal ends the node cleanly in every state.
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let shutdown = async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        node::run(std::env::args().collect(), |model, device| load_model(&locate_model(model)?, device), shutdown).await?;
+        Ok(())
+    })
+}

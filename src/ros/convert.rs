@@ -1,0 +1,383 @@
+//! Camera messages to the core's types. Every refusal is one sentence: what was expected, what came, what to do.
+
+use image::{DynamicImage, ImageReader, Limits};
+use r2r::sensor_msgs::msg::{CameraInfo, CompressedImage, Image};
+
+use crate::camera::{CameraError, PinholeCamera};
+use crate::image::{DepthImage, DepthImageError, RgbImage};
+
+/// The largest side of a compressed image that is decoded: a bound on what a broken header can make us allocate.
+const MAX_COMPRESSED_SIDE: u32 = 16_384;
+/// Bytes of the configuration header that compressed_depth_image_transport puts before its PNG:
+/// an int32 format and the two float32 quantization parameters.
+const COMPRESSED_DEPTH_HEADER: usize = 12;
+
+/// Why a camera message was refused.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum ConvertError {
+    /// No pixels.
+    #[error("expected an image with pixels, got {width}x{height}: the camera driver sends empty images")]
+    Empty {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+    /// Color encoding that is not read.
+    #[error("expected encoding rgb8, bgr8, rgba8, bgra8 or mono8, got {got:?}: {remedy}")]
+    ColorEncoding {
+        /// As sent.
+        got: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// Depth encoding that is not read.
+    #[error(
+        "expected depth as 16UC1 (millimeters) or 32FC1 (meters), got {got:?}: is the depth topic right?"
+    )]
+    DepthEncoding {
+        /// As sent.
+        got: String,
+    },
+    /// Rows are shorter than their pixels.
+    #[error(
+        "expected step >= {expected} bytes for {width} pixels of {encoding}, got {got}: the image is corrupt"
+    )]
+    Step {
+        /// width * bytes per pixel.
+        expected: usize,
+        /// Columns.
+        width: u32,
+        /// As sent.
+        encoding: String,
+        /// As sent.
+        got: u32,
+    },
+    /// The data ends before the last row does.
+    #[error("expected {expected} bytes ({height} rows of {step}), got {got}: the image is corrupt")]
+    Length {
+        /// step * height.
+        expected: usize,
+        /// Rows.
+        height: u32,
+        /// Bytes per row.
+        step: u32,
+        /// Bytes sent.
+        got: usize,
+    },
+    /// A compressed image that cannot be decoded.
+    #[error("expected a JPEG or PNG image, got {format:?} that does not decode: {reason}")]
+    Compressed {
+        /// The message's format string.
+        format: String,
+        /// The decoder's words.
+        reason: String,
+    },
+    /// Intrinsics for an image of another size.
+    #[error(
+        "expected camera_info for the image's {image_width}x{image_height} pixels, got {width}x{height}: \
+         use the camera_info of the same stream"
+    )]
+    CameraSize {
+        /// Of the image.
+        image_width: u32,
+        /// Of the image.
+        image_height: u32,
+        /// Of the intrinsics, after region of interest and binning.
+        width: u32,
+        /// Of the intrinsics, after region of interest and binning.
+        height: u32,
+    },
+    /// Intrinsics that describe no camera.
+    #[error("camera_info refused: {0}")]
+    Camera(#[from] CameraError),
+    /// Depth values that make no image.
+    #[error(transparent)]
+    Depth(#[from] DepthImageError),
+}
+
+/// A raw color image: rgb8, bgr8, rgba8, bgra8 (alpha dropped) or mono8 (gray in all three channels).
+pub fn rgb_image(message: &Image) -> Result<RgbImage, ConvertError> {
+    let to_rgb: (usize, fn(&[u8], &mut Vec<u8>)) = match message.encoding.as_str() {
+        "rgb8" => (3, |row, rgb| rgb.extend_from_slice(row)),
+        "bgr8" => (3, |row, rgb| {
+            let (pixels, _) = row.as_chunks::<3>();
+            rgb.extend(pixels.iter().flat_map(|&[b, g, r]| [r, g, b]));
+        }),
+        "rgba8" => (4, |row, rgb| {
+            let (pixels, _) = row.as_chunks::<4>();
+            rgb.extend(pixels.iter().flat_map(|&[r, g, b, _]| [r, g, b]));
+        }),
+        "bgra8" => (4, |row, rgb| {
+            let (pixels, _) = row.as_chunks::<4>();
+            rgb.extend(pixels.iter().flat_map(|&[b, g, r, _]| [r, g, b]));
+        }),
+        "mono8" | "8UC1" => (1, |row, rgb| rgb.extend(row.iter().flat_map(|&gray| [gray; 3]))),
+        other => {
+            return Err(ConvertError::ColorEncoding { got: other.to_owned(), remedy: color_remedy(other) });
+        }
+    };
+    let (bytes_per_pixel, append) = to_rgb;
+    let rows = pixel_rows(message, bytes_per_pixel)?;
+    let mut rgb = Vec::with_capacity(message.width as usize * message.height as usize * 3);
+    for row in rows {
+        append(row, &mut rgb);
+    }
+    let expected = rgb.len();
+    RgbImage::from_raw(message.width, message.height, rgb).ok_or(ConvertError::Length {
+        expected,
+        height: message.height,
+        step: message.step,
+        got: message.data.len(),
+    })
+}
+
+/// A raw depth image: 16UC1 in millimeters (0 = none) or 32FC1 in meters (not finite or <= 0 = none), of either
+/// byte order.
+pub fn depth_image(message: &Image) -> Result<DepthImage, ConvertError> {
+    let big_endian = message.is_bigendian != 0;
+    let n_pixels = message.width as usize * message.height as usize;
+    let (width, height) = (message.width, message.height);
+    match message.encoding.as_str() {
+        "16UC1" | "mono16" => {
+            let read = if big_endian { u16::from_be_bytes } else { u16::from_le_bytes };
+            let mut depth_mm = Vec::with_capacity(n_pixels.min(message.data.len()));
+            for row in pixel_rows(message, 2)? {
+                let (values, _) = row.as_chunks::<2>();
+                depth_mm.extend(values.iter().map(|&bytes| read(bytes)));
+            }
+            Ok(DepthImage::from_millimetres(width, height, &depth_mm)?)
+        }
+        "32FC1" => {
+            let read = if big_endian { f32::from_be_bytes } else { f32::from_le_bytes };
+            let mut depth_m = Vec::with_capacity(n_pixels.min(message.data.len()));
+            for row in pixel_rows(message, 4)? {
+                let (values, _) = row.as_chunks::<4>();
+                depth_m.extend(values.iter().map(|&bytes| read(bytes)));
+            }
+            Ok(DepthImage::from_metres(width, height, depth_m)?)
+        }
+        other => Err(ConvertError::DepthEncoding { got: other.to_owned() }),
+    }
+}
+
+/// A JPEG or PNG color image (compressed_image_transport).
+pub fn rgb_image_from_compressed(message: &CompressedImage) -> Result<RgbImage, ConvertError> {
+    Ok(decode(&message.data, &message.format)?.into_rgb8())
+}
+
+/// A depth image of compressed_depth_image_transport: a 16-bit PNG after a 12-byte header, holding millimeters
+/// (`16UC1`) or quantized inverse depth (`32FC1`: depth = a / (value - b)). A bare 16-bit PNG is millimeters.
+pub fn depth_image_from_compressed(message: &CompressedImage) -> Result<DepthImage, ConvertError> {
+    let has_header = message.format.contains("compressedDepth");
+    let png = message.data.get(if has_header { COMPRESSED_DEPTH_HEADER } else { 0 }..).unwrap_or_default();
+    let decoded = decode(png, &message.format)?;
+    let DynamicImage::ImageLuma16(values) = decoded else {
+        return Err(ConvertError::Compressed {
+            format: message.format.clone(),
+            reason: "depth must be a 16-bit gray PNG".to_owned(),
+        });
+    };
+    let (width, height) = values.dimensions();
+    if has_header && message.format.starts_with("32FC1") {
+        let parameter = |at: usize| {
+            let (bytes, _) = message.data[at..].as_chunks::<4>();
+            f32::from_le_bytes(bytes[0])
+        };
+        // The PNG decoded, so the 12 header bytes are there.
+        let (a, b) = (parameter(4), parameter(8));
+        let depth_m =
+            values.iter().map(|&v| if v == 0 { f32::NAN } else { a / (f32::from(v) - b) }).collect();
+        return Ok(DepthImage::from_metres(width, height, depth_m)?);
+    }
+    Ok(DepthImage::from_millimetres(width, height, &values)?)
+}
+
+/// The pinhole camera of an image of `image_size` (width, height) pixels: `K`, moved by the region of interest and
+/// scaled by the binning. Lens distortion is not modeled; see [`has_distortion`].
+pub fn camera(message: &CameraInfo, image_size: (u32, u32)) -> Result<PinholeCamera, ConvertError> {
+    let roi = &message.roi;
+    let (full_width, full_height) = if roi.width > 0 && roi.height > 0 {
+        (roi.width, roi.height)
+    } else {
+        (message.width, message.height)
+    };
+    let (bin_x, bin_y) = (message.binning_x.max(1), message.binning_y.max(1));
+    let (width, height) = (full_width / bin_x, full_height / bin_y);
+    if (width, height) != image_size {
+        let (image_width, image_height) = image_size;
+        return Err(ConvertError::CameraSize { image_width, image_height, width, height });
+    }
+    let mut k = [0.0; 9];
+    for (to, from) in k.iter_mut().zip(&message.k) {
+        *to = *from;
+    }
+    let (scale_x, scale_y) = (1.0 / f64::from(bin_x), 1.0 / f64::from(bin_y));
+    k[0] *= scale_x;
+    k[2] = (k[2] - f64::from(roi.x_offset)) * scale_x;
+    k[4] *= scale_y;
+    k[5] = (k[5] - f64::from(roi.y_offset)) * scale_y;
+    Ok(PinholeCamera::from_k(width, height, &k)?)
+}
+
+/// Whether the intrinsics speak of lens distortion: then the image should be rectified first.
+pub fn has_distortion(message: &CameraInfo) -> bool {
+    message.d.iter().any(|&coefficient| coefficient != 0.0)
+}
+
+fn color_remedy(encoding: &str) -> &'static str {
+    if encoding.starts_with("bayer_") {
+        "run image_proc's debayer node and remap `image` to its output"
+    } else if encoding.ends_with("16") || encoding == "16UC1" || encoding == "32FC1" {
+        "set the camera driver to 8 bits per channel, and check that `image` is not remapped to a depth topic"
+    } else {
+        "set the camera driver's color format to rgb8"
+    }
+}
+
+/// The rows of an image without their padding, or why it is not one.
+fn pixel_rows(message: &Image, bytes_per_pixel: usize) -> Result<impl Iterator<Item = &[u8]>, ConvertError> {
+    let Image { width, height, step, .. } = *message;
+    if width == 0 || height == 0 {
+        return Err(ConvertError::Empty { width, height });
+    }
+    let row_bytes = width as usize * bytes_per_pixel;
+    if (step as usize) < row_bytes {
+        let encoding = message.encoding.clone();
+        return Err(ConvertError::Step { expected: row_bytes, width, encoding, got: step });
+    }
+    let expected = step as usize * height as usize;
+    if message.data.len() < expected {
+        return Err(ConvertError::Length { expected, height, step, got: message.data.len() });
+    }
+    Ok(message.data[..expected].chunks_exact(step as usize).map(move |row| &row[..row_bytes]))
+}
+
+fn decode(bytes: &[u8], format: &str) -> Result<DynamicImage, ConvertError> {
+    let refused = |reason: String| ConvertError::Compressed { format: format.to_owned(), reason };
+    let mut reader = ImageReader::new(std::io::Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|error| refused(error.to_string()))?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_COMPRESSED_SIDE);
+    limits.max_image_height = Some(MAX_COMPRESSED_SIDE);
+    reader.limits(limits);
+    let decoded = reader.decode().map_err(|error| refused(error.to_string()))?;
+    if decoded.width() == 0 || decoded.height() == 0 {
+        return Err(ConvertError::Empty { width: decoded.width(), height: decoded.height() });
+    }
+    Ok(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(width: u32, height: u32, encoding: &str, step: u32, data: Vec<u8>) -> Image {
+        Image { width, height, encoding: encoding.to_owned(), step, data, ..Default::default() }
+    }
+
+    #[test]
+    fn every_color_encoding_gives_the_same_pixels() {
+        // Two red-ish pixels over two blue-ish ones, rows padded by one byte.
+        let cases: [(&str, u32, &[u8]); 4] = [
+            ("rgb8", 7, &[200, 10, 20, 201, 11, 21, 9, 1, 2, 250, 3, 4, 251, 9]),
+            ("bgr8", 7, &[20, 10, 200, 21, 11, 201, 9, 250, 2, 1, 251, 4, 3, 9]),
+            ("rgba8", 9, &[200, 10, 20, 0, 201, 11, 21, 0, 9, 1, 2, 250, 0, 3, 4, 251, 0, 9]),
+            ("bgra8", 9, &[20, 10, 200, 0, 21, 11, 201, 0, 9, 250, 2, 1, 0, 251, 4, 3, 0, 9]),
+        ];
+        for (encoding, step, data) in cases {
+            let image = rgb_image(&message(2, 2, encoding, step, data.to_vec())).unwrap();
+            assert_eq!(image.as_raw(), &[200, 10, 20, 201, 11, 21, 1, 2, 250, 3, 4, 251], "{encoding}");
+        }
+        let gray = rgb_image(&message(2, 1, "mono8", 2, vec![7, 9])).unwrap();
+        assert_eq!(gray.as_raw(), &[7, 7, 7, 9, 9, 9]);
+    }
+
+    #[test]
+    fn bad_images_are_refused_with_a_sentence() {
+        let check = |bad: Image, says: &str| {
+            let sentence = rgb_image(&bad).unwrap_err().to_string();
+            assert!(sentence.contains(says), "{sentence:?} lacks {says:?}");
+        };
+        check(message(0, 0, "rgb8", 0, vec![]), "got 0x0");
+        check(message(4, 0, "rgb8", 12, vec![]), "got 4x0");
+        check(message(2, 1, "rgb8", 5, vec![0; 6]), "step >= 6");
+        check(message(2, 2, "rgb8", 6, vec![0; 11]), "expected 12 bytes");
+        check(message(u32::MAX, u32::MAX, "rgba8", u32::MAX, vec![0; 4]), "step >= ");
+        check(message(2, 1, "bayer_rggb8", 2, vec![0; 2]), "debayer");
+        check(message(2, 1, "rgb16", 12, vec![0; 12]), "8 bits");
+        check(message(2, 1, "16UC1", 4, vec![0; 4]), "depth topic");
+        check(message(2, 1, "", 6, vec![0; 6]), "got \"\"");
+    }
+
+    #[test]
+    fn depth_is_metres_whatever_the_encoding_and_byte_order() {
+        let float = |value: f32, big: bool| if big { value.to_be_bytes() } else { value.to_le_bytes() };
+        let mut cases = vec![
+            (message(2, 1, "16UC1", 4, vec![0xe8, 0x03, 0, 0]), 0),
+            (message(2, 1, "16UC1", 4, vec![0x03, 0xe8, 0, 0]), 1),
+        ];
+        for (nothing, big) in [(f32::NAN, 0), (f32::INFINITY, 1), (0.0, 0), (-1.0, 1), (f32::NEG_INFINITY, 0)]
+        {
+            let data = [float(1.0, big == 1), float(nothing, big == 1)].concat();
+            cases.push((message(2, 1, "32FC1", 8, data), big));
+        }
+        for (mut image, is_bigendian) in cases {
+            image.is_bigendian = is_bigendian;
+            let depth = depth_image(&image).unwrap();
+            assert!((depth.get(0, 0).unwrap() - 1.0).abs() < 1e-6, "{}", image.encoding);
+            assert_eq!(depth.get(1, 0), None, "{}", image.encoding);
+        }
+        let sentence = depth_image(&message(1, 1, "rgb8", 3, vec![0; 3])).unwrap_err().to_string();
+        assert!(sentence.contains("16UC1"), "{sentence}");
+    }
+
+    #[test]
+    fn compressed_depth_is_read_in_both_forms() {
+        let png = |values: Vec<u16>| {
+            let gray =
+                image::ImageBuffer::<image::Luma<u16>, _>::from_raw(values.len() as u32, 1, values).unwrap();
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            DynamicImage::ImageLuma16(gray).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+            bytes.into_inner()
+        };
+        let compressed = |format: &str, header: &[u8], values: Vec<u16>| CompressedImage {
+            format: format.to_owned(),
+            data: [header.to_vec(), png(values)].concat(),
+            ..Default::default()
+        };
+        let millimetres = compressed("16UC1; compressedDepth png", &[0; 12], vec![1500, 0]);
+        let header = [[0; 4], 1000.0_f32.to_le_bytes(), 10.0_f32.to_le_bytes()].concat();
+        // 1000 / (510 - 10) = 2 m
+        let inverse = compressed("32FC1; compressedDepth png", &header, vec![510, 0]);
+        for (message, metres) in
+            [(millimetres, 1.5), (inverse, 2.0), (compressed("png", &[], vec![250, 0]), 0.25)]
+        {
+            let depth = depth_image_from_compressed(&message).unwrap();
+            assert!((depth.get(0, 0).unwrap() - metres).abs() < 1e-5, "{}", message.format);
+            assert_eq!(depth.get(1, 0), None, "{}", message.format);
+        }
+        let garbage =
+            CompressedImage { data: vec![1, 2, 3], format: "jpeg".to_owned(), ..Default::default() };
+        assert!(rgb_image_from_compressed(&garbage).is_err());
+        assert!(depth_image_from_compressed(&garbage).is_err());
+    }
+
+    #[test]
+    fn the_camera_follows_region_of_interest_and_binning() {
+        let k = vec![600.0, 0.0, 320.0, 0.0, 610.0, 240.0, 0.0, 0.0, 1.0];
+        let mut info = CameraInfo { width: 640, height: 480, k, ..Default::default() };
+        assert_eq!(camera(&info, (640, 480)).unwrap().focal_lengths(), (600.0, 610.0));
+        assert!(camera(&info, (320, 240)).unwrap_err().to_string().contains("640x480"));
+        info.binning_x = 2;
+        info.binning_y = 2;
+        assert_eq!(camera(&info, (320, 240)).unwrap().k()[2], 160.0);
+        info.roi.x_offset = 100;
+        info.roi.width = 400;
+        info.roi.height = 480;
+        assert_eq!(camera(&info, (200, 240)).unwrap().k()[2], 110.0);
+        let uncalibrated = CameraInfo { width: 4, height: 4, k: vec![0.0; 9], ..Default::default() };
+        assert!(camera(&uncalibrated, (4, 4)).unwrap_err().to_string().contains("calibrated"));
+    }
+}

@@ -1,0 +1,537 @@
+//! What the node does with its time: one request after the other, each on the newest image, each with exactly one result.
+//!
+//! Requests from services and actions come first; between them the standing instruction is answered on every new image.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use r2r::Clock;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::diagnostics::{Monitor, clock_problem, missing_input};
+use super::inputs::{Inputs, PairedMessages, Role};
+use super::lifecycle::State;
+use super::messages::{Outcome, TargetFrame};
+use super::publish::ResultPublisher;
+use super::transforms::TransformListener;
+use super::{GraphSnapshot, now_ns};
+use crate::config::Config;
+use crate::image::RgbdFrame;
+use crate::instruction;
+use crate::model::worker::{ModelWorker, WorkerError};
+use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
+use crate::pipeline::{GroundingResult, Pipeline, Status};
+
+/// How long a color image may wait for its depth image.
+const DEPTH_GRACE: Duration = Duration::from_millis(150);
+/// How long a request without a timeout of its own waits for the model.
+const MODEL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a request without a timeout of its own waits for an image.
+const IMAGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the standing instruction is told that no image comes.
+const STALE_PERIOD: Duration = Duration::from_secs(1);
+/// Instructions longer than this, in bytes, are refused unread.
+const MAX_INSTRUCTION_BYTES: usize = 4096;
+
+/// The model, when there is one.
+pub type ModelSlot = Arc<Mutex<Option<Arc<ModelWorker>>>>;
+
+/// A request for one result.
+pub struct GroundRequest {
+    /// Comes back with the result.
+    pub id: String,
+    /// As received.
+    pub instruction: String,
+    /// For the image and for the model; zero = the node's own limits.
+    pub timeout: Duration,
+    /// Only an image newer than this one will do; 0 = the newest there is.
+    pub after_sequence: u64,
+    /// Dropping the receiver cancels the request.
+    pub reply: oneshot::Sender<(Arc<Outcome>, u64)>,
+}
+
+/// A request for words about the newest image.
+pub struct DescribeRequest {
+    /// Empty = a caption.
+    pub question: String,
+    /// Dropping the receiver cancels the request.
+    pub reply: oneshot::Sender<Description>,
+}
+
+/// The words, or one sentence why there are none.
+pub struct Description {
+    /// Stamp and frame of the image looked at.
+    pub header: r2r::std_msgs::msg::Header,
+    /// Who looked.
+    pub model: String,
+    /// The caption or answer.
+    pub text: Result<String, String>,
+}
+
+/// A request.
+pub enum Request {
+    /// From `~/ground` and `~/find`.
+    Ground(GroundRequest),
+    /// From `~/describe`.
+    Describe(DescribeRequest),
+}
+
+/// Everything a request needs.
+pub struct Engine {
+    /// The camera.
+    pub inputs: Inputs,
+    /// TF.
+    pub transforms: TransformListener,
+    /// Parameters.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Of the node.
+    pub state: watch::Receiver<State>,
+    /// Who publishes what.
+    pub graph: watch::Receiver<GraphSnapshot>,
+    /// The model.
+    pub model: ModelSlot,
+    /// Where results go. Publishers are `Send` but not `Sync`.
+    pub publisher: Mutex<ResultPublisher>,
+    /// Health.
+    pub monitor: Monitor,
+    /// ROS time.
+    pub clock: Arc<Mutex<Clock>>,
+}
+
+/// The instruction that is answered on every new image.
+struct Standing {
+    id: String,
+    text: String,
+    last_sequence: u64,
+    last_started: Option<Instant>,
+    /// Answered once and for all (it cannot be understood, or the node was inactive).
+    is_settled: bool,
+    n_answers: u64,
+}
+
+/// Why there is no frame: the status and one sentence.
+type Refusal = (Status, String);
+
+impl Engine {
+    /// Serves until both channels are closed.
+    pub async fn run(self, mut requests: mpsc::Receiver<Request>, mut instructions: mpsc::Receiver<String>) {
+        let mut standing: Option<Standing> = None;
+        let mut n_instructions: u64 = 0;
+        let mut state = self.state.clone();
+        loop {
+            tokio::select! {
+                biased;
+                changed = state.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    if *state.borrow_and_update() != State::Active {
+                        self.publisher.lock().unwrap_or_else(PoisonError::into_inner).clear_markers();
+                    }
+                }
+                request = requests.recv() => match request {
+                    Some(Request::Ground(request)) => self.serve_ground(request).await,
+                    Some(Request::Describe(request)) => self.serve_describe(request).await,
+                    None => return,
+                },
+                text = instructions.recv() => {
+                    let Some(text) = text else { return };
+                    n_instructions += 1;
+                    self.replace_standing(&mut standing, text, n_instructions);
+                }
+                next = self.next_standing_frame(standing.as_ref()), if standing.is_some() => {
+                    if let Some(standing) = &mut standing {
+                        self.answer_standing(standing, next).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn replace_standing(&self, standing: &mut Option<Standing>, text: String, number: u64) {
+        if let Some(old) = standing.as_ref().filter(|it| it.n_answers == 0) {
+            let message = "a newer instruction came before this one was looked at".to_owned();
+            let outcome = refused(&old.id, &old.text, Status::Blocked, message);
+            self.publish(outcome, None);
+        }
+        let id = format!("instruction-{number}");
+        let newest = self.inputs.newest(Duration::ZERO).1.map_or(0, |it| it.sequence);
+        self.monitor.skip_to(newest.saturating_sub(1));
+        if text.trim().is_empty() {
+            tracing::info!("empty instruction: stopped");
+            *standing = None;
+            let message = "the instruction is empty: stopped looking; say what to look for, such as \"pick up the red cup\"";
+            self.publish(refused(&id, &text, Status::BadInstruction, message.to_owned()), None);
+            return;
+        }
+        let mut new =
+            Standing { id, text, last_sequence: 0, last_started: None, is_settled: false, n_answers: 0 };
+        tracing::info!("{}: {:?}", new.id, shortened(&new.text));
+        let refusal = self.check(&new.text).err();
+        // While a model is loading, the instruction waits for it.
+        let waits = matches!(refusal, Some((Status::Blocked, _))) && *self.state.borrow() == State::Configuring;
+        if let Some((status, message)) = refusal.filter(|_| !waits) {
+            new.n_answers = 1;
+            new.is_settled = status == Status::BadInstruction;
+            self.publish(refused(&new.id, &new.text, status, message), None);
+        }
+        *standing = Some(new);
+    }
+
+    /// Waits for the next image the standing instruction is to be answered on, or for it to be time to say that none comes.
+    /// Loses nothing when dropped.
+    async fn next_standing_frame(&self, standing: Option<&Standing>) -> Result<PairedMessages, Refusal> {
+        let Some(standing) = standing.filter(|it| !it.is_settled) else {
+            return std::future::pending().await;
+        };
+        let mut state = self.state.clone();
+        // The sender lives as long as the node.
+        if state.wait_for(|it| *it == State::Active).await.is_err() {
+            return std::future::pending().await;
+        }
+        let min_period = self.config.borrow().min_period;
+        if let Some(started) = standing.last_started {
+            tokio::time::sleep_until((started + min_period).into()).await;
+        }
+        self.wait_for_frame(standing.last_sequence, STALE_PERIOD).await
+    }
+
+    async fn answer_standing(&self, standing: &mut Standing, frame: Result<PairedMessages, Refusal>) {
+        standing.last_started = Some(Instant::now());
+        standing.n_answers += 1;
+        match frame {
+            Ok(paired) => {
+                standing.last_sequence = paired.sequence;
+                let (outcome, frame) = self.ground(&standing.id, &standing.text, &paired, MODEL_TIMEOUT).await;
+                self.publish(outcome, frame);
+            }
+            Err((status, message)) => {
+                self.publish(refused(&standing.id, &standing.text, status, message), None);
+            }
+        }
+    }
+
+    async fn serve_ground(&self, request: GroundRequest) {
+        let GroundRequest { id, instruction, timeout, after_sequence, mut reply } = request;
+        let answer = async {
+            if let Err((status, message)) = self.check(&instruction) {
+                return (refused(&id, &instruction, status, message), None, 0);
+            }
+            let started = Instant::now();
+            let image_timeout = if timeout.is_zero() { IMAGE_TIMEOUT } else { timeout };
+            match self.wait_for_frame(after_sequence, image_timeout).await {
+                Ok(paired) => {
+                    let model_timeout =
+                        if timeout.is_zero() { MODEL_TIMEOUT } else { timeout.saturating_sub(started.elapsed()) };
+                    let (outcome, frame) = self.ground(&id, &instruction, &paired, model_timeout).await;
+                    (outcome, frame, paired.sequence)
+                }
+                Err((status, message)) => (refused(&id, &instruction, status, message), None, after_sequence),
+            }
+        };
+        let answered = tokio::select! {
+            answered = answer => Some(answered),
+            () = reply.closed() => None,
+        };
+        match answered {
+            Some((outcome, frame, sequence)) => {
+                let outcome = self.publish(outcome, frame);
+                // The asker may have gone meanwhile; the result is published either way.
+                reply.send((outcome, sequence)).ok();
+            }
+            None => {
+                let message = "the request was canceled before there was an answer".to_owned();
+                self.publish(refused(&id, &instruction, Status::Blocked, message), None);
+            }
+        }
+    }
+
+    async fn serve_describe(&self, request: DescribeRequest) {
+        let DescribeRequest { question, reply } = request;
+        let described = self.describe(question).await;
+        reply.send(described).ok();
+    }
+
+    async fn describe(&self, question: String) -> Description {
+        let failed = |text: String| Description { header: Default::default(), model: String::new(), text: Err(text) };
+        if question.len() > MAX_INSTRUCTION_BYTES {
+            return failed(format!("expected a question of at most {MAX_INSTRUCTION_BYTES} bytes, got {}", question.len()));
+        }
+        if let Err((_, message)) = self.check_active() {
+            return failed(message);
+        }
+        let paired = match self.wait_for_frame(0, IMAGE_TIMEOUT).await {
+            Ok(paired) => paired,
+            Err((_, message)) => return failed(message),
+        };
+        let frame = match paired.to_frame() {
+            Ok((frame, _)) => frame,
+            Err(error) => return failed(error.to_string()),
+        };
+        self.monitor.look_at(paired.sequence);
+        let header = paired.header().clone();
+        let job = move |model: &mut dyn VisionLanguageModel| {
+            let image = KeyedImage { key: frame.key, image: &frame.image };
+            let text =
+                if question.trim().is_empty() { model.caption(image, None) } else { model.answer(image, &question) };
+            (text, model.info().name.clone())
+        };
+        match self.call_model(job, MODEL_TIMEOUT).await {
+            Ok((text, model)) => Description { header, model, text: text.map_err(|error: ModelError| error.to_string()) },
+            Err(message) => failed(message),
+        }
+    }
+
+    /// One instruction on one image, as far as it gets.
+    async fn ground(
+        &self,
+        id: &str,
+        text: &str,
+        paired: &PairedMessages,
+        timeout: Duration,
+    ) -> (Outcome, Option<Arc<RgbdFrame>>) {
+        let started = Instant::now();
+        let config = Arc::clone(&self.config.borrow());
+        self.monitor.look_at(paired.sequence);
+        let mut latency = Latency::default();
+        latency.add("wait", paired.arrived.elapsed());
+        let with_header = |mut outcome: Outcome| {
+            outcome.result.stamp_ns = paired.stamp_ns();
+            outcome.result.frame_id.clone_from(&paired.header().frame_id);
+            outcome
+        };
+        let (frame, refusals) = match paired.to_frame() {
+            Ok((frame, refusals)) => (Arc::new(frame), refusals),
+            Err(error) => return (with_header(refused(id, text, Status::Error, error.to_string())), None),
+        };
+        latency.add("convert", started.elapsed());
+        if let Some(info) = &paired.camera_info {
+            self.monitor.set_lens_distortion(super::convert::has_distortion(info));
+        }
+
+        let job = {
+            let (frame, text, config) = (Arc::clone(&frame), text.to_owned(), Arc::clone(&config));
+            move |model: &mut dyn VisionLanguageModel| {
+                let mut stages = Latency::default();
+                let mut stage_started = Instant::now();
+                let result = Pipeline::default().run(model, &frame, &text, &config, &mut |stage| {
+                    stages.add(stage.name(), stage_started.elapsed());
+                    stage_started = Instant::now();
+                });
+                (result, stages)
+            }
+        };
+        let (mut result, stages) = match self.call_model(job, timeout).await {
+            Ok(answer) => answer,
+            Err(message) => return (with_header(refused(id, text, Status::Error, message)), Some(frame)),
+        };
+        latency.0.extend(stages.0);
+        if result.status == Status::NoDepth && !refusals.is_empty() {
+            // The refused message is the reason, not that there was none.
+            result.message = refusals.join("; ");
+        }
+
+        let transform_started = Instant::now();
+        let target_from_camera = self.locate_target_frame(&mut result, &config).await;
+        latency.add("transform", transform_started.elapsed());
+        latency.add("total", started.elapsed());
+        let outcome = Outcome {
+            instruction_id: id.to_owned(),
+            result,
+            target_from_camera,
+            image_size: frame.image.dimensions(),
+            latency_ms: latency.0,
+        };
+        (outcome, Some(frame))
+    }
+
+    /// Where to tell poses; makes the status NO_TRANSFORM when a found object cannot be told there.
+    async fn locate_target_frame(&self, result: &mut GroundingResult, config: &Config) -> Option<TargetFrame> {
+        let is_lifted = result.candidates.iter().chain(&result.targets).any(|it| it.lifted.is_some());
+        if !is_lifted {
+            return None;
+        }
+        let camera = result.frame_id.clone();
+        let Some(target) = config.target_frame.clone().filter(|it| *it != camera) else {
+            let target_from_camera = nalgebra::Isometry3::identity();
+            return Some(TargetFrame { frame_id: camera, target_from_camera });
+        };
+        let transform = self
+            .transforms
+            .target_from_source(&target, &camera, result.stamp_ns, config.transform_timeout)
+            .await;
+        match transform {
+            Ok(target_from_camera) => Some(TargetFrame { frame_id: target, target_from_camera }),
+            Err(error) => {
+                if result.status == Status::Found {
+                    result.status = Status::NoTransform;
+                    result.message = error.to_string();
+                }
+                None
+            }
+        }
+    }
+
+    /// Runs a job on the model's thread, or says why not.
+    async fn call_model<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut dyn VisionLanguageModel) -> R + Send + 'static,
+        timeout: Duration,
+    ) -> Result<R, String> {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let worker = self.model.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let worker = worker.ok_or_else(|| WorkerError::Gone.to_string())?;
+        // A request that was canceled may still be running; the queue of one behind it is ours alone.
+        while worker.is_busy() {
+            if tokio::time::Instant::now() >= deadline {
+                return Err(WorkerError::Busy.to_string());
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let answer = worker.submit(job).map_err(|error| error.to_string())?;
+        drop(worker);
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(error))) => Err(error.to_string()),
+            Ok(Err(_)) => Err("the model was unloaded while it was asked".to_owned()),
+            Err(_) => Err(format!(
+                "the model gave no answer within {:.1} s: allow more time, or use a smaller model",
+                timeout.as_secs_f64()
+            )),
+        }
+    }
+
+    /// Whether an instruction can be looked at at all.
+    fn check(&self, text: &str) -> Result<(), Refusal> {
+        if text.len() > MAX_INSTRUCTION_BYTES {
+            let message =
+                format!("expected an instruction of at most {MAX_INSTRUCTION_BYTES} bytes, got {}: say it shorter", text.len());
+            return Err((Status::BadInstruction, message));
+        }
+        instruction::parse(text, &instruction::Vocabulary::default())
+            .map_err(|error| (Status::BadInstruction, error.to_string()))?;
+        self.check_active()
+    }
+
+    fn check_active(&self) -> Result<(), Refusal> {
+        let state = *self.state.borrow();
+        let message = match state {
+            State::Active => return Ok(()),
+            State::Configuring => "the model is still being loaded: ask again in a moment".to_owned(),
+            other => format!("the node is {}: activate it (ros2 lifecycle set NODE activate)", other.label()),
+        };
+        Err((Status::Blocked, message))
+    }
+
+    /// The newest image after `after_sequence` that is fresh, with its depth image if that comes in time.
+    async fn wait_for_frame(&self, after_sequence: u64, timeout: Duration) -> Result<PairedMessages, Refusal> {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut news = self.inputs.news();
+        loop {
+            news.mark_unchanged();
+            let config = Arc::clone(&self.config.borrow());
+            let (with_depth, newest) = self.inputs.newest(config.stamp_tolerance);
+            let usable = |it: &PairedMessages| {
+                it.sequence > after_sequence && self.stamp_problem(it, config.max_frame_age).is_none()
+            };
+            if let Some(paired) = with_depth.filter(usable) {
+                return Ok(paired);
+            }
+            let newest = newest.filter(usable);
+            let expects_depth = config.use_depth && self.inputs.stats().iter().any(|it| {
+                it.role == Role::Depth && it.last_arrival.is_some_and(|at| at.elapsed() <= config.max_frame_age)
+            });
+            let mut wake = deadline;
+            if let Some(paired) = newest {
+                let depth_due = paired.arrived + DEPTH_GRACE;
+                if !expects_depth || depth_due <= Instant::now() {
+                    return Ok(paired);
+                }
+                wake = wake.min(depth_due.into());
+            }
+            match tokio::time::timeout_at(wake, news.changed()).await {
+                // The sender lives as long as the subscriptions do.
+                Ok(Err(_)) => return Err((Status::Blocked, "the node is shutting down".to_owned())),
+                Ok(Ok(())) => {}
+                Err(_) if tokio::time::Instant::now() >= deadline => return Err(self.stale(&config)),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Why there is no image, in words.
+    fn stale(&self, config: &Config) -> Refusal {
+        let graph = self.graph.borrow();
+        let stats = self.inputs.stats();
+        let missing = stats
+            .iter()
+            .find(|it| it.role == Role::Image)
+            .and_then(|it| missing_input(it, &graph, config.max_frame_age));
+        let stamp_problem =
+            || self.inputs.newest(Duration::ZERO).1.and_then(|it| self.stamp_problem(&it, config.max_frame_age));
+        let message = missing
+            .or_else(stamp_problem)
+            .unwrap_or_else(|| "no newer image came in time: is the camera slower than the request's timeout?".to_owned());
+        (Status::Stale, message)
+    }
+
+    /// Why an image's stamp makes it useless: too old, or from a clock that is not ours.
+    fn stamp_problem(&self, paired: &PairedMessages, max_age: Duration) -> Option<String> {
+        let age_secs = (now_ns(&self.clock) - paired.stamp_ns()) as f64 * 1e-9;
+        let max_age_secs = max_age.as_secs_f64();
+        if (-max_age_secs..=max_age_secs).contains(&age_secs) {
+            return None;
+        }
+        let stats = self.inputs.stats();
+        let topic = stats.iter().find(|it| it.role == Role::Image).map_or("image", |it| it.topic.as_str());
+        Some(clock_problem(topic, age_secs))
+    }
+
+    fn publish(&self, outcome: Outcome, frame: Option<Arc<RgbdFrame>>) -> Arc<Outcome> {
+        self.monitor.count(&outcome);
+        self.publisher.lock().unwrap_or_else(PoisonError::into_inner).publish(&outcome, frame.as_deref());
+        Arc::new(outcome)
+    }
+}
+
+/// Milliseconds by stage, in order.
+#[derive(Default)]
+struct Latency(Vec<(String, f64)>);
+
+impl Latency {
+    fn add(&mut self, stage: &str, time: Duration) {
+        self.0.push((stage.to_owned(), time.as_secs_f64() * 1e3));
+    }
+}
+
+/// A result without a look at an image.
+fn refused(id: &str, instruction: &str, status: Status, message: String) -> Outcome {
+    Outcome {
+        instruction_id: id.to_owned(),
+        result: GroundingResult {
+            stamp_ns: 0,
+            frame_id: String::new(),
+            instruction: shortened(instruction),
+            status,
+            message,
+            action: String::new(),
+            targets: Vec::new(),
+            destination_relation: None,
+            destination: None,
+            candidates: Vec::new(),
+            model: String::new(),
+        },
+        target_from_camera: None,
+        image_size: (0, 0),
+        latency_ms: Vec::new(),
+    }
+}
+
+/// An instruction as it may be repeated in results and logs.
+fn shortened(text: &str) -> String {
+    if text.len() <= MAX_INSTRUCTION_BYTES {
+        return text.to_owned();
+    }
+    let end = (0..=MAX_INSTRUCTION_BYTES).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    format!("{}...", &text[..end])
+}

@@ -1,0 +1,305 @@
+//! The camera as the node knows it: the newest messages of each topic, paired by stamp, and how often they come.
+//!
+//! r2r keeps eleven messages and drops the newest when a reader is slow. So every topic has a task that does nothing but
+//! move what arrives into a slot where the newest wins; nothing is converted before it is asked for.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::{Stream, StreamExt as _};
+use r2r::sensor_msgs::msg::{CameraInfo, CompressedImage, Image};
+use r2r::std_msgs::msg::Header;
+use r2r::{QosProfile, WrappedTypesupport};
+use tokio::sync::watch;
+
+use super::remap::Remapping;
+use super::{convert, nanos_from_time};
+use crate::config::{Config, DepthTransport, ImageTransport};
+use crate::image::RgbdFrame;
+
+/// Color images kept while their depth image is on its way, and depth images for the color images to come.
+const KEPT_IMAGES: usize = 8;
+
+/// An image as it came.
+#[derive(Debug, Clone)]
+pub enum ImageMessage {
+    /// Pixels.
+    Raw(Arc<Image>),
+    /// JPEG or PNG.
+    Compressed(Arc<CompressedImage>),
+}
+
+/// One color image with the depth image and the intrinsics that belong to it, as they came.
+#[derive(Debug, Clone)]
+pub struct PairedMessages {
+    /// Counts color images: a new image, a new number.
+    pub sequence: u64,
+    /// Color.
+    pub image: ImageMessage,
+    /// Depth within the stamp tolerance, if there is any.
+    pub depth: Option<ImageMessage>,
+    /// The newest intrinsics.
+    pub camera_info: Option<Arc<CameraInfo>>,
+    /// When the color image arrived.
+    pub arrived: Instant,
+}
+
+/// The topics of the camera, by the role they play.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Color.
+    Image,
+    /// Depth.
+    Depth,
+    /// Intrinsics.
+    CameraInfo,
+}
+
+/// What is known of one topic.
+#[derive(Debug, Clone)]
+pub struct InputStats {
+    /// The role it plays.
+    pub role: Role,
+    /// Full name.
+    pub topic: String,
+    /// The message type subscribed to.
+    pub message_type: &'static str,
+    /// Messages since the start.
+    pub n_received: u64,
+    /// When the last one arrived.
+    pub last_arrival: Option<Instant>,
+    /// Its stamp, nanoseconds.
+    pub last_stamp_ns: Option<i64>,
+}
+
+/// The camera's topics.
+#[derive(Clone)]
+pub struct Inputs {
+    shared: Arc<Mutex<Shared>>,
+    news: watch::Receiver<u64>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stats: Vec<InputStats>,
+    images: VecDeque<(u64, i64, Instant, ImageMessage)>,
+    depths: VecDeque<(i64, ImageMessage)>,
+    camera_info: Option<Arc<CameraInfo>>,
+    n_images: u64,
+}
+
+/// A stamped message of the camera.
+trait CameraMessage: WrappedTypesupport + Send + 'static {
+    const TYPE: &'static str;
+    fn header(&self) -> &Header;
+    /// The slot for it.
+    fn store(self, role: Role, shared: &mut Shared);
+}
+
+impl Inputs {
+    /// Subscribes as the configuration says.
+    pub fn subscribe(node: &mut r2r::Node, names: &Remapping, config: &Config) -> r2r::Result<Self> {
+        let (ring, news) = watch::channel(0);
+        let inputs = Self { shared: Arc::default(), news };
+        let ring = Arc::new(ring);
+        match config.image_transport {
+            ImageTransport::Raw => inputs.topic::<Image>(node, Role::Image, names.resolve("image"), &ring)?,
+            ImageTransport::Compressed => {
+                inputs.topic::<CompressedImage>(node, Role::Image, names.below("image", "compressed"), &ring)?;
+            }
+        }
+        if config.use_depth {
+            match config.depth_transport {
+                DepthTransport::Raw => inputs.topic::<Image>(node, Role::Depth, names.resolve("depth"), &ring)?,
+                DepthTransport::CompressedDepth => {
+                    let topic = names.below("depth", "compressedDepth");
+                    inputs.topic::<CompressedImage>(node, Role::Depth, topic, &ring)?;
+                }
+            }
+            inputs.topic::<CameraInfo>(node, Role::CameraInfo, names.camera_info(), &ring)?;
+        }
+        Ok(inputs)
+    }
+
+    /// Changes with every message of the camera.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.clone()
+    }
+
+    /// What is known of each topic.
+    pub fn stats(&self) -> Vec<InputStats> {
+        self.lock().stats.clone()
+    }
+
+    /// The newest color image that has a depth image within `tolerance`, and the newest color image.
+    pub fn newest(&self, tolerance: Duration) -> (Option<PairedMessages>, Option<PairedMessages>) {
+        let shared = self.lock();
+        let paired = |(sequence, stamp, arrived, image): &(u64, i64, Instant, ImageMessage)| {
+            let (distance, depth) = shared
+                .depths
+                .iter()
+                .map(|(depth_stamp, depth)| (depth_stamp.abs_diff(*stamp), depth))
+                .min_by_key(|(distance, _)| *distance)
+                .unzip();
+            PairedMessages {
+                sequence: *sequence,
+                image: image.clone(),
+                depth: depth.filter(|_| distance.is_some_and(|it| u128::from(it) <= tolerance.as_nanos())).cloned(),
+                camera_info: shared.camera_info.clone(),
+                arrived: *arrived,
+            }
+        };
+        let newest = shared.images.back().map(paired);
+        let newest_with_depth = shared.images.iter().rev().map(paired).find(|it| it.depth.is_some());
+        (newest_with_depth, newest)
+    }
+
+    fn topic<T: CameraMessage>(
+        &self,
+        node: &mut r2r::Node,
+        role: Role,
+        topic: String,
+        ring: &Arc<watch::Sender<u64>>,
+    ) -> r2r::Result<()> {
+        // The resolved name serves as is: no rule of ours names it again unless someone chains rules.
+        let messages = node.subscribe::<T>(&topic, QosProfile::sensor_data().keep_last(1))?;
+        self.lock().stats.push(InputStats {
+            role,
+            topic,
+            message_type: T::TYPE,
+            n_received: 0,
+            last_arrival: None,
+            last_stamp_ns: None,
+        });
+        tokio::spawn(store_all(messages, role, Arc::clone(&self.shared), Arc::clone(ring)));
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PairedMessages {
+    /// Stamp and frame of the color image.
+    pub fn header(&self) -> &Header {
+        match &self.image {
+            ImageMessage::Raw(image) => &image.header,
+            ImageMessage::Compressed(image) => &image.header,
+        }
+    }
+
+    /// Stamp of the color image, nanoseconds.
+    pub fn stamp_ns(&self) -> i64 {
+        nanos_from_time(&self.header().stamp)
+    }
+
+    /// The frame, and why depth or intrinsics are not part of it. Fails when the color image itself is refused.
+    pub fn to_frame(&self) -> Result<(RgbdFrame, Vec<String>), convert::ConvertError> {
+        let image = match &self.image {
+            ImageMessage::Raw(image) => convert::rgb_image(image)?,
+            ImageMessage::Compressed(image) => convert::rgb_image_from_compressed(image)?,
+        };
+        let mut refusals = Vec::new();
+        let mut keep = |problem: convert::ConvertError| refusals.push(problem.to_string());
+        let depth = self.depth.as_ref().and_then(|depth| {
+            let converted = match depth {
+                ImageMessage::Raw(depth) => convert::depth_image(depth),
+                ImageMessage::Compressed(depth) => convert::depth_image_from_compressed(depth),
+            };
+            converted.map_err(&mut keep).ok()
+        });
+        let camera = self
+            .camera_info
+            .as_ref()
+            .and_then(|info| convert::camera(info, image.dimensions()).map_err(&mut keep).ok());
+        let frame = RgbdFrame {
+            key: self.sequence,
+            image,
+            depth,
+            camera,
+            frame_id: self.header().frame_id.clone(),
+            stamp_ns: self.stamp_ns(),
+        };
+        Ok((frame, refusals))
+    }
+}
+
+async fn store_all<T: CameraMessage>(
+    mut messages: impl Stream<Item = T> + Unpin,
+    role: Role,
+    shared: Arc<Mutex<Shared>>,
+    ring: Arc<watch::Sender<u64>>,
+) {
+    while let Some(message) = messages.next().await {
+        {
+            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let stamp_ns = nanos_from_time(&message.header().stamp);
+            if let Some(stats) = shared.stats.iter_mut().find(|it| it.role == role) {
+                stats.n_received += 1;
+                stats.last_arrival = Some(Instant::now());
+                stats.last_stamp_ns = Some(stamp_ns);
+            }
+            message.store(role, &mut shared);
+        }
+        ring.send_modify(|n| *n += 1);
+    }
+}
+
+impl Shared {
+    fn push(&mut self, role: Role, stamp_ns: i64, message: ImageMessage) {
+        match role {
+            Role::Image => {
+                self.n_images += 1;
+                self.images.push_back((self.n_images, stamp_ns, Instant::now(), message));
+                if self.images.len() > KEPT_IMAGES {
+                    self.images.pop_front();
+                }
+            }
+            Role::Depth => {
+                self.depths.push_back((stamp_ns, message));
+                if self.depths.len() > KEPT_IMAGES {
+                    self.depths.pop_front();
+                }
+            }
+            Role::CameraInfo => {}
+        }
+    }
+}
+
+impl CameraMessage for Image {
+    const TYPE: &'static str = "sensor_msgs/msg/Image";
+
+    fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn store(self, role: Role, shared: &mut Shared) {
+        shared.push(role, nanos_from_time(&self.header.stamp), ImageMessage::Raw(Arc::new(self)));
+    }
+}
+
+impl CameraMessage for CompressedImage {
+    const TYPE: &'static str = "sensor_msgs/msg/CompressedImage";
+
+    fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn store(self, role: Role, shared: &mut Shared) {
+        shared.push(role, nanos_from_time(&self.header.stamp), ImageMessage::Compressed(Arc::new(self)));
+    }
+}
+
+impl CameraMessage for CameraInfo {
+    const TYPE: &'static str = "sensor_msgs/msg/CameraInfo";
+
+    fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn store(self, _role: Role, shared: &mut Shared) {
+        shared.camera_info = Some(Arc::new(self));
+    }
+}

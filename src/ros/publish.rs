@@ -1,0 +1,86 @@
+//! All topics an outcome is told on.
+
+use r2r::geometry_msgs::msg::PoseStamped;
+use r2r::language_grounding::msg::GroundingResult;
+use r2r::sensor_msgs::msg::Image;
+use r2r::std_msgs::msg::{Header, String as Text};
+use r2r::vision_msgs::msg::{Detection2DArray, Detection3DArray};
+use r2r::visualization_msgs::msg::MarkerArray;
+use r2r::{Publisher, QosProfile};
+
+use super::messages::{MarkerBoard, Outcome, image_message};
+use super::time_from_nanos;
+use crate::annotate;
+use crate::image::RgbdFrame;
+
+/// The node's output topics.
+pub struct ResultPublisher {
+    result: Publisher<GroundingResult>,
+    target_pose: Publisher<PoseStamped>,
+    destination_pose: Publisher<PoseStamped>,
+    detections: Publisher<Detection2DArray>,
+    detections_3d: Publisher<Detection3DArray>,
+    caption: Publisher<Text>,
+    markers: Publisher<MarkerArray>,
+    annotated: Publisher<Image>,
+    board: MarkerBoard,
+}
+
+impl ResultPublisher {
+    /// Makes the publishers.
+    pub fn new(node: &mut r2r::Node) -> r2r::Result<Self> {
+        let qos = QosProfile::default;
+        Ok(Self {
+            result: node.create_publisher("~/result", qos())?,
+            target_pose: node.create_publisher("~/target_pose", qos())?,
+            destination_pose: node.create_publisher("~/destination_pose", qos())?,
+            detections: node.create_publisher("~/detections", qos())?,
+            detections_3d: node.create_publisher("~/detections_3d", qos())?,
+            caption: node.create_publisher("~/caption", qos())?,
+            markers: node.create_publisher("~/markers", qos())?,
+            annotated: node.create_publisher("~/annotated", QosProfile::sensor_data())?,
+            board: MarkerBoard::default(),
+        })
+    }
+
+    /// Tells an outcome; `frame` is what it is drawn on for those who watch.
+    pub fn publish(&mut self, outcome: &Outcome, frame: Option<&RgbdFrame>) {
+        if let Err(error) = self.try_publish(outcome, frame) {
+            tracing::error!("cannot publish the result of {}: {error}", outcome.instruction_id);
+        }
+    }
+
+    /// Removes the markers of an outcome that no longer holds.
+    pub fn clear_markers(&mut self) {
+        // Fails only when the node is gone.
+        self.markers.publish(&self.board.clear()).ok();
+    }
+
+    fn try_publish(&mut self, outcome: &Outcome, frame: Option<&RgbdFrame>) -> r2r::Result<()> {
+        // Poses and detections first: whoever waits for the result finds them there.
+        if let Some(pose) = outcome.pose_stamped(outcome.result.targets.first()) {
+            self.target_pose.publish(&pose)?;
+        }
+        if let Some(pose) = outcome.pose_stamped(outcome.result.destination.as_ref()) {
+            self.destination_pose.publish(&pose)?;
+        }
+        if let Some(frame) = frame {
+            self.detections.publish(&outcome.detections_2d())?;
+            self.detections_3d.publish(&outcome.detections_3d())?;
+            if let Some(data) = outcome.caption() {
+                self.caption.publish(&Text { data })?;
+            }
+            // Drawing and sending a picture nobody looks at would cost more than all the rest.
+            if self.annotated.get_inter_process_subscription_count()? > 0 {
+                let header = Header {
+                    stamp: time_from_nanos(outcome.result.stamp_ns),
+                    frame_id: outcome.result.frame_id.clone(),
+                };
+                let drawn = annotate::draw(&frame.image, &outcome.result, frame.camera.as_ref());
+                self.annotated.publish(&image_message(drawn, header))?;
+            }
+        }
+        self.markers.publish(&self.board.show(outcome))?;
+        self.result.publish(&outcome.result())
+    }
+}
