@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
+use language_grounding::detection::Detection2d;
 use language_grounding::model::candle::load_model;
+use language_grounding::model::given::GivenDetections;
 use language_grounding::model::locate::locate_model;
+use language_grounding::model::{ModelError, VisionLanguageModel};
 use language_grounding::ros::{keep_image_memory, node};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -35,7 +38,25 @@ fn run() -> anyhow::Result<()> {
                 _ = terminate.recv() => {}
             }
         };
-        node::run(std::env::args().collect(), |model, device| load_model(&locate_model(model)?, device), shutdown).await?;
+        node::run(
+            std::env::args().collect(),
+            |model, device| load_model(&locate_model(model)?, device),
+            shutdown,
+        )
+        .await?;
         Ok(())
     })
+}
+
+/// A checkpoint by directory or name; or `given:FILE.json`, boxes that somebody else found, as a list of
+/// `{"phrase", "bbox": [x0, y0, x1, y1], "score"}`: for a scene that stands still, and for tests of all but the model.
+fn load(model: &str, device: &str) -> Result<Box<dyn VisionLanguageModel>, ModelError> {
+    let Some(path) = model.strip_prefix("given:") else {
+        return load_model(&locate_model(model)?, device);
+    };
+    let refused = |problem: String| ModelError::Checkpoint { path: path.to_owned(), problem };
+    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    let detections: Vec<Detection2d> =
+        serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
+    Ok(Box::new(GivenDetections::new(detections)))
 }

@@ -154,9 +154,14 @@ pub fn missing_input(stats: &InputStats, graph: &GraphSnapshot, max_age: Duratio
         Role::CameraInfo => "camera_info",
     };
     Some(match (publishers.types.is_empty(), fits, age) {
-        (true, _, None) => format!("nobody publishes {topic} ({message_type}): remap `{remap}` to your camera's topic"),
+        (true, _, None) => {
+            format!("nobody publishes {topic} ({message_type}): remap `{remap}` to your camera's topic")
+        }
         (true, _, Some(age)) => {
-            format!("{topic} has ended: its last message came {:.1} s ago and nobody publishes it any more", age.as_secs_f64())
+            format!(
+                "{topic} has ended: its last message came {:.1} s ago and nobody publishes it any more",
+                age.as_secs_f64()
+            )
         }
         (false, false, _) => format!(
             "{topic} carries {}, expected {message_type} (published by {who}): check the remapping and the \
@@ -180,17 +185,22 @@ fn inputs_status(shared: &Shared, around: &Surroundings<'_>) -> DiagnosticStatus
     let mut level = OK;
     for stats in around.inputs {
         let name = format!("{:?}", stats.role).to_lowercase();
-        let before = around.inputs_before.iter().find(|it| it.role == stats.role).map_or(0, |it| it.n_received);
+        let before =
+            around.inputs_before.iter().find(|it| it.role == stats.role).map_or(0, |it| it.n_received);
         let rate_hz = (stats.n_received - before) as f64 / around.elapsed.as_secs_f64().max(1e-3);
         values.add(&format!("{name} topic"), &stats.topic);
         values.add(&format!("{name} rate (Hz)"), format!("{rate_hz:.1}"));
         if let Some(arrival) = stats.last_arrival {
-            values.add(&format!("{name} last arrival (s ago)"), format!("{:.3}", arrival.elapsed().as_secs_f64()));
+            values.add(
+                &format!("{name} last arrival (s ago)"),
+                format!("{:.3}", arrival.elapsed().as_secs_f64()),
+            );
         }
         if let Some(stamp_ns) = stats.last_stamp_ns {
             let age_secs = (around.now_ns - stamp_ns) as f64 * 1e-9;
             values.add(&format!("{name} stamp age (s)"), format!("{age_secs:.3}"));
-            if stats.role == Role::Image && stats.last_arrival.is_some_and(|it| it.elapsed() < around.max_age) {
+            if stats.role == Role::Image && stats.last_arrival.is_some_and(|it| it.elapsed() < around.max_age)
+            {
                 let max_age_secs = around.max_age.as_secs_f64();
                 if !(-max_age_secs..=max_age_secs).contains(&age_secs) {
                     level = ERROR;
@@ -198,7 +208,8 @@ fn inputs_status(shared: &Shared, around: &Surroundings<'_>) -> DiagnosticStatus
                 }
             }
         }
-        if let Some(problem) = missing_input(stats, around.graph, around.max_age.max(Duration::from_secs(1))) {
+        if let Some(problem) = missing_input(stats, around.graph, around.max_age.max(Duration::from_secs(1)))
+        {
             level = level.max(match stats.role {
                 Role::Image => ERROR,
                 Role::Depth | Role::CameraInfo => WARN,
@@ -219,7 +230,9 @@ fn inputs_status(shared: &Shared, around: &Surroundings<'_>) -> DiagnosticStatus
     }
     if shared.lens_distortion {
         level = level.max(WARN);
-        problems.push("camera_info has lens distortion, which is not modeled: use the rectified image".to_owned());
+        problems.push(
+            "camera_info has lens distortion, which is not modeled: use the rectified image".to_owned(),
+        );
     }
     values.add("images looked at", shared.n_looked_at);
     values.add("images dropped", shared.n_images_dropped);
@@ -327,12 +340,13 @@ mod tests {
             GraphSnapshot::from([("/cam/image".to_owned(), publishers)])
         };
         let long_ago = Instant::now().checked_sub(Duration::from_secs(7)).unwrap();
-        let check = |arrived, graph: &GraphSnapshot, says: Option<&str>| {
-            match (missing_input(&stats(arrived), graph, Duration::from_secs(1)), says) {
-                (None, None) => {}
-                (Some(got), Some(expected)) => assert!(got.contains(expected), "{got:?} lacks {expected:?}"),
-                (got, expected) => panic!("got {got:?}, expected {expected:?}"),
-            }
+        let check = |arrived, graph: &GraphSnapshot, says: Option<&str>| match (
+            missing_input(&stats(arrived), graph, Duration::from_secs(1)),
+            says,
+        ) {
+            (None, None) => {}
+            (Some(got), Some(expected)) => assert!(got.contains(expected), "{got:?} lacks {expected:?}"),
+            (got, expected) => panic!("got {got:?}, expected {expected:?}"),
         };
         check(Some(Instant::now()), &graph(&["sensor_msgs/msg/Image"]), None);
         check(None, &GraphSnapshot::new(), Some("nobody publishes /cam/image"));

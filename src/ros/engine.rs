@@ -169,7 +169,8 @@ impl Engine {
         tracing::info!("{}: {:?}", new.id, shortened(&new.text));
         let refusal = self.check(&new.text).err();
         // While a model is loading, the instruction waits for it.
-        let waits = matches!(refusal, Some((Status::Blocked, _))) && *self.state.borrow() == State::Configuring;
+        let waits =
+            matches!(refusal, Some((Status::Blocked, _))) && *self.state.borrow() == State::Configuring;
         if let Some((status, message)) = refusal.filter(|_| !waits) {
             new.n_answers = 1;
             new.is_settled = status == Status::BadInstruction;
@@ -202,7 +203,8 @@ impl Engine {
         match frame {
             Ok(paired) => {
                 standing.last_sequence = paired.sequence;
-                let (outcome, frame) = self.ground(&standing.id, &standing.text, &paired, MODEL_TIMEOUT).await;
+                let (outcome, frame) =
+                    self.ground(&standing.id, &standing.text, &paired, MODEL_TIMEOUT).await;
                 self.publish(outcome, frame);
             }
             Err((status, message)) => {
@@ -221,8 +223,11 @@ impl Engine {
             let image_timeout = if timeout.is_zero() { IMAGE_TIMEOUT } else { timeout };
             match self.wait_for_frame(after_sequence, image_timeout).await {
                 Ok(paired) => {
-                    let model_timeout =
-                        if timeout.is_zero() { MODEL_TIMEOUT } else { timeout.saturating_sub(started.elapsed()) };
+                    let model_timeout = if timeout.is_zero() {
+                        MODEL_TIMEOUT
+                    } else {
+                        timeout.saturating_sub(started.elapsed())
+                    };
                     let (outcome, frame) = self.ground(&id, &instruction, &paired, model_timeout).await;
                     (outcome, frame, paired.sequence)
                 }
@@ -253,9 +258,13 @@ impl Engine {
     }
 
     async fn describe(&self, question: String) -> Description {
-        let failed = |text: String| Description { header: Default::default(), model: String::new(), text: Err(text) };
+        let failed =
+            |text: String| Description { header: Default::default(), model: String::new(), text: Err(text) };
         if question.len() > MAX_INSTRUCTION_BYTES {
-            return failed(format!("expected a question of at most {MAX_INSTRUCTION_BYTES} bytes, got {}", question.len()));
+            return failed(format!(
+                "expected a question of at most {MAX_INSTRUCTION_BYTES} bytes, got {}",
+                question.len()
+            ));
         }
         if let Err((_, message)) = self.check_active() {
             return failed(message);
@@ -272,12 +281,17 @@ impl Engine {
         let header = paired.header().clone();
         let job = move |model: &mut dyn VisionLanguageModel| {
             let image = KeyedImage { key: frame.key, image: &frame.image };
-            let text =
-                if question.trim().is_empty() { model.caption(image, None) } else { model.answer(image, &question) };
+            let text = if question.trim().is_empty() {
+                model.caption(image, None)
+            } else {
+                model.answer(image, &question)
+            };
             (text, model.info().name.clone())
         };
         match self.call_model(job, MODEL_TIMEOUT).await {
-            Ok((text, model)) => Description { header, model, text: text.map_err(|error: ModelError| error.to_string()) },
+            Ok((text, model)) => {
+                Description { header, model, text: text.map_err(|error: ModelError| error.to_string()) }
+            }
             Err(message) => failed(message),
         }
     }
@@ -346,7 +360,11 @@ impl Engine {
     }
 
     /// Where to tell poses; makes the status NO_TRANSFORM when a found object cannot be told there.
-    async fn locate_target_frame(&self, result: &mut GroundingResult, config: &Config) -> Option<TargetFrame> {
+    async fn locate_target_frame(
+        &self,
+        result: &mut GroundingResult,
+        config: &Config,
+    ) -> Option<TargetFrame> {
         let is_lifted = result.candidates.iter().chain(&result.targets).any(|it| it.lifted.is_some());
         if !is_lifted {
             return None;
@@ -404,8 +422,10 @@ impl Engine {
     /// Whether an instruction can be looked at at all.
     fn check(&self, text: &str) -> Result<(), Refusal> {
         if text.len() > MAX_INSTRUCTION_BYTES {
-            let message =
-                format!("expected an instruction of at most {MAX_INSTRUCTION_BYTES} bytes, got {}: say it shorter", text.len());
+            let message = format!(
+                "expected an instruction of at most {MAX_INSTRUCTION_BYTES} bytes, got {}: say it shorter",
+                text.len()
+            );
             return Err((Status::BadInstruction, message));
         }
         instruction::parse(text, &instruction::Vocabulary::default())
@@ -424,7 +444,11 @@ impl Engine {
     }
 
     /// The newest image after `after_sequence` that is fresh, with its depth image if that comes in time.
-    async fn wait_for_frame(&self, after_sequence: u64, timeout: Duration) -> Result<PairedMessages, Refusal> {
+    async fn wait_for_frame(
+        &self,
+        after_sequence: u64,
+        timeout: Duration,
+    ) -> Result<PairedMessages, Refusal> {
         let deadline = tokio::time::Instant::now() + timeout;
         let mut news = self.inputs.news();
         loop {
@@ -438,9 +462,11 @@ impl Engine {
                 return Ok(paired);
             }
             let newest = newest.filter(usable);
-            let expects_depth = config.use_depth && self.inputs.stats().iter().any(|it| {
-                it.role == Role::Depth && it.last_arrival.is_some_and(|at| at.elapsed() <= config.max_frame_age)
-            });
+            let expects_depth = config.use_depth
+                && self.inputs.stats().iter().any(|it| {
+                    it.role == Role::Depth
+                        && it.last_arrival.is_some_and(|at| at.elapsed() <= config.max_frame_age)
+                });
             let mut wake = deadline;
             if let Some(paired) = newest {
                 let depth_due = paired.arrived + DEPTH_GRACE;
@@ -467,11 +493,12 @@ impl Engine {
             .iter()
             .find(|it| it.role == Role::Image)
             .and_then(|it| missing_input(it, &graph, config.max_frame_age));
-        let stamp_problem =
-            || self.inputs.newest(Duration::ZERO).1.and_then(|it| self.stamp_problem(&it, config.max_frame_age));
-        let message = missing
-            .or_else(stamp_problem)
-            .unwrap_or_else(|| "no newer image came in time: is the camera slower than the request's timeout?".to_owned());
+        let stamp_problem = || {
+            self.inputs.newest(Duration::ZERO).1.and_then(|it| self.stamp_problem(&it, config.max_frame_age))
+        };
+        let message = missing.or_else(stamp_problem).unwrap_or_else(|| {
+            "no newer image came in time: is the camera slower than the request's timeout?".to_owned()
+        });
         (Status::Stale, message)
     }
 

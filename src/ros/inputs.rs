@@ -106,12 +106,19 @@ impl Inputs {
         match config.image_transport {
             ImageTransport::Raw => inputs.topic::<Image>(node, Role::Image, names.resolve("image"), &ring)?,
             ImageTransport::Compressed => {
-                inputs.topic::<CompressedImage>(node, Role::Image, names.below("image", "compressed"), &ring)?;
+                inputs.topic::<CompressedImage>(
+                    node,
+                    Role::Image,
+                    names.below("image", "compressed"),
+                    &ring,
+                )?;
             }
         }
         if config.use_depth {
             match config.depth_transport {
-                DepthTransport::Raw => inputs.topic::<Image>(node, Role::Depth, names.resolve("depth"), &ring)?,
+                DepthTransport::Raw => {
+                    inputs.topic::<Image>(node, Role::Depth, names.resolve("depth"), &ring)?
+                }
                 DepthTransport::CompressedDepth => {
                     let topic = names.below("depth", "compressedDepth");
                     inputs.topic::<CompressedImage>(node, Role::Depth, topic, &ring)?;
@@ -145,7 +152,9 @@ impl Inputs {
             PairedMessages {
                 sequence: *sequence,
                 image: image.clone(),
-                depth: depth.filter(|_| distance.is_some_and(|it| u128::from(it) <= tolerance.as_nanos())).cloned(),
+                depth: depth
+                    .filter(|_| distance.is_some_and(|it| u128::from(it) <= tolerance.as_nanos()))
+                    .cloned(),
                 camera_info: shared.camera_info.clone(),
                 arrived: *arrived,
             }

@@ -293,7 +293,8 @@ fn object_markers(
     axes.color.a = 1.0;
 
     let mut label = marker("label", Marker::TEXT_VIEW_FACING as i64);
-    label.pose = pose(&(object_in_target * nalgebra::Translation3::new(0.0, 0.0, 0.5 * lifted.size_m.z + 0.03)));
+    label.pose =
+        pose(&(object_in_target * nalgebra::Translation3::new(0.0, 0.0, 0.5 * lifted.size_m.z + 0.03)));
     label.text = format!("{} {:.2}", object.phrase, object.score);
     label.scale.z = 0.03;
     label.color = ColorRGBA { r: 1.0, g: 1.0, b: 1.0, a: 1.0 };

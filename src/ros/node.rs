@@ -22,8 +22,8 @@ use super::remap::Remapping;
 use super::transforms::TransformListener;
 use super::{GraphSnapshot, Spinner, logging, now_ns, services};
 use crate::config::{Change, Config, PARAMETERS, ParameterRange, ParameterValue as Value, RawConfig};
-use crate::model::{ModelError, VisionLanguageModel};
 use crate::model::worker::ModelWorker;
+use crate::model::{ModelError, VisionLanguageModel};
 
 /// The default name of the node.
 pub const NODE_NAME: &str = "language_grounding";
@@ -65,8 +65,9 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
     // r2r panics on arguments that rcl refuses.
-    let context = catch_unwind(r2r::Context::create)
-        .map_err(|panic| NodeError::Arguments(panic.downcast_ref::<String>().cloned().unwrap_or_default()))??;
+    let context = catch_unwind(r2r::Context::create).map_err(|panic| {
+        NodeError::Arguments(panic.downcast_ref::<String>().cloned().unwrap_or_default())
+    })??;
     let mut node = r2r::Node::create(context, NODE_NAME, "")?;
     logging::init(&mut node)?;
     let settings = parameters::serve(&mut node, declarations(), Box::new(validate))?;
@@ -190,7 +191,11 @@ fn validate(values: &Values) -> Result<Settings, String> {
     }
     let config = Config::try_from(raw).map_err(|error| error.to_string())?;
     let flag = |name: &str| matches!(values.get(name), Some(ParameterValue::Bool(true)));
-    Ok(Settings { config: Arc::new(config), use_sim_time: flag("use_sim_time"), autostart: flag("autostart") })
+    Ok(Settings {
+        config: Arc::new(config),
+        use_sim_time: flag("use_sim_time"),
+        autostart: flag("autostart"),
+    })
 }
 
 /// The part of the settings that can change, for those who need no more.
@@ -261,7 +266,12 @@ impl Control {
         self.lifecycle.finish(transition, outcome.is_ok());
         match outcome {
             Ok(()) => {
-                tracing::info!("{}: {} -> {}", transition.label, transition.start.label(), transition.goal.label());
+                tracing::info!(
+                    "{}: {} -> {}",
+                    transition.label,
+                    transition.start.label(),
+                    transition.goal.label()
+                );
                 true
             }
             Err(problem) => {

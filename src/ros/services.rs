@@ -46,7 +46,8 @@ pub fn serve(node: &mut r2r::Node, engine: &mpsc::Sender<Request>) -> r2r::Resul
         }
     });
 
-    let mut describe = node.create_service::<Describe::Service>("~/describe", QosProfile::services_default())?;
+    let mut describe =
+        node.create_service::<Describe::Service>("~/describe", QosProfile::services_default())?;
     let requests = engine.clone();
     tokio::spawn(async move {
         while let Some(request) = describe.next().await {
@@ -121,7 +122,9 @@ async fn look_until_found(
     let finished = loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            break last.take().unwrap_or_else(|| blocked(&id, &instruction, "there was no time to look at an image"));
+            break last
+                .take()
+                .unwrap_or_else(|| blocked(&id, &instruction, "there was no time to look at an image"));
         }
         let feedback = |stage: &str, last: Option<&msg::GroundingResult>| Find::Feedback {
             stage: stage.to_owned(),
@@ -198,5 +201,6 @@ fn blocked(id: &str, instruction: &str, message: &str) -> msg::GroundingResult {
 
 /// Negative durations are zero.
 fn duration(message: &DurationMessage) -> Duration {
-    u64::try_from(message.sec).map_or(Duration::ZERO, |secs| Duration::new(secs, message.nanosec.min(999_999_999)))
+    u64::try_from(message.sec)
+        .map_or(Duration::ZERO, |secs| Duration::new(secs, message.nanosec.min(999_999_999)))
 }

@@ -81,7 +81,9 @@ async fn store_all(
                 parent_from_child: Isometry3::from_parts(
                     Translation3::new(translation.x, translation.y, translation.z),
                     // The tree checks the norm.
-                    UnitQuaternion::new_unchecked(Quaternion::new(rotation.w, rotation.x, rotation.y, rotation.z)),
+                    UnitQuaternion::new_unchecked(Quaternion::new(
+                        rotation.w, rotation.x, rotation.y, rotation.z,
+                    )),
                 ),
                 stamp: match kind {
                     Kind::Moving => TransformStamp::At(nanos_from_time(&transform.header.stamp)),
