@@ -148,7 +148,9 @@ fn complete_back(
         sum_aa += (a - mean_a).powi(2);
     }
     let slope = if 0.0 < sum_aa { sum_ah / sum_aa } else { 0.0 };
-    let is_curving_away = slope < -0.3 && 0.3 * depth < height_m;
+    // A ball's surface falls off at the end of what is seen of it as steeply as the line of sight; a flat top does not.
+    let tan_elevation = sin_elevation / (1.0 - sin_elevation * sin_elevation).max(1e-3).sqrt();
+    let is_curving_away = slope < -0.4 * tan_elevation.max(0.1) && 0.3 * depth < height_m;
     let is_top_unseen = sin_elevation < 0.17;
     if !(is_curving_away || is_top_unseen) {
         return false;
@@ -168,9 +170,9 @@ fn smallest_rectangle(points: &[Point2<f64>]) -> Rectangle {
         let (sin, cos) = angle.sin_cos();
         let range = |values: Vec<f64>| {
             let mut values = values;
-            // The margin of the quantiles is put back: 0.5 % at each end of evenly spread points.
-            let (low, high) = (quantile(&mut values, 0.01), quantile(&mut values, 0.99));
-            let margin = 0.005 * (high - low);
+            // The margin of the quantiles is put back, as for evenly spread points.
+            let (low, high) = (quantile(&mut values, 0.004), quantile(&mut values, 0.996));
+            let margin = 0.004 * (high - low);
             (low - margin, high + margin)
         };
         let u = range(points.iter().map(|it| cos * it.x + sin * it.y).collect());
