@@ -233,7 +233,7 @@ impl TransformTree {
 }
 
 /// A covariance over (x, y, z, rotation about x, y, z) given along the axes of one frame, along the axes of another:
-/// both 3x3 blocks turn with the axes (R C R^T), as in tf2_geometry_msgs' `transformCovariance`.
+/// both 3x3 blocks turn with the axes (R C R^T), as `transformCovariance` of `tf2_geometry_msgs` does.
 pub fn rotate_covariance(
     target_from_source: &UnitQuaternion<f64>,
     covariance_in_source: &Matrix6<f64>,
@@ -253,7 +253,7 @@ fn bare(frame: &str) -> &str {
 fn to_tree(parent: &str, child: &str, edge: &StampedTransform) -> Result<Transform<Timestamp>, String> {
     let Isometry3 { rotation, translation } = edge.parent_from_child;
     let norm = rotation.coords.norm();
-    if !((norm - 1.0).abs() <= MAX_NORM_ERROR) {
+    if norm.is_nan() || (norm - 1.0).abs() > MAX_NORM_ERROR {
         return Err(format!("expected a rotation quaternion of norm 1, got norm {norm}"));
     }
     let quaternion = rotation.coords / norm;
@@ -288,7 +288,9 @@ mod tests {
 
     fn tree(edges: &[StampedTransform]) -> TransformTree {
         let mut tree = TransformTree::new(Duration::from_secs(10));
-        edges.iter().for_each(|it| tree.insert(it).unwrap());
+        for edge in edges {
+            tree.insert(edge).unwrap();
+        }
         tree
     }
 
@@ -314,7 +316,9 @@ mod tests {
         ]);
         let check = |target: &str, source: &str, stamp_ns: i64, says: &[&str]| {
             let sentence = tree.target_from_source(target, source, stamp_ns).unwrap_err().to_string();
-            says.iter().for_each(|it| assert!(sentence.contains(it), "{sentence:?} lacks {it:?}"));
+            for it in says {
+                assert!(sentence.contains(it), "{sentence:?} lacks {it:?}");
+            }
         };
         check("odom", "camera", 0, &["no frame \"odom\"", "base, camera, map, world"]);
         check("map", "lens", 0, &["no frame \"lens\""]);

@@ -40,7 +40,7 @@ fn run() -> anyhow::Result<()> {
         };
         node::run(
             std::env::args().collect(),
-            |model, device| load_model(&locate_model(model)?, device),
+            load,
             shutdown,
         )
         .await?;

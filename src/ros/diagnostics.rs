@@ -304,8 +304,8 @@ fn results_status(shared: &Shared) -> DiagnosticStatus {
 struct Values(Vec<KeyValue>);
 
 impl Values {
-    fn add(&mut self, key: &str, value: impl ToString) {
-        self.0.push(KeyValue { key: key.to_owned(), value: value.to_string() });
+    fn add(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.0.push(KeyValue { key: key.to_owned(), value: format!("{value}") });
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use r2r::Clock;
+use r2r::std_msgs::msg::Header;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::diagnostics::{Monitor, clock_problem, missing_input};
@@ -61,7 +62,7 @@ pub struct DescribeRequest {
 /// The words, or one sentence why there are none.
 pub struct Description {
     /// Stamp and frame of the image looked at.
-    pub header: r2r::std_msgs::msg::Header,
+    pub header: Header,
     /// Who looked.
     pub model: String,
     /// The caption or answer.
@@ -152,7 +153,7 @@ impl Engine {
         if let Some(old) = standing.as_ref().filter(|it| it.n_answers == 0) {
             let message = "a newer instruction came before this one was looked at".to_owned();
             let outcome = refused(&old.id, &old.text, Status::Blocked, message);
-            self.publish(outcome, None);
+            self.publish(&outcome, None);
         }
         let id = format!("instruction-{number}");
         let newest = self.inputs.newest(Duration::ZERO).1.map_or(0, |it| it.sequence);
@@ -161,7 +162,7 @@ impl Engine {
             tracing::info!("empty instruction: stopped");
             *standing = None;
             let message = "the instruction is empty: stopped looking; say what to look for, such as \"pick up the red cup\"";
-            self.publish(refused(&id, &text, Status::BadInstruction, message.to_owned()), None);
+            self.publish(&refused(&id, &text, Status::BadInstruction, message.to_owned()), None);
             return;
         }
         let mut new =
@@ -174,7 +175,7 @@ impl Engine {
         if let Some((status, message)) = refusal.filter(|_| !waits) {
             new.n_answers = 1;
             new.is_settled = status == Status::BadInstruction;
-            self.publish(refused(&new.id, &new.text, status, message), None);
+            self.publish(&refused(&new.id, &new.text, status, message), None);
         }
         *standing = Some(new);
     }
@@ -205,10 +206,10 @@ impl Engine {
                 standing.last_sequence = paired.sequence;
                 let (outcome, frame) =
                     self.ground(&standing.id, &standing.text, &paired, MODEL_TIMEOUT).await;
-                self.publish(outcome, frame);
+                self.publish(&outcome, frame.as_deref());
             }
             Err((status, message)) => {
-                self.publish(refused(&standing.id, &standing.text, status, message), None);
+                self.publish(&refused(&standing.id, &standing.text, status, message), None);
             }
         }
     }
@@ -238,16 +239,14 @@ impl Engine {
             answered = answer => Some(answered),
             () = reply.closed() => None,
         };
-        match answered {
-            Some((outcome, frame, sequence)) => {
-                let outcome = self.publish(outcome, frame);
-                // The asker may have gone meanwhile; the result is published either way.
-                reply.send((outcome, sequence)).ok();
-            }
-            None => {
-                let message = "the request was canceled before there was an answer".to_owned();
-                self.publish(refused(&id, &instruction, Status::Blocked, message), None);
-            }
+        if let Some((outcome, frame, sequence)) = answered {
+            let outcome = Arc::new(outcome);
+            self.publish(&outcome, frame.as_deref());
+            // The asker may have gone meanwhile; the result is published either way.
+            reply.send((outcome, sequence)).ok();
+        } else {
+            let message = "the request was canceled before there was an answer".to_owned();
+            self.publish(&refused(&id, &instruction, Status::Blocked, message), None);
         }
     }
 
@@ -259,7 +258,7 @@ impl Engine {
 
     async fn describe(&self, question: String) -> Description {
         let failed =
-            |text: String| Description { header: Default::default(), model: String::new(), text: Err(text) };
+            |text: String| Description { header: Header::default(), model: String::new(), text: Err(text) };
         if question.len() > MAX_INSTRUCTION_BYTES {
             return failed(format!(
                 "expected a question of at most {MAX_INSTRUCTION_BYTES} bytes, got {}",
@@ -359,7 +358,7 @@ impl Engine {
         (outcome, Some(frame))
     }
 
-    /// Where to tell poses; makes the status NO_TRANSFORM when a found object cannot be told there.
+    /// Where to tell poses; makes the status `NO_TRANSFORM` when a found object cannot be told there.
     async fn locate_target_frame(
         &self,
         result: &mut GroundingResult,
@@ -478,9 +477,8 @@ impl Engine {
             match tokio::time::timeout_at(wake, news.changed()).await {
                 // The sender lives as long as the subscriptions do.
                 Ok(Err(_)) => return Err((Status::Blocked, "the node is shutting down".to_owned())),
-                Ok(Ok(())) => {}
                 Err(_) if tokio::time::Instant::now() >= deadline => return Err(self.stale(&config)),
-                Err(_) => {}
+                Ok(Ok(())) | Err(_) => {}
             }
         }
     }
@@ -514,10 +512,9 @@ impl Engine {
         Some(clock_problem(topic, age_secs))
     }
 
-    fn publish(&self, outcome: Outcome, frame: Option<Arc<RgbdFrame>>) -> Arc<Outcome> {
-        self.monitor.count(&outcome);
-        self.publisher.lock().unwrap_or_else(PoisonError::into_inner).publish(&outcome, frame.as_deref());
-        Arc::new(outcome)
+    fn publish(&self, outcome: &Outcome, frame: Option<&RgbdFrame>) {
+        self.monitor.count(outcome);
+        self.publisher.lock().unwrap_or_else(PoisonError::into_inner).publish(outcome, frame);
     }
 }
 

@@ -117,7 +117,7 @@ impl Inputs {
         if config.use_depth {
             match config.depth_transport {
                 DepthTransport::Raw => {
-                    inputs.topic::<Image>(node, Role::Depth, names.resolve("depth"), &ring)?
+                    inputs.topic::<Image>(node, Role::Depth, names.resolve("depth"), &ring)?;
                 }
                 DepthTransport::CompressedDepth => {
                     let topic = names.below("depth", "compressedDepth");

@@ -140,17 +140,14 @@ impl Lifecycle {
             while let Some(request) = change.next().await {
                 let msg::Transition { id, label } = &request.message.transition;
                 let transition = find_transition(*current.borrow(), *id, label);
-                let success = match transition {
-                    Some(transition) => {
-                        let (done, outcome) = oneshot::channel();
-                        let sent = requests.send(TransitionRequest { transition, done }).await.is_ok();
-                        sent && outcome.await.unwrap_or(false)
-                    }
-                    None => {
-                        let state = current.borrow().label();
-                        tracing::warn!("refused transition {label:?} ({id}): the node is {state}");
-                        false
-                    }
+                let success = if let Some(transition) = transition {
+                    let (done, outcome) = oneshot::channel();
+                    let sent = requests.send(TransitionRequest { transition, done }).await.is_ok();
+                    sent && outcome.await.unwrap_or(false)
+                } else {
+                    let state = current.borrow().label();
+                    tracing::warn!("refused transition {label:?} ({id}): the node is {state}");
+                    false
                 };
                 request.respond(srv::ChangeState::Response { success }).ok();
             }

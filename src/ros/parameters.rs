@@ -1,6 +1,6 @@
 //! The parameters of a node: declared once, validated as a whole, refused with a reason.
 //!
-//! r2r's own handlers know neither ranges nor rejection nor /parameter_events, so the six services of
+//! r2r's own handlers know neither ranges nor rejection nor `/parameter_events`, so the six services of
 //! `rcl_interfaces` are served here.
 
 use std::collections::BTreeMap;

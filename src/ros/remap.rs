@@ -1,7 +1,7 @@
 //! What a topic is really called: the rules ROS applies to names given on the command line.
 //!
 //! rcl applies them to every subscription by itself, but tells nobody the outcome through r2r, and three things need it:
-//! the camera_info beside a remapped image topic, the compressed topics below it, and the names in diagnostics.
+//! the `camera_info` beside a remapped image topic, the compressed topics below it, and the names in diagnostics.
 //! Rules and their order follow <https://design.ros2.org/articles/static_remapping.html>.
 
 /// The remapping rules of one node.
@@ -46,7 +46,7 @@ impl Remapping {
         Some(self.expand(to))
     }
 
-    /// The camera_info that belongs to the image topic: beside it, unless a rule names it.
+    /// The `camera_info` that belongs to the image topic: beside it, unless a rule names it.
     pub fn camera_info(&self) -> String {
         self.explicit("camera_info").unwrap_or_else(|| {
             let image = self.resolve("image");

@@ -1,4 +1,4 @@
-//! /tf and /tf_static into the [`TransformTree`], and lookups that wait a bounded time for a transform on its way.
+//! `/tf` and `/tf_static` into the [`TransformTree`], and lookups that wait a bounded time for a transform on its way.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;

@@ -32,7 +32,7 @@ def test_right_box_frame_stamp_and_pose(running):
     result = running.ground(f"pick up the {PRESENT}")
     truth = object_of(running.truth, PRESENT)
     assert result.status == GroundingResult.FOUND, result.message
-    assert result.action == "pick"
+    assert result.action == "pick_up"
     assert result.header.frame_id == running.truth["frame_id"]
     (target,) = result.targets
     assert target.phrase == PRESENT

@@ -1,4 +1,4 @@
-//! A simulated RGB-D camera that looks at a generated scene: image, depth, camera_info and its place in the world.
+//! A simulated RGB-D camera that looks at a generated scene: image, depth, `camera_info` and its place in the world.
 
 use nalgebra::Isometry3;
 use r2r::geometry_msgs::msg::{Quaternion, Transform, TransformStamped, Vector3};

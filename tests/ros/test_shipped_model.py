@@ -1,0 +1,61 @@
+"""The shipped checkpoint in the node: the demo scene, under the load of a real model."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+from conftest import NODE, ROOT, SCENE, SHIPPED_MODEL, World, _domains, box_of, iou, object_of
+from std_msgs.msg import String
+
+from language_grounding.msg import GroundingResult
+
+pytestmark = pytest.mark.skipif(not SHIPPED_MODEL.is_dir(), reason="no checkpoint is shipped yet")
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    it = World(next(_domains))
+    it.truth = it.start_camera()
+    it.start_node(target_frame="world", model="florence2_tiny_tabletop")
+    yield it
+    it.close()
+
+
+def test_found_where_it_is(shipped):
+    result = shipped.ground(f"pick up the {SCENE['present']}", 60)
+    truth = object_of(shipped.truth, SCENE["present"])
+    assert result.status == GroundingResult.FOUND, result.message
+    assert iou(box_of(result.targets[0]), truth["bbox"]) >= 0.5
+    seen = result.targets[0].surface_centroid
+    assert math.dist((seen.x, seen.y, seen.z), truth["surface_centroid_in_world"]) < 0.03
+
+
+def test_absent_is_not_found(shipped):
+    assert shipped.ground(f"pick up the {SCENE['absent']}", 60).status == GroundingResult.NOT_FOUND
+
+
+def test_switching_under_load_never_mislabels(shipped):
+    results = shipped.listen(GroundingResult, f"{NODE}/result", 100)
+    say = shipped.publisher(String, "instruction")
+    said = [f"pick up the {SCENE[it]}" for it in ("present", "other", "absent", "present")]
+    for text in said:
+        say.publish(String(data=text))
+        shipped.spin(0.3)
+    shipped.spin_until(lambda: len({it.instruction_id for it in results}) >= len(said), 60)
+    say.publish(String(data=""))
+    shipped.spin(0.5)
+    for result in results:
+        phrase = result.instruction.removeprefix("pick up the ")
+        assert all(it.phrase == phrase for it in [*result.targets, *result.candidates])
+
+
+@pytest.mark.parametrize("kind, status", [("present", "FOUND"), ("absent", "NOT_FOUND")])
+def test_demo(kind, status, tmp_path):
+    command = ["bash", ROOT / "scripts" / "demo.sh", "--output", tmp_path, f"pick up the {SCENE[kind]}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    sys.stdout.write(done.stdout + done.stderr)
+    assert done.returncode == 0
+    assert f"status         {status}\n" in done.stdout
+    assert ("pose published yes" in done.stdout) == (status == "FOUND")
+    assert (tmp_path / "demo.png").stat().st_size > 10_000
