@@ -38,12 +38,7 @@ fn run() -> anyhow::Result<()> {
                 _ = terminate.recv() => {}
             }
         };
-        node::run(
-            std::env::args().collect(),
-            load,
-            shutdown,
-        )
-        .await?;
+        node::run(std::env::args().collect(), load, shutdown).await?;
         Ok(())
     })
 }
