@@ -2,7 +2,7 @@
 //!
 //! The constants are what vision_msgs 4.1.1 and tf2_msgs (Jazzy) have when built from their own sources.
 
-#![expect(clippy::unwrap_used, reason = "a file that cannot be read fails the test")]
+#![allow(clippy::unwrap_used, reason = "a file that cannot be read fails the test")]
 #![cfg(feature = "ros")]
 
 use std::path::{Path, PathBuf};
