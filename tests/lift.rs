@@ -192,7 +192,7 @@ fn boxes_on_a_table() {
 
 #[test]
 fn a_sphere_is_completed_behind() {
-    for pitch_deg in [25.0, 35.0, 60.0] {
+    for pitch_deg in [15.0, 25.0, 35.0, 60.0] {
         let table = Table::new(pitch_deg, 0.8, vec![sphere(-0.04, 0.03, 0.045)]);
         let seen = table.render();
         check(&table, &seen, seen.depth_m.clone());

@@ -1,7 +1,7 @@
 //! Points of a visible surface to an upright oriented box around the whole body.
 //!
-//! z is up. The footprint's smallest rectangle gives yaw, with x along its longer side. Where the surface curves away at its
-//! far end, or the camera looks too flat to see the top, the unseen back is completed by point symmetry about a vertical axis;
+//! z is up. The footprint's smallest rectangle gives yaw, with x along its longer side. Where the top lies behind the near edge, as
+//! on balls and bottles, or the camera looks too flat to see the top, the unseen back is completed by point symmetry about a vertical axis;
 //! otherwise the far edge seen is taken for the real one.
 
 use std::f64::consts::PI;
@@ -67,7 +67,7 @@ pub(super) fn estimate(points: &[Point3<f64>], surroundings: &Surroundings) -> B
         }
         _ => lowest_m,
     };
-    let is_completed = complete_back(&mut footprint, &sample, &up, sin_elevation, top_m - base_m);
+    let is_completed = complete_back(&mut footprint, &sample, &up, sin_elevation, top_m, top_m - base_m);
     let rectangle = smallest_rectangle(&footprint);
 
     let along = |yaw: f64| Unit::new_normalize(away.scale(yaw.cos()) + side.scale(yaw.sin()));
@@ -123,6 +123,7 @@ fn complete_back(
     points: &[&Point3<f64>],
     up: &Unit<Vector3<f64>>,
     sin_elevation: f64,
+    top_m: f64,
     height_m: f64,
 ) -> bool {
     let mut aways: Vec<f64> = footprint.iter().map(|it| it.x).collect();
@@ -133,24 +134,18 @@ fn complete_back(
     if width <= depth {
         return false;
     }
-    // The slope of the surface over its farthest fifth, least squares.
-    let end: Vec<(f64, f64)> = footprint
+    // Half of a round body at least is seen; less is a wall or a thing lying across, and its depth is anyone's guess.
+    if depth < 0.4 * width {
+        return false;
+    }
+    // A flat top or a rim begins at the near edge of the footprint; the top of a ball or a bottle's neck lies behind it.
+    let near_of_top = footprint
         .iter()
         .zip(points)
-        .filter(|(it, _)| far - 0.2 * depth <= it.x)
-        .map(|(it, point)| (it.x, up.dot(&point.coords)))
-        .collect();
-    let n = end.len() as f64;
-    let (mean_a, mean_h) = end.iter().fold((0.0, 0.0), |(a, h), it| (a + it.0 / n, h + it.1 / n));
-    let (mut sum_ah, mut sum_aa) = (0.0, 0.0);
-    for (a, h) in &end {
-        sum_ah += (a - mean_a) * (h - mean_h);
-        sum_aa += (a - mean_a).powi(2);
-    }
-    let slope = if 0.0 < sum_aa { sum_ah / sum_aa } else { 0.0 };
-    // A ball's surface falls off at the end of what is seen of it as steeply as the line of sight; a flat top does not.
-    let tan_elevation = sin_elevation / (1.0 - sin_elevation * sin_elevation).max(1e-3).sqrt();
-    let is_curving_away = slope < -0.4 * tan_elevation.max(0.1) && 0.3 * depth < height_m;
+        .filter(|(_, point)| top_m - 0.08 * height_m <= up.dot(&point.coords))
+        .map(|(it, _)| it.x)
+        .fold(f64::MAX, f64::min);
+    let is_curving_away = near + 0.15 * depth < near_of_top;
     let is_top_unseen = sin_elevation < 0.17;
     if !(is_curving_away || is_top_unseen) {
         return false;
