@@ -56,6 +56,9 @@ async fn main() -> Result<()> {
     let context = r2r::Context::create().context("cannot start ROS")?;
     let mut node = r2r::Node::create(context, "scene_player", "").context("cannot make the node")?;
     language_grounding::ros::logging::init(&mut node)?;
+    // The player has no parameters of its own, but r2r obeys `use_sim_time` only where there are some.
+    let (parameters, _) = node.make_parameter_handler().context("cannot serve parameters")?;
+    tokio::spawn(parameters);
     let images = if arguments.reliable { ImageReliability::Reliable } else { ImageReliability::BestEffort };
     let clock = node.get_ros_clock();
     let (stop, stopped) = std::sync::mpsc::channel::<()>();

@@ -133,6 +133,8 @@ async fn look_until_found(
             message: last.map(|it| it.message.clone()).unwrap_or_default(),
         };
         goal.publish_feedback(feedback("look", last.as_ref())).ok();
+        // Too little time for an image is no news about the camera.
+        let is_cut_short = left < FIND_ATTEMPT_TIMEOUT;
         let attempt =
             ask(&engine, id.clone(), instruction.clone(), left.min(FIND_ATTEMPT_TIMEOUT), after_sequence);
         let answer = tokio::select! {
@@ -143,6 +145,9 @@ async fn look_until_found(
         };
         match answer {
             Ok((outcome, sequence)) => {
+                if outcome.result.status == Status::Stale && is_cut_short && last.is_some() {
+                    continue;
+                }
                 let result = outcome.result();
                 images_tried += u32::from(sequence != after_sequence);
                 after_sequence = sequence;
