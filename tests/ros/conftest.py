@@ -106,13 +106,18 @@ class World:
     def listen(self, message_type, topic, qos=10):
         """A list that fills with what comes on a topic."""
         heard = []
-        self.node.create_subscription(message_type, topic, heard.append, qos)
+        subscription = self.node.create_subscription(message_type, topic, heard.append, qos)
+        if subscription.get_publisher_count() > 0:
+            self.spin(0.3)  # as in `publisher`
+            heard.clear()
         return heard
 
     def publisher(self, message_type, topic, qos=10, wait=True):
         publisher = self.node.create_publisher(message_type, topic, qos)
         if wait:
             self.spin_until(lambda: publisher.get_subscription_count() > 0, what=f"a subscriber of {topic}")
+            # The other side may not know this publisher yet, and drops what it sends until then.
+            self.spin(0.5)
         return publisher
 
     def call(self, service_type, name, request, timeout=20.0):
