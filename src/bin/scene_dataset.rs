@@ -1,4 +1,4 @@
-//! Renders scenes of many seeds to shards of raw arrays, for training and evaluation.
+//! Renders scenes of many seeds: to shards of raw arrays for training, or to images and questions for `ground --batch`.
 //!
 //! Every shard `NNNNNNNNN` (its first seed) is three files: `.rgb` (u8, `[n, size, size, 3]`), `.mask` (u8,
 //! `[n, size, size]`, 0 = room, object index + 1) and `.jsonl` (one scene per line: seed and objects with kind,
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use indicatif::ProgressBar;
-use language_grounding::scene::{RenderedScene, Scene, SceneConfig};
+use language_grounding::scene::{Color, Kind, RenderedScene, Scene, SceneConfig, SceneObject};
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -30,6 +30,10 @@ struct Args {
     /// Scenes per shard.
     #[arg(long, default_value_t = 1000)]
     shard: u64,
+    /// Instead of shards, write what `ground --batch` takes: `SEED.png` and `SEED_depth.png` of 640x480 and `queries.jsonl`
+    /// with the truth beside every question (see tests/eval/generated.py).
+    #[arg(long)]
+    queries: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -37,6 +41,9 @@ fn main() -> anyhow::Result<()> {
     ensure!(args.shard > 0, "expected at least one scene per shard, got --shard 0");
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let progress = ProgressBar::new(args.seeds.end - args.seeds.start);
+    if args.queries {
+        return write_queries(&args.out, args.seeds, &progress);
+    }
     let mut first = args.seeds.start;
     while first < args.seeds.end {
         let seeds = first..args.seeds.end.min(first + args.shard);
@@ -50,6 +57,68 @@ fn main() -> anyhow::Result<()> {
     }
     progress.finish();
     Ok(())
+}
+
+/// Every object that its color and kind name alone, and for every scene one color and kind that it lacks.
+fn write_queries(out: &Path, seeds: Range<u64>, progress: &ProgressBar) -> anyhow::Result<()> {
+    let config = SceneConfig::camera(640, 480);
+    let lines: Vec<String> = seeds
+        .into_par_iter()
+        .map(|seed| {
+            let scene = Scene::generate(seed, &config)?.render();
+            progress.inc(1);
+            let (image, depth) = (format!("{seed}.png"), format!("{seed}_depth.png"));
+            scene.image.save(out.join(&image))?;
+            let depth_mm: Vec<u16> = scene.depth.as_slice().iter().map(|it| (it * 1e3).round() as u16).collect();
+            image::ImageBuffer::<image::Luma<u16>, _>::from_raw(640, 480, depth_mm)
+                .context("one depth per pixel")?
+                .save(out.join(&depth))?;
+            let k = scene.camera.k();
+            let line = |phrase: &str, truth: serde_json::Value| {
+                let k = [&k[0..3], &k[3..6], &k[6..9]];
+                let id = format!("{seed} {phrase}");
+                let instruction = format!("pick up the {phrase}");
+                let query = json!({"id": id, "image": image, "depth": depth, "K": k, "instruction": instruction,
+                                   "phrase": phrase, "truth": truth});
+                format!("{query}\n")
+            };
+            let phrases: Vec<String> = scene.objects.iter().map(SceneObject::phrase).collect();
+            let mut lines = String::new();
+            for object in &scene.objects {
+                let phrase = object.phrase();
+                let is_only = phrases.iter().filter(|it| **it == phrase).count() == 1;
+                let (Some(bbox), Some(centroid)) = (object.bbox, object.surface_centroid_in_camera) else {
+                    continue;
+                };
+                // As large as the smallest objects the model was taught: 14 of 192 pixels.
+                let is_seen = object.visible_fraction >= 1.0 / 3.0 && bbox.width().min(bbox.height()) >= 46.0;
+                if is_only && is_seen {
+                    let center = scene.world_from_camera.inverse() * object.center_in_world;
+                    lines += &line(
+                        &phrase,
+                        json!({"bbox": bbox, "surface_centroid": centroid.coords.as_slice(),
+                               "center": center.coords.as_slice(), "size_m": object.size_m.as_slice()}),
+                    );
+                }
+            }
+            // A step that has no factor in common with 110 walks over all color and kind pairs from a start of the seed's own.
+            let pairs = (Color::ALL.len() * Kind::ALL.len()) as u64;
+            let absent = (0..pairs)
+                .map(|step| (seed + 37 * step) % pairs)
+                .map(|it| {
+                    let (color, kind) = (it as usize % Color::ALL.len(), it as usize / Color::ALL.len());
+                    format!("{} {}", Color::ALL[color].name(), Kind::ALL[kind].name())
+                })
+                .find(|it| !phrases.contains(it));
+            if let Some(phrase) = absent {
+                lines += &line(&phrase, serde_json::Value::Null);
+            }
+            Ok(lines)
+        })
+        .collect::<anyhow::Result<_>>()?;
+    progress.finish();
+    let path = out.join("queries.jsonl");
+    fs::write(&path, lines.concat()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
