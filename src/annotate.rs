@@ -65,7 +65,13 @@ pub fn draw(image: &RgbImage, result: &GroundingResult, camera: Option<&PinholeC
     } else {
         format!("{}: {}", result.status.name(), result.message)
     };
-    canvas.banner(&[(&format!("> {}", result.instruction), WHITE), (&verdict, verdict_color)]);
+    let said = format!("> {}", result.instruction);
+    let seen_by = format!("model: {}", result.model);
+    let mut lines = vec![(said.as_str(), WHITE), (verdict.as_str(), verdict_color)];
+    if !result.model.is_empty() {
+        lines.push((&seen_by, CANDIDATE));
+    }
+    canvas.banner(&lines);
     canvas.image
 }
 

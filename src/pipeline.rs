@@ -130,7 +130,7 @@ impl Pipeline {
             destination_relation: None,
             destination: None,
             candidates: Vec::new(),
-            model: model.info().name.clone(),
+            model: model.info().label(),
         };
         match self.fill(&mut result, model, frame, config, observer) {
             Ok(message) => {

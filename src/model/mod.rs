@@ -30,6 +30,14 @@ pub struct ModelInfo {
     pub synthetic: bool,
 }
 
+impl ModelInfo {
+    /// The name as results show it: a checkpoint trained on rendered scenes is called that.
+    pub fn label(&self) -> String {
+        let note = if self.synthetic { " (small, trained on rendered scenes)" } else { "" };
+        format!("{}{note}", self.name)
+    }
+}
+
 /// A vision-language model. What a model cannot do, it refuses with [`ModelError::Unsupported`].
 pub trait VisionLanguageModel: Send {
     /// What it is.

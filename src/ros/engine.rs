@@ -285,7 +285,7 @@ impl Engine {
             } else {
                 model.answer(image, &question)
             };
-            (text, model.info().name.clone())
+            (text, model.info().label())
         };
         match self.call_model(job, MODEL_TIMEOUT).await {
             Ok((text, model)) => {
@@ -461,10 +461,13 @@ impl Engine {
                 return Ok(paired);
             }
             let newest = newest.filter(usable);
+            // Depth that comes, or is about to: somebody publishes it but nothing has arrived yet.
             let expects_depth = config.use_depth
-                && self.inputs.stats().iter().any(|it| {
-                    it.role == Role::Depth
-                        && it.last_arrival.is_some_and(|at| at.elapsed() <= config.max_frame_age)
+                && self.inputs.stats().iter().filter(|it| it.role == Role::Depth).any(|it| {
+                    match it.last_arrival {
+                        Some(at) => at.elapsed() <= config.max_frame_age,
+                        None => self.graph.borrow().contains_key(&it.topic),
+                    }
                 });
             let mut wake = deadline;
             if let Some(paired) = newest {

@@ -170,7 +170,7 @@ fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
         let model = model.get()?;
         let text =
             if question.is_empty() { model.caption(image, None)? } else { model.answer(image, &question)? };
-        print_json(&json!({ "question": question, "text": text, "model": model.info().name }))?;
+        print_json(&json!({ "question": question, "text": text, "model": model.info().label() }))?;
         return Ok(ExitCode::SUCCESS);
     }
 
