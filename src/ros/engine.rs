@@ -466,7 +466,7 @@ impl Engine {
                 && self.inputs.stats().iter().filter(|it| it.role == Role::Depth).any(|it| {
                     match it.last_arrival {
                         Some(at) => at.elapsed() <= config.max_frame_age,
-                        None => self.graph.borrow().contains_key(&it.topic),
+                        None => self.graph.borrow().get(&it.topic).is_some_and(|it| !it.nodes.is_empty()),
                     }
                 });
             let mut wake = deadline;

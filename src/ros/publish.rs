@@ -45,8 +45,10 @@ impl ResultPublisher {
 
     /// Tells an outcome; `frame` is what it is drawn on for those who watch.
     pub fn publish(&mut self, outcome: &Outcome, frame: Option<&RgbdFrame>) {
-        if let Err(error) = self.try_publish(outcome, frame) {
-            tracing::error!("cannot publish the result of {}: {error}", outcome.instruction_id);
+        match self.try_publish(outcome, frame) {
+            // The node is gone: the program is about to end.
+            Ok(()) | Err(r2r::Error::RCL_RET_PUBLISHER_INVALID) => {}
+            Err(error) => tracing::error!("cannot publish the result of {}: {error}", outcome.instruction_id),
         }
     }
 
