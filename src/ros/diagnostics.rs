@@ -59,12 +59,14 @@ pub struct Surroundings<'a> {
 }
 
 impl Monitor {
-    /// A request was answered.
-    pub fn count(&self, outcome: &Outcome) {
+    /// A request was answered; telling it took `publish`.
+    pub fn count(&self, outcome: &Outcome, publish: Duration) {
         let mut shared = self.lock();
         *shared.results.entry(outcome.result.status.name()).or_default() += 1;
         if !outcome.latency_ms.is_empty() {
-            shared.latencies_ms.push_back(outcome.latency_ms.clone());
+            let mut latencies_ms = outcome.latency_ms.clone();
+            latencies_ms.push(("publish".to_owned(), publish.as_secs_f64() * 1e3));
+            shared.latencies_ms.push_back(latencies_ms);
             if shared.latencies_ms.len() > LATENCY_WINDOW {
                 shared.latencies_ms.pop_front();
             }
@@ -285,8 +287,8 @@ fn results_status(shared: &Shared) -> DiagnosticStatus {
     for (stage, mut ms) in by_stage {
         ms.sort_by(f64::total_cmp);
         let quantile = |q: f64| ms[((ms.len() - 1) as f64 * q).round() as usize];
-        values.add(&format!("{stage} p50 (ms)"), format!("{:.1}", quantile(0.5)));
-        values.add(&format!("{stage} p95 (ms)"), format!("{:.1}", quantile(0.95)));
+        values.add(&format!("{stage} p50 (ms)"), format!("{:.2}", quantile(0.5)));
+        values.add(&format!("{stage} p99 (ms)"), format!("{:.2}", quantile(0.99)));
     }
     let (level, message) = match &shared.last_error {
         Some((error, when)) if when.elapsed() < Duration::from_secs(10) => (ERROR, error.clone()),

@@ -516,8 +516,9 @@ impl Engine {
     }
 
     fn publish(&self, outcome: &Outcome, frame: Option<&RgbdFrame>) {
-        self.monitor.count(outcome);
+        let started = Instant::now();
         self.publisher.lock().unwrap_or_else(PoisonError::into_inner).publish(outcome, frame);
+        self.monitor.count(outcome, started.elapsed());
     }
 }
 
