@@ -10,7 +10,7 @@ use r2r::std_msgs::msg::Header;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::diagnostics::{Monitor, clock_problem, missing_input};
-use super::inputs::{Inputs, PairedMessages, Role};
+use super::inputs::{InputStats, Inputs, PairedMessages, Role};
 use super::lifecycle::State;
 use super::messages::{Outcome, TargetFrame};
 use super::publish::ResultPublisher;
@@ -25,6 +25,8 @@ use crate::pipeline::{GroundingResult, Pipeline, Status};
 
 /// How long a color image may wait for its depth image.
 const DEPTH_GRACE: Duration = Duration::from_millis(150);
+/// How long a camera that has just started may take until its depth arrives too: its topics are discovered one by one.
+const STARTUP_GRACE: Duration = Duration::from_secs(1);
 /// How long a request without a timeout of its own waits for the model.
 const MODEL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a request without a timeout of its own waits for an image.
@@ -450,6 +452,8 @@ impl Engine {
     ) -> Result<PairedMessages, Refusal> {
         let deadline = tokio::time::Instant::now() + timeout;
         let mut news = self.inputs.news();
+        // When the first usable image came: images that keep coming do not put off the moment to do without depth.
+        let mut first_arrived = None;
         loop {
             news.mark_unchanged();
             let config = Arc::clone(&self.config.borrow());
@@ -460,19 +464,11 @@ impl Engine {
             if let Some(paired) = with_depth.filter(usable) {
                 return Ok(paired);
             }
-            let newest = newest.filter(usable);
-            // Depth that comes, or is about to: somebody publishes it but nothing has arrived yet.
-            let expects_depth = config.use_depth
-                && self.inputs.stats().iter().filter(|it| it.role == Role::Depth).any(|it| {
-                    match it.last_arrival {
-                        Some(at) => at.elapsed() <= config.max_frame_age,
-                        None => self.graph.borrow().get(&it.topic).is_some_and(|it| !it.nodes.is_empty()),
-                    }
-                });
             let mut wake = deadline;
-            if let Some(paired) = newest {
-                let depth_due = paired.arrived + DEPTH_GRACE;
-                if !expects_depth || depth_due <= Instant::now() {
+            if let Some(paired) = newest.filter(usable) {
+                let first_arrived = *first_arrived.get_or_insert(paired.arrived);
+                let depth_due = self.depth_due(first_arrived, &config);
+                if depth_due <= Instant::now() {
                     return Ok(paired);
                 }
                 wake = wake.min(depth_due.into());
@@ -484,6 +480,23 @@ impl Engine {
                 Ok(Ok(())) | Err(_) => {}
             }
         }
+    }
+
+    /// Until when to wait for the depth of an image that arrived at `image_arrived`.
+    fn depth_due(&self, image_arrived: Instant, config: &Config) -> Instant {
+        if !config.use_depth {
+            return image_arrived;
+        }
+        let stats = self.inputs.stats();
+        let stats_of = |role| stats.iter().find(|it| it.role == role);
+        let is_coming = |depth: &InputStats| {
+            depth.last_arrival.is_some_and(|at| at.elapsed() <= config.max_frame_age)
+                || self.graph.borrow().get(&depth.topic).is_some_and(|it| !it.nodes.is_empty())
+        };
+        let grace = if stats_of(Role::Depth).is_some_and(is_coming) { DEPTH_GRACE } else { Duration::ZERO };
+        let camera_started = stats_of(Role::Image).and_then(|it| it.stream_start);
+        let startup_end = camera_started.map_or(image_arrived, |at| at + STARTUP_GRACE);
+        startup_end.max(image_arrived + grace)
     }
 
     /// Why there is no image, in words.

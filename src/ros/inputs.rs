@@ -21,6 +21,9 @@ use crate::image::RgbdFrame;
 /// Color images kept while their depth image is on its way, and depth images for the color images to come.
 const KEPT_IMAGES: usize = 8;
 
+/// A topic that was silent for this long has started anew: its other topics may still be about to be discovered.
+const RESTART_GAP: Duration = Duration::from_secs(1);
+
 /// An image as it came.
 #[derive(Debug, Clone)]
 pub enum ImageMessage {
@@ -69,6 +72,8 @@ pub struct InputStats {
     pub n_received: u64,
     /// When the last one arrived.
     pub last_arrival: Option<Instant>,
+    /// When the first one arrived after the start, or after a silence of [`RESTART_GAP`].
+    pub stream_start: Option<Instant>,
     /// Its stamp, nanoseconds.
     pub last_stamp_ns: Option<i64>,
 }
@@ -179,6 +184,7 @@ impl Inputs {
             message_type: T::TYPE,
             n_received: 0,
             last_arrival: None,
+            stream_start: None,
             last_stamp_ns: None,
         });
         tokio::spawn(store_all(messages, role, Arc::clone(&self.shared), Arc::clone(ring)));
@@ -246,8 +252,12 @@ async fn store_all<T: CameraMessage>(
             let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
             let stamp_ns = nanos_from_time(&message.header().stamp);
             if let Some(stats) = shared.stats.iter_mut().find(|it| it.role == role) {
+                let now = Instant::now();
+                if stats.last_arrival.is_none_or(|last| now - last >= RESTART_GAP) {
+                    stats.stream_start = Some(now);
+                }
                 stats.n_received += 1;
-                stats.last_arrival = Some(Instant::now());
+                stats.last_arrival = Some(now);
                 stats.last_stamp_ns = Some(stamp_ns);
             }
             message.store(role, &mut shared);
