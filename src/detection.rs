@@ -83,6 +83,16 @@ pub struct Detection2d {
     pub bbox: BoundingBox2d,
     /// How sure the model is that the phrase is shown here, in [0, 1].
     pub score: f32,
+    /// What the score was made of and what else the model says about the box, by name; see the model for their meaning.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub score_parts: Vec<(String, f64)>,
+}
+
+impl Detection2d {
+    /// A box with a score and nothing behind it.
+    pub fn new(phrase: impl Into<String>, bbox: BoundingBox2d, score: f32) -> Self {
+        Self { phrase: phrase.into(), bbox, score, score_parts: Vec::new() }
+    }
 }
 
 /// Greedy non-maximum suppression: keeps the best of every group of boxes that overlap by more than `max_iou`.

@@ -280,7 +280,10 @@ fn locate(
                 phrase: detection.phrase,
                 caption: String::new(),
                 score: f64::from(detection.score),
-                score_parts: vec![("model".to_owned(), f64::from(detection.score))],
+                score_parts: [("model".to_owned(), f64::from(detection.score))]
+                    .into_iter()
+                    .chain(detection.score_parts)
+                    .collect(),
                 bbox: detection.bbox,
                 lifted,
             });
@@ -291,11 +294,7 @@ fn locate(
 
 fn candidate_of(object: &GroundedObject) -> Candidate {
     Candidate {
-        detection: Detection2d {
-            phrase: object.phrase.clone(),
-            bbox: object.bbox,
-            score: object.score as f32,
-        },
+        detection: Detection2d::new(object.phrase.clone(), object.bbox, object.score as f32),
         position_in_camera: object.lifted.as_ref().map(|it| it.surface_centroid),
         size_m: object.lifted.as_ref().map(LiftedObject::extent_in_camera),
     }

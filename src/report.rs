@@ -58,6 +58,7 @@ fn object_to_json(object: &GroundedObject) -> Value {
         "phrase": object.phrase,
         "bbox": <[f64; 4]>::from(object.bbox).iter().map(|it| rounded(*it, 2)).collect::<Vec<_>>(),
         "score": rounded(object.score, 4),
+        "score_parts": object.score_parts.iter().map(|(name, value)| (name.clone(), rounded(*value, 4))).collect::<Map<_, _>>(),
         "position_m": lifted.map(|it| meters(it.surface_centroid.coords.as_slice())),
         "body_center_m": lifted.map(|it| meters(it.body_center.coords.as_slice())),
         "orientation_xyzw": lifted.map(|it| {

@@ -51,7 +51,7 @@ impl VisionLanguageModel for GivenDetections {
                 .map(|it| Detection2d {
                     phrase: (*phrase).to_owned(),
                     bbox: BoundingBox2d::clipped(&it.bbox, width, height),
-                    score: it.score,
+                    ..it.clone()
                 })
                 .collect();
             offered.sort_by(|a, b| b.score.total_cmp(&a.score));
@@ -79,8 +79,7 @@ mod tests {
         #[track_caller]
         fn check(said: &str, asked: &str, is_offered: bool) {
             let bbox = BoundingBox2d::from([0.0, 0.0, 5.0, 5.0]);
-            let mut model =
-                GivenDetections::new(vec![Detection2d { phrase: said.to_owned(), bbox, score: 0.9 }]);
+            let mut model = GivenDetections::new(vec![Detection2d::new(said, bbox, 0.9)]);
             let image = RgbImage::new(4, 4);
             let found = model.ground(KeyedImage { key: 0, image: &image }, &[asked]).unwrap();
             assert_eq!(found[0].len(), usize::from(is_offered), "{asked:?} of {said:?}");

@@ -71,7 +71,7 @@ fn look(things: &[Thing], depth: Depth, random: &mut Random) -> Vec<Candidate> {
             );
             let seen = (depth == Depth::With).then(|| camera_from_table * center + shake);
             Candidate {
-                detection: Detection2d { phrase: it.phrase.to_owned(), bbox, score: 0.9 },
+                detection: Detection2d::new(it.phrase, bbox, 0.9),
                 position_in_camera: seen,
                 size_m: seen.map(|_| Vector3::new(it.size.x, it.size.z, it.size.y)),
             }
@@ -460,11 +460,11 @@ fn degenerate_boxes_and_positions_do_no_harm() {
         let mut value = || values[(random.next() % 6) as usize];
         let candidates: Vec<Candidate> = (0..6)
             .map(|it| Candidate {
-                detection: Detection2d {
-                    phrase: if it % 2 == 0 { "mug" } else { "plate" }.to_owned(),
-                    bbox: BoundingBox2d { x0: value(), y0: value(), x1: value(), y1: value() },
-                    score: value() as f32,
-                },
+                detection: Detection2d::new(
+                    if it % 2 == 0 { "mug" } else { "plate" },
+                    BoundingBox2d { x0: value(), y0: value(), x1: value(), y1: value() },
+                    value() as f32,
+                ),
                 position_in_camera: (it < 4).then(|| Point3::new(value(), value(), value())),
                 size_m: (it < 3).then(|| Vector3::new(value(), value(), value())),
             })

@@ -130,11 +130,8 @@ impl Florence2 {
         let detections = boxes.into_iter().filter_map(|it| {
             let bbox = it.bbox.clipped(width, height);
             let score = it.score.unwrap_or(0.0);
-            (bbox.area() > 0.0 && f64::from(score) >= SCORE_FLOOR).then(|| Detection2d {
-                phrase: phrase.to_owned(),
-                bbox,
-                score,
-            })
+            (bbox.area() > 0.0 && f64::from(score) >= SCORE_FLOOR)
+                .then(|| Detection2d::new(phrase, bbox, score))
         });
         let mut kept = non_maximum_suppression(detections.collect(), 0.9);
         kept.truncate(MAX_BOXES);
@@ -304,11 +301,7 @@ fn dense_detections(
                 x1: (x + reach(2)) * f64::from(width),
                 y1: (y + reach(3)) * f64::from(height),
             };
-            detections.push(Detection2d {
-                phrase: (*phrase).to_owned(),
-                bbox: bbox.clipped(width, height),
-                score: score as f32,
-            });
+            detections.push(Detection2d::new(*phrase, bbox.clipped(width, height), score as f32));
         }
         let mut kept = non_maximum_suppression(detections, head.nms_iou);
         kept.truncate(MAX_BOXES);
