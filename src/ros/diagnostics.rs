@@ -331,6 +331,7 @@ mod tests {
             message_type: "sensor_msgs/msg/Image",
             n_received: 0,
             last_arrival: arrived,
+            stream_start: None,
             last_stamp_ns: None,
         };
         let graph = |types: &[&str]| {
