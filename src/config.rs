@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::lift::LiftOptions;
+use crate::model::{Decode, ModelOptions};
 use crate::resolve::{ResolveOptions, ViewAxes};
 
 /// A parameter's value as ROS and YAML know it.
@@ -156,6 +157,12 @@ parameters! {
         "Model directory, or the name of a shipped model.";
     device: String = "auto".to_owned(), "", Any, ReadOnly,
         "Where the model runs: auto, cpu, cuda or cuda:N.";
+    decode: String = "beam".to_owned(), "", Choice(&["beam", "greedy"]), ReadOnly,
+        "How the model writes: beam (as many as its generation_config.json says) or greedy (one: faster).";
+    ban_repeated_locations: bool = true, "", Any, ReadOnly,
+        "The ban of repeated runs of tokens holds for coordinates too, as in the reference. It shifts a box by a bin where three coordinates in a row came before.";
+    limit_to_locations: bool = false, "", Any, ReadOnly,
+        "A generative model may answer with boxes of the asked phrase only: faster, and always at least one box. When false it may say anything, as in the reference.";
     image_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressed"]), ReadOnly,
         "How color images come: sensor_msgs/Image on `image`, or sensor_msgs/CompressedImage on `image/compressed`.";
     depth_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressedDepth"]), ReadOnly,
@@ -213,8 +220,8 @@ pub enum DepthTransport {
 pub struct Config {
     /// Model directory or shipped name.
     pub model: String,
-    /// "auto", "cpu", "cuda" or "cuda:N".
-    pub device: String,
+    /// How the model is loaded and run.
+    pub model_options: ModelOptions,
     /// How color images come.
     pub image_transport: ImageTransport,
     /// How depth images come.
@@ -336,7 +343,12 @@ impl TryFrom<RawConfig> for Config {
         }
         Ok(Self {
             model: raw.model,
-            device: raw.device,
+            model_options: ModelOptions {
+                device: raw.device,
+                decode: if raw.decode == "beam" { Decode::Beam } else { Decode::Greedy },
+                ban_repeated_locations: raw.ban_repeated_locations,
+                limit_to_locations: raw.limit_to_locations,
+            },
             image_transport: if raw.image_transport == "raw" {
                 ImageTransport::Raw
             } else {

@@ -9,18 +9,22 @@
     reason = "helpers of tests; formulas as in the reference script"
 )]
 
+mod parity_support;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use language_grounding::image::RgbImage;
 use language_grounding::model::candle::decode::{Answer, Task};
-use language_grounding::model::candle::florence2::{Config, Florence2Network, ImageFeatures, Trace};
+use language_grounding::model::candle::florence2::{Florence2Network, ImageFeatures, Trace};
+use language_grounding::model::candle::florence2_config::Config;
 use language_grounding::model::candle::load_model;
 use language_grounding::model::candle::loading::{Checkpoint, read_json};
 use language_grounding::model::candle::preprocess::resize_bicubic;
 use language_grounding::model::candle::tokenize::FlorenceTokenizer;
 use language_grounding::model::{KeyedImage, RawTask, VisionLanguageModel};
+use parity_support::{edit_json, fixture_dir, make_image, model_dir};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -63,10 +67,6 @@ struct Tokenized {
     ids: Vec<u32>,
 }
 
-fn fixture_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/parity/florence2")
-}
-
 fn cases() -> Cases {
     read_json(&fixture_dir().join("cases.json")).unwrap()
 }
@@ -77,8 +77,7 @@ fn expected() -> BTreeMap<String, Tensor> {
 }
 
 fn network() -> Florence2Network {
-    let config: Config = read_json(&fixture_dir().join("config.json")).unwrap();
-    config.validate().unwrap();
+    let config = Config::open(&fixture_dir().join("config.json")).unwrap();
     let checkpoint = Checkpoint::open(&fixture_dir(), &Device::Cpu).unwrap();
     let network = Florence2Network::new(&checkpoint.root(), config).unwrap();
     checkpoint.finish().unwrap();
@@ -88,20 +87,6 @@ fn network() -> Florence2Network {
 fn tokenizer(network: &Florence2Network) -> FlorenceTokenizer {
     let config = network.config();
     FlorenceTokenizer::open(&fixture_dir(), config.image_token_id, config.text_config.vocab_size).unwrap()
-}
-
-/// The formula of `make_image` in the reference script.
-fn make_image(width: u32, height: u32, seed: i64) -> RgbImage {
-    RgbImage::from_fn(width, height, |x, y| {
-        let (x, y) = (i64::from(x), i64::from(y));
-        image::Rgb(std::array::from_fn(|c| {
-            let c = c as i64;
-            let wave = (x * (3 + seed % 5 + c) + y * (2 + seed % 7)) / 2;
-            let blob = (x * x + y * y * (1 + c) + seed * 97) / (11 + 5 * c);
-            let noise = ((x * 73_856_093) ^ (y * 19_349_663) ^ ((seed + c) * 83_492_791)) % 41;
-            ((wave + blob % 120 + noise) % 256) as u8
-        }))
-    })
 }
 
 /// Largest difference, relative to the largest expected value when that is above 1.
@@ -236,29 +221,6 @@ fn prompts_are_tokenized_alike() {
     for case in cases().tokenized {
         assert_eq!(tokenizer.encode_prompt(&case.prompt).unwrap(), case.ids, "{:?}", case.prompt);
     }
-}
-
-/// A copy of the fixture's model directory with some files replaced.
-fn model_dir(name: &str, change: impl FnOnce(&Path)) -> PathBuf {
-    let dir = std::env::temp_dir().join(format!("florence2_parity_{}_{name}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    for file in [
-        "config.json",
-        "generation_config.json",
-        "preprocessor_config.json",
-        "tokenizer.json",
-        "model.safetensors",
-    ] {
-        std::fs::copy(fixture_dir().join(file), dir.join(file)).unwrap();
-    }
-    change(&dir);
-    dir
-}
-
-fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
-    let mut value: Value = read_json(path).unwrap();
-    edit(&mut value);
-    std::fs::write(path, value.to_string()).unwrap();
 }
 
 /// The task whose sentence the reference sent, and its text.
@@ -482,7 +444,7 @@ fn damaged_checkpoints_are_refused_with_a_reason() {
             Box::new(|dir| std::fs::write(dir.join("model.safetensors"), [255; 64]).unwrap()),
         ),
         (
-            "pickled",
+            "pytorch_model.bin is a pickle",
             Box::new(|dir| {
                 std::fs::rename(dir.join("model.safetensors"), dir.join("pytorch_model.bin")).unwrap();
             }),

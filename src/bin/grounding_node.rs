@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use language_grounding::detection::Detection2d;
-use language_grounding::model::candle::load_model;
+use language_grounding::model::candle::load_model_with;
 use language_grounding::model::given::GivenDetections;
 use language_grounding::model::locate::locate_model;
-use language_grounding::model::{ModelError, VisionLanguageModel};
+use language_grounding::model::{ModelError, ModelOptions, VisionLanguageModel};
 use language_grounding::ros::{keep_image_memory, node};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -45,9 +45,9 @@ fn run() -> anyhow::Result<()> {
 
 /// A checkpoint by directory or name; or `given:FILE.json`, boxes that somebody else found, as a list of
 /// `{"phrase", "bbox": [x0, y0, x1, y1], "score"}`: for a scene that stands still, and for tests of all but the model.
-fn load(model: &str, device: &str) -> Result<Box<dyn VisionLanguageModel>, ModelError> {
+fn load(model: &str, options: &ModelOptions) -> Result<Box<dyn VisionLanguageModel>, ModelError> {
     let Some(path) = model.strip_prefix("given:") else {
-        return load_model(&locate_model(model)?, device);
+        return load_model_with(&locate_model(model)?, options);
     };
     let refused = |problem: String| ModelError::Checkpoint { path: path.to_owned(), problem };
     let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;

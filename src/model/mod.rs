@@ -38,6 +38,40 @@ impl ModelInfo {
     }
 }
 
+/// How a model is loaded and run. A model ignores what does not concern it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelOptions {
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// How text is generated.
+    pub decode: Decode,
+    /// Whether the ban of repeated runs of tokens holds for location tokens too, as in the reference.
+    pub ban_repeated_locations: bool,
+    /// Whether a generative model may answer with boxes of the asked phrase only: faster, always at least one box, and the
+    /// phrase's own probability becomes a sign of its absence. The reference lets the model say anything.
+    pub limit_to_locations: bool,
+}
+
+/// How text is generated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decode {
+    /// By beam search with as many beams as the checkpoint asks for: the reference's way.
+    Beam,
+    /// The most probable token at each step: faster.
+    Greedy,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self {
+            device: "auto".to_owned(),
+            decode: Decode::Beam,
+            ban_repeated_locations: true,
+            limit_to_locations: false,
+        }
+    }
+}
+
 /// A vision-language model. What a model cannot do, it refuses with [`ModelError::Unsupported`].
 pub trait VisionLanguageModel: Send {
     /// What it is.

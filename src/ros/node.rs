@@ -23,7 +23,7 @@ use super::transforms::TransformListener;
 use super::{GraphSnapshot, Spinner, logging, now_ns, services};
 use crate::config::{Change, Config, PARAMETERS, ParameterRange, ParameterValue as Value, RawConfig};
 use crate::model::worker::ModelWorker;
-use crate::model::{ModelError, VisionLanguageModel};
+use crate::model::{ModelError, ModelOptions, VisionLanguageModel};
 
 /// The default name of the node.
 pub const NODE_NAME: &str = "language_grounding";
@@ -31,8 +31,9 @@ pub const NODE_NAME: &str = "language_grounding";
 const MAX_WAITING_REQUESTS: usize = 16;
 const DIAGNOSTICS_PERIOD: Duration = Duration::from_secs(1);
 
-/// How a model is loaded: from its name or directory, onto a device.
-pub type LoadModel = fn(model: &str, device: &str) -> Result<Box<dyn VisionLanguageModel>, ModelError>;
+/// How a model is loaded: from its name or directory.
+pub type LoadModel =
+    fn(model: &str, options: &ModelOptions) -> Result<Box<dyn VisionLanguageModel>, ModelError>;
 
 /// Why the node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -282,14 +283,14 @@ impl Control {
     }
 
     async fn load_model(&self) -> Result<(), String> {
-        let (name, device, load) = {
+        let (name, options, load) = {
             let config = self.config.borrow();
-            (config.model.clone(), config.device.clone(), self.load)
+            (config.model.clone(), config.model_options.clone(), self.load)
         };
         let started = Instant::now();
         let loaded = async {
             let (worker, loaded) =
-                ModelWorker::spawn(move || load(&name, &device)).map_err(|error| error.to_string())?;
+                ModelWorker::spawn(move || load(&name, &options)).map_err(|error| error.to_string())?;
             let info = loaded.await.map_err(|_| "loading the model broke off; this is a bug".to_owned())?;
             Ok::<_, String>((worker, info.map_err(|error| error.to_string())?))
         };

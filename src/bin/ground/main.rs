@@ -12,9 +12,9 @@ use clap::{Args, Parser, Subcommand};
 use language_grounding::config::{Config, RawConfig};
 use language_grounding::image::RgbdFrame;
 use language_grounding::instruction::{Vocabulary, parse_to_json};
-use language_grounding::model::candle::load_model;
+use language_grounding::model::candle::load_model_with;
 use language_grounding::model::locate::locate_model;
-use language_grounding::model::{KeyedImage, RawTask, VisionLanguageModel};
+use language_grounding::model::{KeyedImage, ModelOptions, RawTask, VisionLanguageModel};
 use language_grounding::pipeline::{GroundingResult, Pipeline, Stage, Status};
 use language_grounding::{annotate, report};
 use serde_json::{Value, json};
@@ -69,6 +69,12 @@ struct ModelArguments {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long)]
     device: Option<String>,
+    /// How the model writes: beam or greedy.
+    #[arg(long)]
+    decode: Option<String>,
+    /// Let a generative model answer with boxes of the asked phrase only.
+    #[arg(long)]
+    limit_to_locations: bool,
 }
 
 #[derive(Subcommand)]
@@ -108,14 +114,14 @@ pub(crate) struct Answer {
 /// Loaded when first needed: a batch with candidates needs none.
 pub(crate) struct LazyModel {
     name: String,
-    device: String,
+    options: ModelOptions,
     model: Option<Box<dyn VisionLanguageModel>>,
 }
 
 impl LazyModel {
     pub(crate) fn get(&mut self) -> anyhow::Result<&mut dyn VisionLanguageModel> {
         if self.model.is_none() {
-            self.model = Some(load_model(&locate_model(&self.name)?, &self.device)?);
+            self.model = Some(load_model_with(&locate_model(&self.name)?, &self.options)?);
         }
         Ok(self.model.as_mut().context("the model was just loaded; this is a bug")?.as_mut())
     }
@@ -139,7 +145,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Task { task, image, text, beams, model }) => {
             let config = load_config(None, model)?;
-            let mut model = LazyModel { name: config.model, device: config.device, model: None };
+            let mut model = LazyModel { name: config.model, options: config.model_options, model: None };
             let image = input::load_image(&image)?;
             let task = RawTask { name: &task, text: text.as_deref(), n_beams: beams };
             let output = model.get()?.raw_task(KeyedImage { key: 0, image: &image }, &task)?;
@@ -156,7 +162,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
     let config = load_config(arguments.config.as_deref(), arguments.model)?;
-    let mut model = LazyModel { name: config.model.clone(), device: config.device.clone(), model: None };
+    let mut model =
+        LazyModel { name: config.model.clone(), options: config.model_options.clone(), model: None };
     let pipeline = Pipeline::default();
     if let Some(queries) = &arguments.batch {
         batch::run(queries, arguments.output.as_deref(), &mut model, &pipeline, &config)?;
@@ -220,6 +227,8 @@ fn load_config(path: Option<&Path>, model: ModelArguments) -> anyhow::Result<Con
         raw.model = name;
     }
     raw.device = model.device.unwrap_or(raw.device);
+    raw.decode = model.decode.unwrap_or(raw.decode);
+    raw.limit_to_locations |= model.limit_to_locations;
     Ok(Config::try_from(raw)?)
 }
 

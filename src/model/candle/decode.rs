@@ -7,6 +7,8 @@
 use serde::Serialize;
 
 use super::generation::LocationChoice;
+#[cfg(doc)]
+use super::generation::NEAR_BINS;
 use super::tokenize::N_LOCATIONS;
 use crate::detection::BoundingBox2d;
 use crate::model::ModelError;
@@ -92,10 +94,63 @@ pub struct LabeledBox {
     pub label: String,
     /// In pixels of the source image; corners as the model gave them, clipped to the image.
     pub bbox: BoundingBox2d,
-    /// Geometric mean of the four coordinates' probabilities among all locations, when known.
-    pub score: Option<f32>,
-    /// Standard deviation of each edge's distribution in pixels (x0, y0, x1, y1), when known.
-    pub std_px: Option<[f64; 4]>,
+    /// How surely the box was chosen, when known.
+    pub certainty: Option<BoxCertainty>,
+}
+
+/// What the decoder's distributions say about one box. A location's distribution is over the 1000 locations only.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct BoxCertainty {
+    /// Joint log-probability of the four locations.
+    pub location_log_prob: f64,
+    /// Geometric mean of the four locations' probabilities.
+    pub location_probability: f64,
+    /// The least of the four.
+    pub min_location_probability: f64,
+    /// Geometric mean over the edges of the probability that the edge lies within [`NEAR_BINS`] bins (half a percent of the
+    /// image) of where it was put. Neighboring bins make equally good boxes and share the probability between them, so this,
+    /// not the probability of the very bin, is the score of the box.
+    pub location_mass: f64,
+    /// Joint log-probability of the words the box was given for.
+    pub phrase_log_prob: f64,
+    /// Standard deviation of each edge's distribution in pixels (x0, y0, x1, y1).
+    pub std_px: [f64; 4],
+}
+
+impl BoxCertainty {
+    fn new(choices: &[LocationChoice; 4], (width, height): (u32, u32)) -> Self {
+        let log_probs = choices.map(|it| f64::from(it.log_prob));
+        let mean = |values: [f64; 4]| values.iter().sum::<f64>() / 4.0;
+        Self {
+            location_log_prob: log_probs.iter().sum(),
+            location_probability: mean(log_probs).exp(),
+            min_location_probability: log_probs.iter().copied().fold(f64::INFINITY, f64::min).exp(),
+            location_mass: mean(choices.map(|it| f64::from(it.mass_near).ln())).exp(),
+            phrase_log_prob: f64::from(choices[0].words_log_prob),
+            std_px: std::array::from_fn(|i| {
+                let length = if i.is_multiple_of(2) { width } else { height };
+                f64::from(choices[i].std_bins) * f64::from(length) / f64::from(N_LOCATIONS)
+            }),
+        }
+    }
+
+    /// By name, as results carry them.
+    pub fn parts(&self) -> Vec<(String, f64)> {
+        let [x0, y0, x1, y1] = self.std_px;
+        [
+            ("location_log_prob", self.location_log_prob),
+            ("location_probability", self.location_probability),
+            ("min_location_probability", self.min_location_probability),
+            ("location_mass", self.location_mass),
+            ("phrase_log_prob", self.phrase_log_prob),
+            ("x0_std_px", x0),
+            ("y0_std_px", y0),
+            ("x1_std_px", x1),
+            ("y1_std_px", y1),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
 }
 
 /// One thing's outlines.
@@ -264,21 +319,16 @@ impl Scan<'_> {
 
     fn labeled_box(&self, label: &str, bins: &[u32], first_location: usize) -> LabeledBox {
         let (width, height) = self.size;
-        let choices = self
+        let choices: Option<&[LocationChoice; 4]> = self
             .locations
             .get(first_location..first_location + 4)
-            .filter(|choices| choices.iter().zip(bins).all(|(choice, bin)| choice.bin == *bin));
+            .and_then(|choices| choices.try_into().ok())
+            .filter(|choices: &&[_; 4]| choices.iter().zip(bins).all(|(choice, bin)| choice.bin == *bin));
         let edge = |i: usize| dequantize(bins[i], if i.is_multiple_of(2) { width } else { height });
         LabeledBox {
             label: ascii(label.trim()),
             bbox: BoundingBox2d { x0: edge(0), y0: edge(1), x1: edge(2), y1: edge(3) },
-            score: choices.map(|choices| (choices.iter().map(|it| it.log_prob).sum::<f32>() / 4.0).exp()),
-            std_px: choices.map(|choices| {
-                std::array::from_fn(|i| {
-                    let length = if i.is_multiple_of(2) { width } else { height };
-                    f64::from(choices[i].std_bins) * f64::from(length) / f64::from(N_LOCATIONS)
-                })
-            }),
+            certainty: choices.map(|choices| BoxCertainty::new(choices, self.size)),
         }
     }
 

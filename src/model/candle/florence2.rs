@@ -6,8 +6,8 @@
 //! The dense head is ours; checkpoints without `grounding_head.*` load and run without it.
 
 use candle_core::{D, Device, Tensor};
-use serde::Deserialize;
 
+use super::florence2_config::{Config, TextConfig, VisionConfig};
 use super::kernels::{
     Activation, Conv2d, Visible, attention, channel_attention, conv2d, depthwise_3x3_residual, layer_norm,
     linear, window_attention,
@@ -19,207 +19,6 @@ use crate::model::ModelError;
 const LAYER_NORM_EPS: f32 = 1e-5;
 /// BART's learned positions begin at row 2 of the table.
 const POSITION_OFFSET: usize = 2;
-
-/// config.json, as far as inference needs it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Config {
-    /// The vision tower.
-    pub vision_config: VisionConfig,
-    /// The language model.
-    pub text_config: TextConfig,
-    /// Placeholder for one image token in the prompt.
-    pub image_token_id: u32,
-    /// The dense head of our own checkpoints.
-    pub grounding_head: Option<GroundingHeadConfig>,
-    /// True for checkpoints trained on rendered scenes.
-    #[serde(default)]
-    pub synthetic: bool,
-}
-
-/// `DaViT`: one entry per stage.
-#[derive(Debug, Clone, Deserialize)]
-pub struct VisionConfig {
-    #[serde(default = "three")]
-    in_channels: usize,
-    depths: Vec<usize>,
-    patch_size: Vec<usize>,
-    patch_stride: Vec<usize>,
-    patch_padding: Vec<usize>,
-    patch_prenorm: Vec<bool>,
-    embed_dim: Vec<usize>,
-    num_heads: Vec<usize>,
-    num_groups: Vec<usize>,
-    window_size: usize,
-    #[serde(default = "four")]
-    mlp_ratio: f64,
-    #[serde(default = "yes")]
-    qkv_bias: bool,
-    #[serde(default = "gelu")]
-    activation_function: String,
-    projection_dim: usize,
-    #[serde(default = "hundred")]
-    max_temporal_embeddings: usize,
-    #[serde(default = "fifty")]
-    max_position_embeddings: usize,
-}
-
-/// BART.
-#[derive(Debug, Clone, Deserialize)]
-pub struct TextConfig {
-    d_model: usize,
-    encoder_layers: usize,
-    decoder_layers: usize,
-    encoder_attention_heads: usize,
-    decoder_attention_heads: usize,
-    encoder_ffn_dim: usize,
-    decoder_ffn_dim: usize,
-    /// Size of the vocabulary, padding rows included.
-    pub vocab_size: usize,
-    /// Longest sequence of the encoder and of the decoder.
-    pub max_position_embeddings: usize,
-    #[serde(default = "gelu")]
-    activation_function: String,
-    #[serde(default)]
-    scale_embedding: bool,
-}
-
-/// How the dense head's output becomes boxes and scores.
-#[derive(Debug, Clone, Deserialize)]
-pub struct GroundingHeadConfig {
-    /// Distance, as a fraction of the image, that one unit of softplus output stands for.
-    pub box_scale: f64,
-    /// Logit to probability.
-    pub calibration: Calibration,
-    /// Boxes that overlap a better one by more than this are dropped.
-    pub nms_iou: f64,
-}
-
-/// Platt scaling: score = sigmoid(scale * logit + bias).
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub struct Calibration {
-    /// Factor on the logit.
-    pub scale: f64,
-    /// Added to it.
-    pub bias: f64,
-}
-
-fn three() -> usize {
-    3
-}
-fn four() -> f64 {
-    4.0
-}
-fn fifty() -> usize {
-    50
-}
-fn hundred() -> usize {
-    100
-}
-fn yes() -> bool {
-    true
-}
-fn gelu() -> String {
-    "gelu".into()
-}
-
-impl Config {
-    /// Checks everything the layers rely on; the error is a sentence about config.json.
-    pub fn validate(&self) -> std::result::Result<(), String> {
-        let (vision, text) = (&self.vision_config, &self.text_config);
-        let n_stages = vision.depths.len();
-        for (key, len) in [
-            ("patch_size", vision.patch_size.len()),
-            ("patch_stride", vision.patch_stride.len()),
-            ("patch_padding", vision.patch_padding.len()),
-            ("patch_prenorm", vision.patch_prenorm.len()),
-            ("embed_dim", vision.embed_dim.len()),
-            ("num_heads", vision.num_heads.len()),
-            ("num_groups", vision.num_groups.len()),
-        ] {
-            if len != n_stages || n_stages == 0 {
-                return Err(format!(
-                    "vision_config.{key}: expected {n_stages} entries as in depths, got {len}"
-                ));
-            }
-        }
-        let divides = |parts: usize, whole: usize| parts > 0 && whole > 0 && whole.is_multiple_of(parts);
-        for stage in 0..n_stages {
-            let dim = vision.embed_dim[stage];
-            if !divides(vision.num_heads[stage], dim) || !divides(vision.num_groups[stage], dim) {
-                return Err(format!(
-                    "vision_config.embed_dim[{stage}] = {dim} is not a multiple of num_heads and num_groups"
-                ));
-            }
-            if vision.patch_size[stage] == 0 || vision.patch_stride[stage] == 0 {
-                return Err(format!(
-                    "vision_config: patch_size and patch_stride of stage {stage} must not be 0"
-                ));
-            }
-        }
-        if vision.window_size == 0 || vision.in_channels != 3 {
-            return Err("vision_config: expected window_size > 0 and in_channels = 3".into());
-        }
-        if vision.embed_dim[n_stages - 1] < 2 || vision.max_temporal_embeddings == 0 {
-            return Err("vision_config: no room for position embeddings".into());
-        }
-        for (key, heads) in [
-            ("encoder_attention_heads", text.encoder_attention_heads),
-            ("decoder_attention_heads", text.decoder_attention_heads),
-        ] {
-            if !divides(heads, text.d_model) {
-                return Err(format!(
-                    "text_config.d_model = {} is not a multiple of {key} = {heads}",
-                    text.d_model
-                ));
-            }
-        }
-        if vision.projection_dim != text.d_model {
-            return Err(format!(
-                "vision_config.projection_dim = {} differs from text_config.d_model = {}",
-                vision.projection_dim, text.d_model
-            ));
-        }
-        for activation in [&vision.activation_function, &text.activation_function] {
-            if activation != "gelu" {
-                return Err(format!("activation_function: expected \"gelu\", got {activation:?}"));
-            }
-        }
-        if self.image_token_id as usize >= text.vocab_size {
-            return Err(format!("image_token_id {} is outside the vocabulary", self.image_token_id));
-        }
-        if let Some(head) = &self.grounding_head {
-            let numbers = [head.box_scale, head.calibration.scale, head.calibration.bias, head.nms_iou];
-            if numbers.iter().any(|number| !number.is_finite()) || head.box_scale <= 0.0 {
-                return Err("grounding_head: expected finite numbers and box_scale > 0".into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Rows and columns of the last feature map for an image of this height and width.
-    pub fn grid(&self, height: usize, width: usize) -> (usize, usize) {
-        let vision = &self.vision_config;
-        (0..vision.depths.len()).fold((height, width), |(h, w), stage| {
-            let conv = vision.conv(stage);
-            (conv.output_len(h), conv.output_len(w))
-        })
-    }
-
-    /// The largest grid the position embeddings allow, per side.
-    pub fn max_grid(&self) -> usize {
-        self.vision_config.max_position_embeddings
-    }
-}
-
-impl VisionConfig {
-    fn conv(&self, stage: usize) -> Conv2d {
-        Conv2d {
-            kernel: self.patch_size[stage],
-            stride: self.patch_stride[stage],
-            padding: self.patch_padding[stage],
-        }
-    }
-}
 
 /// Shows intermediate tensors to a test, by name; costs nothing when off.
 #[expect(clippy::type_complexity, reason = "an optional callback; a name for it would say no more")]
@@ -852,6 +651,30 @@ impl Florence2Network {
     /// Appends the same number of tokens to every beam (`ids` beam by beam) and returns the logits after each,
     /// [beams, tokens, vocabulary].
     pub fn decode(&self, cache: &mut DecoderCache, ids: &[u32], trace: &mut Trace<'_>) -> Result<Tensor> {
+        let logits = self.head(&self.decode_states(cache, ids, trace)?)?;
+        trace.show(|| "logits".into(), &logits);
+        Ok(logits)
+    }
+
+    /// Logits of decoder states `[.., d_model]` over the vocabulary.
+    pub fn head(&self, states: &Tensor) -> Result<Tensor> {
+        Ok(linear(states, &self.lm_head, self.logits_bias.as_ref(), Activation::None, None)?)
+    }
+
+    /// Logits of decoder states `[.., d_model]` for the tokens `ids` only: a small part of the time of [`Self::head`].
+    pub fn head_rows(&self, states: &Tensor, ids: std::ops::Range<u32>) -> Result<Tensor> {
+        let (first, n) = (ids.start as usize, ids.len());
+        let bias = self.logits_bias.as_ref().map(|bias| bias.narrow(0, first, n)).transpose()?;
+        Ok(linear(states, &self.lm_head.narrow(0, first, n)?, bias.as_ref(), Activation::None, None)?)
+    }
+
+    /// [`Self::decode`] up to the output projection: [beams, tokens, `d_model`].
+    pub fn decode_states(
+        &self,
+        cache: &mut DecoderCache,
+        ids: &[u32],
+        trace: &mut Trace<'_>,
+    ) -> Result<Tensor> {
         let dim = self.config.text_config.d_model;
         let n_beams = cache.layers.first().map_or(Ok(1), |layer| layer.self_keys.dim(0))?;
         let n_new = ids.len() / n_beams;
@@ -884,9 +707,7 @@ impl Florence2Network {
             trace.show(|| format!("decoder.layers.{i}"), &x);
         }
         cache.n_tokens += n_new;
-        let logits = linear(&x, &self.lm_head, self.logits_bias.as_ref(), Activation::None, None)?;
-        trace.show(|| "logits".into(), &logits);
-        Ok(logits)
+        Ok(x)
     }
 
     /// The dense head's answer for every prompt, if this checkpoint has the head.

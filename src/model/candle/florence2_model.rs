@@ -4,18 +4,25 @@ use std::path::Path;
 
 use candle_core::Device;
 
-use super::decode::{Answer, Task, box_tokens};
+use super::decode::{Answer, LabeledBox, Task, box_tokens};
 use super::device::DeviceChoice;
-use super::florence2::{Config, DenseGrounding, Florence2Network, GroundingHeadConfig, ImageFeatures, Trace};
-use super::generation::{Generated, GenerationConfig, generate};
-use super::loading::{Checkpoint, checkpoint_error, read_json};
+use super::florence2::{DenseGrounding, Florence2Network, ImageFeatures, Trace};
+use super::florence2_config::{Config, GroundingHeadConfig};
+use super::florence2_layout::{is_old_layout, native_name};
+use super::generation::{Decoding, Generated, generate};
+use super::generation_config::GenerationConfig;
+use super::loading::{Checkpoint, checkpoint_error};
 use super::preprocess::ImageProcessor;
 use super::tokenize::{FlorenceTokenizer, plain_words};
 use crate::detection::{BoundingBox2d, Detection2d, non_maximum_suppression};
-use crate::model::{KeyedImage, ModelError, ModelInfo, RawTask, RawTaskOutput, VisionLanguageModel};
+use crate::model::{
+    Decode, KeyedImage, ModelError, ModelInfo, ModelOptions, RawTask, RawTaskOutput, VisionLanguageModel,
+};
 
 /// Boxes below this score are not worth a caller's look.
 const SCORE_FLOOR: f64 = 0.05;
+/// Boxes of one answer that overlap more than this are one box said twice.
+const REPEATED_IOU: f64 = 0.9;
 /// Most boxes given for one phrase.
 const MAX_BOXES: usize = 64;
 /// Frames whose features are kept: the newest, and the one before it for requests that overlap.
@@ -29,6 +36,7 @@ pub struct Florence2 {
     tokenizer: FlorenceTokenizer,
     image_processor: ImageProcessor,
     generation: GenerationConfig,
+    options: ModelOptions,
     /// Newest last.
     cached_frames: Vec<(u64, ImageFeatures)>,
 }
@@ -36,10 +44,9 @@ pub struct Florence2 {
 impl Florence2 {
     /// Reads a model directory in the hub's layout: config.json, `generation_config.json`, `preprocessor_config.json`,
     /// tokenizer.json, model.safetensors.
-    pub fn load(dir: &Path, device: DeviceChoice) -> Result<Self, ModelError> {
+    pub fn load(dir: &Path, device: DeviceChoice, options: &ModelOptions) -> Result<Self, ModelError> {
         let config_path = dir.join("config.json");
-        let config: Config = read_json(&config_path)?;
-        config.validate().map_err(|problem| checkpoint_error(&config_path, problem))?;
+        let config = Config::open(&config_path)?;
         let vocab_size = config.text_config.vocab_size;
         let tokenizer = FlorenceTokenizer::open(dir, config.image_token_id, vocab_size)?;
         let image_processor = ImageProcessor::open(dir)?;
@@ -47,7 +54,10 @@ impl Florence2 {
         check_ids(dir, &generation, &tokenizer)?;
         check_grid(dir, &config, &image_processor)?;
         let (device, device_name) = device.open()?;
-        let checkpoint = Checkpoint::open(dir, &device)?;
+        let mut checkpoint = Checkpoint::open(dir, &device)?;
+        if is_old_layout(checkpoint.names()) {
+            checkpoint.rename(native_name)?;
+        }
         let synthetic = config.synthetic;
         let network = Florence2Network::new(&checkpoint.root(), config)?;
         checkpoint.finish()?;
@@ -60,6 +70,7 @@ impl Florence2 {
             tokenizer,
             image_processor,
             generation,
+            options: options.clone(),
             cached_frames: Vec::new(),
         })
     }
@@ -83,12 +94,24 @@ impl Florence2 {
         &mut self,
         image: KeyedImage<'_>,
         sentence: &str,
-        n_beams: usize,
+        decoding: &Decoding,
     ) -> Result<Generated, ModelError> {
         let features = self.features(image)?;
         let prompt = self.tokenizer.encode_prompt(sentence)?;
         let encoded = self.network.encode(&features, &[prompt], &mut Trace::off())?;
-        generate(&self.network, &self.tokenizer, &self.generation, &encoded, 0, n_beams)
+        generate(&self.network, &self.tokenizer, &self.generation, &encoded, 0, decoding)
+    }
+
+    /// The options as they are for answers in words.
+    fn decoding(&self) -> Decoding {
+        let n_beams = match self.options.decode {
+            Decode::Beam => self.generation.num_beams,
+            Decode::Greedy => 1,
+        };
+        Decoding {
+            ban_repeated_locations: self.options.ban_repeated_locations,
+            ..Decoding::with_beams(n_beams)
+        }
     }
 
     fn run_task(
@@ -96,20 +119,19 @@ impl Florence2 {
         image: KeyedImage<'_>,
         task: Task,
         text: Option<&str>,
-        n_beams: usize,
+        decoding: &Decoding,
     ) -> Result<(String, Generated, String, Answer), ModelError> {
         let size = image.image.dimensions();
         let prompt = task.prompt(text, size)?;
-        let generated = self.generate(image, &prompt, n_beams)?;
+        let generated = self.generate(image, &prompt, decoding)?;
         // The start token and a forced first `<s>` are no part of the answer; the parsers drop both.
         let answer_text = self.tokenizer.decode(&generated.ids[1..])?;
-        let locations: Vec<_> = generated.locations.iter().flatten().copied().collect();
-        let answer = task.parse(&answer_text, size, &locations);
+        let answer = task.parse(&answer_text, size, &generated.location_choices(&self.tokenizer));
         Ok((prompt, generated, answer_text, answer))
     }
 
     fn text_answer(&mut self, image: KeyedImage<'_>, sentence: &str) -> Result<String, ModelError> {
-        let generated = self.generate(image, sentence, self.generation.num_beams)?;
+        let generated = self.generate(image, sentence, &self.decoding())?;
         let text = self.tokenizer.decode(&generated.ids[1..])?;
         match Task::Caption.parse(&text, image.image.dimensions(), &[]) {
             Answer::Text(text) => Ok(text),
@@ -123,17 +145,25 @@ impl Florence2 {
         image: KeyedImage<'_>,
         phrase: &str,
     ) -> Result<Vec<Detection2d>, ModelError> {
-        let (_, _, _, answer) =
-            self.run_task(image, Task::OpenVocabularyDetection, Some(phrase), self.generation.num_beams)?;
+        let (task, words) = (Task::OpenVocabularyDetection, plain_words(phrase));
+        let limited = Decoding { boxes_of: Some(words.clone()), ..self.decoding() };
+        let mut decoding = if self.options.limit_to_locations { &limited } else { &self.decoding() };
+        let boxes = loop {
+            match self.run_task(image, task, Some(&words), decoding)?.3 {
+                Answer::Boxes(boxes) => break boxes,
+                // Outlines say less than boxes about how sure the model is: ask again, for boxes.
+                _ => decoding = &limited,
+            }
+        };
         let (width, height) = image.image.dimensions();
-        let Answer::Boxes(boxes) = answer else { return Ok(Vec::new()) };
-        let detections = boxes.into_iter().filter_map(|it| {
-            let bbox = it.bbox.clipped(width, height);
-            let score = it.score.unwrap_or(0.0);
-            (bbox.area() > 0.0 && f64::from(score) >= SCORE_FLOOR)
-                .then(|| Detection2d::new(phrase, bbox, score))
+        let detections = boxes.into_iter().filter_map(|LabeledBox { bbox, certainty, .. }| {
+            let (bbox, certainty) = (bbox.clipped(width, height), certainty?);
+            (bbox.area() > 0.0).then(|| Detection2d {
+                score_parts: certainty.parts(),
+                ..Detection2d::new(phrase, bbox, certainty.location_mass as f32)
+            })
         });
-        let mut kept = non_maximum_suppression(detections.collect(), 0.9);
+        let mut kept = non_maximum_suppression(detections.collect(), REPEATED_IOU);
         kept.truncate(MAX_BOXES);
         Ok(kept)
     }
@@ -205,8 +235,11 @@ impl VisionLanguageModel for Florence2 {
 
     fn raw_task(&mut self, image: KeyedImage<'_>, task: &RawTask<'_>) -> Result<RawTaskOutput, ModelError> {
         let name: Task = task.name.parse()?;
+        let finds_words = matches!(name, Task::OpenVocabularyDetection | Task::CaptionToPhraseGrounding);
+        let boxes_of = task.text.filter(|_| finds_words && self.options.limit_to_locations).map(plain_words);
+        let decoding = Decoding { n_beams: task.n_beams, boxes_of, ..self.decoding() };
         let (prompt, generated, text, answer) =
-            in_thread_pool(|| self.run_task(image, name, task.text, task.n_beams))?;
+            in_thread_pool(|| self.run_task(image, name, task.text, &decoding))?;
         Ok(RawTaskOutput {
             task: name.name().to_owned(),
             prompt,

@@ -1,109 +1,30 @@
-//! Greedy decoding and beam search by the rules of `generation_config.json`, in the order in which transformers applies them.
-
-use std::path::Path;
+//! Greedy decoding and beam search by the rules of `generation_config.json`, in the order in which transformers applies them;
+//! and decoding limited to boxes.
 
 use candle_core::Tensor;
-use serde::Deserialize;
 
-use super::florence2::{Encoded, Florence2Network, Trace};
-use super::loading::{checkpoint_error, read_json};
+use super::florence2::{DecoderCache, Encoded, Florence2Network, Trace};
+use super::generation_config::{EarlyStopping, GenerationConfig};
 use super::tokenize::FlorenceTokenizer;
 use crate::model::ModelError;
 
-/// `generation_config.json`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default)]
-pub struct GenerationConfig {
-    /// Beams of the reference's default mode.
-    pub num_beams: usize,
-    /// No run of this many tokens appears twice; 0 switches the rule off.
-    pub no_repeat_ngram_size: usize,
-    /// When to stop looking for better sequences.
-    pub early_stopping: EarlyStopping,
-    /// Sums of log-probabilities are divided by length to this power.
-    pub length_penalty: f32,
-    /// The first token after the start token.
-    pub forced_bos_token_id: Option<u32>,
-    /// The last token when the length limit is reached.
-    pub forced_eos_token_id: Option<u32>,
-    /// What decoding starts with.
-    pub decoder_start_token_id: u32,
-    /// Ends a sequence.
-    pub eos_token_id: u32,
-    /// Longest sequence, start token included.
-    pub max_length: usize,
-    /// Most tokens after the start token; takes precedence over `max_length`.
-    pub max_new_tokens: Option<usize>,
+/// How one answer is generated, beyond `generation_config.json`.
+#[derive(Debug, Clone)]
+pub struct Decoding {
+    /// 1 decodes greedily; the released Florence-2 uses 3.
+    pub n_beams: usize,
+    /// Whether the ban of repeated runs of tokens holds for locations too, as in the reference. It moves an edge by a bin
+    /// where a box shares three coordinates with an earlier one.
+    pub ban_repeated_locations: bool,
+    /// Limits the answer to boxes of these words: the words are given, and after them only locations in fours or the end may
+    /// follow. All log-probabilities after the words are then among those tokens.
+    pub boxes_of: Option<String>,
 }
 
-/// `early_stopping` of the reference: false, true or "never".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "serde_json::Value")]
-pub enum EarlyStopping {
-    /// Stop when running beams, judged at their present length, cannot win any more.
-    No,
-    /// Stop when there are as many finished sequences as beams.
-    Yes,
-    /// Stop when running beams, judged at the greatest length, cannot win any more.
-    Never,
-}
-
-impl TryFrom<serde_json::Value> for EarlyStopping {
-    type Error = String;
-
-    fn try_from(value: serde_json::Value) -> Result<Self, String> {
-        match value {
-            serde_json::Value::Null | serde_json::Value::Bool(false) => Ok(Self::No),
-            serde_json::Value::Bool(true) => Ok(Self::Yes),
-            serde_json::Value::String(text) if text == "never" => Ok(Self::Never),
-            other => Err(format!("early_stopping: expected true, false or \"never\", got {other}")),
-        }
-    }
-}
-
-impl Default for GenerationConfig {
-    fn default() -> Self {
-        Self {
-            num_beams: 1,
-            early_stopping: EarlyStopping::No,
-            length_penalty: 1.0,
-            no_repeat_ngram_size: 0,
-            forced_bos_token_id: None,
-            forced_eos_token_id: None,
-            decoder_start_token_id: 2,
-            eos_token_id: 2,
-            // Longer than any caption or list of boxes worth waiting for; a checkpoint may say otherwise.
-            max_length: 256,
-            max_new_tokens: None,
-        }
-    }
-}
-
-impl GenerationConfig {
-    /// Reads `generation_config.json` of a model directory and checks its ids against the vocabulary.
-    pub fn open(dir: &Path, vocab_size: usize) -> Result<Self, ModelError> {
-        let path = dir.join("generation_config.json");
-        let config: Self = read_json(&path)?;
-        let ids = [
-            ("forced_bos_token_id", config.forced_bos_token_id),
-            ("forced_eos_token_id", config.forced_eos_token_id),
-            ("decoder_start_token_id", Some(config.decoder_start_token_id)),
-            ("eos_token_id", Some(config.eos_token_id)),
-        ];
-        for (key, id) in ids {
-            if let Some(id) = id.filter(|id| *id as usize >= vocab_size) {
-                return Err(checkpoint_error(
-                    &path,
-                    format!("{key} {id} is outside the vocabulary of {vocab_size}"),
-                ));
-            }
-        }
-        Ok(config)
-    }
-
-    /// Longest sequence, start token included.
-    pub fn max_tokens(&self) -> usize {
-        self.max_new_tokens.map_or(self.max_length, |n| n.saturating_add(1)).max(2)
+impl Decoding {
+    /// As the reference decodes with this number of beams.
+    pub fn with_beams(n_beams: usize) -> Self {
+        Self { n_beams, ban_repeated_locations: true, boxes_of: None }
     }
 }
 
@@ -128,9 +49,16 @@ pub struct LocationChoice {
     pub bin: u32,
     /// Log-probability of this bin among all locations.
     pub log_prob: f32,
+    /// Probability of this bin and the [`NEAR_BINS`] on each side of it, among all locations.
+    pub mass_near: f32,
     /// Standard deviation of the distribution, in bins.
     pub std_bins: f32,
+    /// Joint log-probability of the words that this location and its neighbors belong to.
+    pub words_log_prob: f32,
 }
+
+/// Bins on each side of a chosen one that are as good: half a percent of the image's side.
+pub const NEAR_BINS: usize = 5;
 
 /// Generates an answer for row `row` of `encoded`: greedily, or with several beams by the rules of transformers 5.23.0's
 /// `GenerationMixin._beam_search`.
@@ -140,29 +68,39 @@ pub fn generate(
     config: &GenerationConfig,
     encoded: &Encoded,
     row: usize,
-    n_beams: usize,
+    decoding: &Decoding,
 ) -> Result<Generated, ModelError> {
+    let n_beams = decoding.n_beams;
     if !(1..=MAX_BEAMS).contains(&n_beams) {
         return Err(ModelError::Input(format!("expected 1 to {MAX_BEAMS} beams, got {n_beams}")));
     }
     let max_tokens = config.max_tokens().min(network.config().text_config.max_position_embeddings);
     let mut cache = network.start_decoding(encoded, row, n_beams, max_tokens)?;
+    let rules = Rules { config, tokenizer, max_tokens, ban_locations: decoding.ban_repeated_locations };
+    let start = match &decoding.boxes_of {
+        Some(words) => rules.read_words(network, &mut cache, n_beams, words)?,
+        None => Generated::start(config),
+    };
+    let n_given = start.ids.len();
     let mut step = |beams: &[Generated], sources: &[u32]| -> Result<Vec<Vec<f32>>, ModelError> {
         cache.reorder(sources)?;
         let last: Vec<u32> = beams.iter().map(|beam| beam.ids[beam.ids.len() - 1]).collect();
-        logits_by_beam(&network.decode(&mut cache, &last, &mut Trace::off())?)
+        let states = network.decode_states(&mut cache, &last, &mut Trace::off())?;
+        match &decoding.boxes_of {
+            None => logits_by_beam(&network.head(&states)?),
+            Some(_) => rules.logits_of_boxes(network, &states, beams[0].ids.len() - n_given),
+        }
     };
-    let start = Generated::start(config);
     if n_beams == 1 {
         let mut beam = start;
         while beam.ids.len() < max_tokens && !beam.ends_with(config.eos_token_id) {
             let logits = step(std::slice::from_ref(&beam), &[0])?.swap_remove(0);
-            let next = choose(config, &beam.ids, &logits, max_tokens);
+            let next = rules.choose(&beam.ids, &logits);
             beam = beam.followed_by(next, &logits, tokenizer);
         }
         return Ok(beam);
     }
-    search_with_beams(config, tokenizer, n_beams, max_tokens, start, step)
+    search_with_beams(&rules, n_beams, start, step)
 }
 
 /// More beams than this only cost time.
@@ -171,13 +109,13 @@ const MAX_BEAMS: usize = 16;
 const IMPOSSIBLE: f32 = -1e9;
 
 fn search_with_beams(
-    config: &GenerationConfig,
-    tokenizer: &FlorenceTokenizer,
+    rules: &Rules<'_>,
     n_beams: usize,
-    max_tokens: usize,
     start: Generated,
     mut step: impl FnMut(&[Generated], &[u32]) -> Result<Vec<Vec<f32>>, ModelError>,
 ) -> Result<Generated, ModelError> {
+    let Rules { config, tokenizer, max_tokens, .. } = *rules;
+    let n_given = start.ids.len();
     let mut beams = vec![start; n_beams];
     // All beams are alike at first, so only one of them may go on.
     let mut scores = vec![IMPOSSIBLE; n_beams];
@@ -191,7 +129,8 @@ fn search_with_beams(
         let mut candidates = Vec::new();
         for (beam, (generated, logits)) in beams.iter().zip(&logits).enumerate() {
             candidates.extend(
-                allowed_log_probs(config, &generated.ids, logits, max_tokens)
+                rules
+                    .allowed_log_probs(&generated.ids, logits)
                     .into_iter()
                     .map(|(id, log_prob)| (scores[beam] + log_prob, beam, id)),
             );
@@ -207,7 +146,7 @@ fn search_with_beams(
         let all_finished = |finished: &[(f32, Option<Generated>)]| finished.iter().all(|it| it.1.is_some());
         let full = all_finished(&finished) && config.early_stopping == EarlyStopping::Yes;
         if can_improve && !full {
-            let length = (n_tokens - 1) as f32;
+            let length = (n_tokens - n_given) as f32;
             for candidate in candidates.iter().take(n_beams).filter(|candidate| ends(candidate.2)) {
                 let score = candidate.0 / length.powf(config.length_penalty);
                 if score > IMPOSSIBLE {
@@ -227,8 +166,8 @@ fn search_with_beams(
         beams = running.into_iter().map(follow).collect();
 
         let best_possible_length = match config.early_stopping {
-            EarlyStopping::Never if config.length_penalty > 0.0 => max_tokens - 1,
-            _ => n_tokens - 1,
+            EarlyStopping::Never if config.length_penalty > 0.0 => max_tokens - n_given,
+            _ => n_tokens - n_given,
         } as f32;
         let best_possible = scores[0] / best_possible_length.powf(config.length_penalty);
         let worst = finished.last().map_or(IMPOSSIBLE, |it| it.0);
@@ -254,6 +193,26 @@ impl Generated {
         }
     }
 
+    /// The choices of all location tokens in order, each with the log-probability of the words before it.
+    pub fn location_choices(&self, tokenizer: &FlorenceTokenizer) -> Vec<LocationChoice> {
+        let mut choices = Vec::new();
+        let (mut words_log_prob, mut after_location) = (0.0, false);
+        for ((id, log_prob), location) in self.ids[1..].iter().zip(&self.log_probs).zip(&self.locations) {
+            if let Some(choice) = location {
+                choices.push(LocationChoice { words_log_prob, ..*choice });
+            } else {
+                if after_location {
+                    words_log_prob = 0.0;
+                }
+                if *id != tokenizer.bos && *id != tokenizer.eos {
+                    words_log_prob += log_prob;
+                }
+            }
+            after_location = location.is_some();
+        }
+        choices
+    }
+
     /// Whether a generated token is the end token; the start token may have the same id.
     fn ends_with(&self, id: u32) -> bool {
         self.ids.len() > 1 && self.ids.last() == Some(&id)
@@ -276,40 +235,108 @@ fn logits_by_beam(logits: &Tensor) -> Result<Vec<Vec<f32>>, ModelError> {
     Ok(logits)
 }
 
-/// The tokens that may follow `ids`, with their log-probabilities.
-fn allowed_log_probs(
-    config: &GenerationConfig,
-    ids: &[u32],
-    logits: &[f32],
+/// What may follow what.
+struct Rules<'a> {
+    config: &'a GenerationConfig,
+    tokenizer: &'a FlorenceTokenizer,
     max_tokens: usize,
-) -> Vec<(u32, f32)> {
-    if let Some(forced) = forced_token(config, ids, max_tokens) {
-        return vec![(forced, 0.0)];
-    }
-    let log_total = log_sum_exp(logits);
-    let banned = banned_tokens(ids, config.no_repeat_ngram_size);
-    let all = (0u32..).zip(logits.iter().map(|logit| (f64::from(*logit) - log_total) as f32));
-    all.filter(|(id, _)| !banned.contains(id)).collect()
+    ban_locations: bool,
 }
 
-fn forced_token(config: &GenerationConfig, ids: &[u32], max_tokens: usize) -> Option<u32> {
-    let bos = config.forced_bos_token_id.filter(|_| ids.len() == 1);
-    bos.or(config.forced_eos_token_id.filter(|_| ids.len() + 1 == max_tokens))
-}
-
-/// The token that greedy decoding takes after `ids`.
-fn choose(config: &GenerationConfig, ids: &[u32], logits: &[f32], max_tokens: usize) -> u32 {
-    if let Some(forced) = forced_token(config, ids, max_tokens) {
-        return forced;
-    }
-    let banned = banned_tokens(ids, config.no_repeat_ngram_size);
-    let mut best = (config.eos_token_id, f32::NEG_INFINITY);
-    for (id, &logit) in logits.iter().enumerate() {
-        if logit > best.1 && !banned.contains(&(id as u32)) {
-            best = (id as u32, logit);
+impl Rules<'_> {
+    /// Has the model read an answer's words (all but the last token, which the first step reads), and notes how probable they
+    /// are.
+    fn read_words(
+        &self,
+        network: &Florence2Network,
+        cache: &mut DecoderCache,
+        n_beams: usize,
+        words: &str,
+    ) -> Result<Generated, ModelError> {
+        let mut ids = vec![self.config.decoder_start_token_id, self.tokenizer.bos];
+        ids.extend(self.tokenizer.encode_words(words)?);
+        // Room for one box and the end.
+        if ids.len() + 5 > self.max_tokens {
+            return Err(ModelError::Input(format!(
+                "{} tokens leave no room for a box among {}; use a shorter phrase",
+                ids.len(),
+                self.max_tokens
+            )));
         }
+        let read = ids[..ids.len() - 1].repeat(n_beams);
+        let states = network.decode_states(cache, &read, &mut Trace::off())?;
+        let logits: Vec<Vec<f32>> = network.head(&states.narrow(0, 0, 1)?)?.squeeze(0)?.to_vec2()?;
+        let log_probs = logits.iter().zip(&ids[1..]).map(|(logits, id)| log_softmax_at(logits, *id as usize));
+        Ok(Generated {
+            log_probs: log_probs.collect(),
+            locations: vec![None; ids.len() - 1],
+            ids,
+            score: None,
+        })
     }
-    best.0
+
+    /// Logits for decoding limited to boxes, after `n` of their coordinates: of the locations, and of the end token where a
+    /// box may end the answer; negative infinity for all others.
+    fn logits_of_boxes(
+        &self,
+        network: &Florence2Network,
+        states: &Tensor,
+        n: usize,
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
+        let (locations, eos) = (self.tokenizer.locations(), self.config.eos_token_id);
+        let of_locations = logits_by_beam(&network.head_rows(states, locations.clone())?)?;
+        let of_end = logits_by_beam(&network.head_rows(states, eos..eos + 1)?)?;
+        let may_end = n > 0 && n.is_multiple_of(4);
+        let vocab_size = network.config().text_config.vocab_size;
+        let all = of_locations.iter().zip(of_end).map(|(of_locations, of_end)| {
+            let mut logits = vec![f32::NEG_INFINITY; vocab_size];
+            logits[locations.start as usize..locations.end as usize].copy_from_slice(of_locations);
+            if may_end {
+                logits[eos as usize] = of_end[0];
+            }
+            logits
+        });
+        Ok(all.collect())
+    }
+
+    /// The tokens that may follow `ids`, with their log-probabilities.
+    fn allowed_log_probs(&self, ids: &[u32], logits: &[f32]) -> Vec<(u32, f32)> {
+        if let Some(forced) = self.forced_token(ids) {
+            return vec![(forced, 0.0)];
+        }
+        let log_total = log_sum_exp(logits);
+        let banned = self.banned_tokens(ids);
+        let all = (0u32..).zip(logits.iter().map(|logit| (f64::from(*logit) - log_total) as f32));
+        all.filter(|(id, log_prob)| *log_prob > f32::NEG_INFINITY && !banned.contains(id)).collect()
+    }
+
+    fn forced_token(&self, ids: &[u32]) -> Option<u32> {
+        let bos = self.config.forced_bos_token_id.filter(|_| ids.len() == 1);
+        bos.or(self.config.forced_eos_token_id.filter(|_| ids.len() + 1 == self.max_tokens))
+    }
+
+    /// The token that greedy decoding takes after `ids`.
+    fn choose(&self, ids: &[u32], logits: &[f32]) -> u32 {
+        if let Some(forced) = self.forced_token(ids) {
+            return forced;
+        }
+        let banned = self.banned_tokens(ids);
+        let mut best = (self.config.eos_token_id, f32::NEG_INFINITY);
+        for (id, &logit) in logits.iter().enumerate() {
+            if logit > best.1 && !banned.contains(&(id as u32)) {
+                best = (id as u32, logit);
+            }
+        }
+        best.0
+    }
+
+    fn banned_tokens(&self, ids: &[u32]) -> Vec<u32> {
+        let mut banned = banned_tokens(ids, self.config.no_repeat_ngram_size);
+        if !self.ban_locations {
+            banned.retain(|id| self.tokenizer.location(*id).is_none());
+        }
+        banned
+    }
 }
 
 /// Tokens that would complete a run of `n` tokens that `ids` already holds.
@@ -335,19 +362,21 @@ fn location_choice(tokenizer: &FlorenceTokenizer, logits: &[f32], id: u32) -> Op
     let bin = tokenizer.location(id)?;
     let range = tokenizer.locations();
     let logits = logits.get(range.start as usize..range.end as usize)?;
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let (mut total, mut first, mut second) = (0.0, 0.0, 0.0);
-    for (bin, logit) in logits.iter().enumerate() {
-        let weight = f64::from(logit - largest).exp();
-        total += weight;
-        first += weight * bin as f64;
-        second += weight * (bin * bin) as f64;
+    let log_total = log_sum_exp(logits);
+    let probability = |bin: usize| (f64::from(logits[bin]) - log_total).exp();
+    let (mut mean, mut mean_square) = (0.0, 0.0);
+    for bin in 0..logits.len() {
+        mean += probability(bin) * bin as f64;
+        mean_square += probability(bin) * (bin * bin) as f64;
     }
-    let mean = first / total;
+    let chosen = bin as usize;
+    let near = chosen.saturating_sub(NEAR_BINS)..(chosen + NEAR_BINS + 1).min(logits.len());
     Some(LocationChoice {
         bin,
-        log_prob: log_softmax_at(logits, bin as usize),
-        std_bins: (second / total - mean * mean).max(0.0).sqrt() as f32,
+        log_prob: (f64::from(logits[chosen]) - log_total) as f32,
+        mass_near: near.map(probability).sum::<f64>() as f32,
+        std_bins: (mean_square - mean * mean).max(0.0).sqrt() as f32,
+        words_log_prob: 0.0,
     })
 }
 
@@ -367,20 +396,5 @@ mod tests {
         ] {
             assert_eq!(banned_tokens(&ids, n), expected, "{ids:?} {n}");
         }
-    }
-
-    #[test]
-    fn forced_tokens_come_first_and_last() {
-        let config = GenerationConfig {
-            forced_bos_token_id: Some(0),
-            forced_eos_token_id: Some(2),
-            no_repeat_ngram_size: 1,
-            ..GenerationConfig::default()
-        };
-        let logits = [0.0, 1.0, 2.0, 9.0, 8.0];
-        assert_eq!(choose(&config, &[2], &logits, 10), 0);
-        assert_eq!(choose(&config, &[2, 0], &logits, 10), 3);
-        assert_eq!(choose(&config, &[2, 0, 3], &logits, 10), 4);
-        assert_eq!(choose(&config, &[2, 0, 3], &logits, 4), 2);
     }
 }

@@ -11,9 +11,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::Metadata;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -27,9 +27,26 @@ pub struct Checkpoint {
     dir: PathBuf,
     device: Device,
     files: Vec<(PathBuf, File)>,
-    /// By name: which file, where its data begins in it, and what it is.
-    tensors: BTreeMap<String, (usize, u64, TensorInfo)>,
+    tensors: BTreeMap<String, Entry>,
     used: RefCell<BTreeSet<String>>,
+}
+
+/// One tensor of a checkpoint.
+struct Entry {
+    /// Its name in the file; the model may know it by another.
+    name_in_file: String,
+    /// Whether the model wants it transposed.
+    is_transposed: bool,
+    shape: Vec<usize>,
+    /// Where its values are; `None` when only shapes are known.
+    place: Option<Place>,
+}
+
+struct Place {
+    file_idx: usize,
+    start: u64,
+    n_bytes: usize,
+    dtype: Dtype,
 }
 
 /// A place in a checkpoint's tree of names, such as `model.vision_tower`.
@@ -67,6 +84,45 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// A checkpoint of which only names and shapes are known. Its tensors are zeros that take no memory: enough to see whether
+    /// a model asks for exactly these.
+    pub fn of_shapes(shapes: impl IntoIterator<Item = (String, Vec<usize>)>) -> Self {
+        let entry = |(name, shape): (String, Vec<usize>)| {
+            let entry = Entry { name_in_file: name.clone(), is_transposed: false, shape, place: None };
+            (name, entry)
+        };
+        Self {
+            dir: PathBuf::from("shapes"),
+            device: Device::Cpu,
+            files: Vec::new(),
+            tensors: shapes.into_iter().map(entry).collect(),
+            used: RefCell::default(),
+        }
+    }
+
+    /// The names of all tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Gives tensors the names the model knows them by: `new_name` also says whether one is stored transposed.
+    pub fn rename(&mut self, new_name: impl Fn(&str) -> (String, bool)) -> Result<(), ModelError> {
+        for (name, entry) in std::mem::take(&mut self.tensors) {
+            let (new, is_transposed) = new_name(&name);
+            let entry = Entry { is_transposed, ..entry };
+            if let Some(other) = self.tensors.insert(new.clone(), entry) {
+                return Err(checkpoint_error(
+                    &self.dir,
+                    format!(
+                        "tensors {:?} and {name:?} are both what the model calls {new:?}",
+                        other.name_in_file
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The root of the names.
     pub fn root(&self) -> Weights<'_> {
         Weights { checkpoint: self, prefix: String::new() }
@@ -75,8 +131,12 @@ impl Checkpoint {
     /// Fails when some tensor was never asked for.
     pub fn finish(&self) -> Result<(), ModelError> {
         let used = self.used.borrow();
-        let unused: Vec<&str> =
-            self.tensors.keys().filter(|name| !used.contains(*name)).map(String::as_str).collect();
+        let unused: Vec<&str> = self
+            .tensors
+            .iter()
+            .filter(|(name, _)| !used.contains(*name))
+            .map(|(_, entry)| entry.name_in_file.as_str())
+            .collect();
         if unused.is_empty() {
             return Ok(());
         }
@@ -116,7 +176,19 @@ impl Checkpoint {
             return Err(truncated());
         }
         for (name, info) in metadata.tensors() {
-            let entry = (self.files.len(), data_start, info.clone());
+            let (start, end) = info.data_offsets;
+            let place = Place {
+                file_idx: self.files.len(),
+                start: data_start + start as u64,
+                n_bytes: end - start,
+                dtype: info.dtype,
+            };
+            let entry = Entry {
+                name_in_file: name.clone(),
+                is_transposed: false,
+                shape: info.shape.clone(),
+                place: Some(place),
+            };
             if self.tensors.insert(name.clone(), entry).is_some() {
                 return Err(checkpoint_error(&path, format!("tensor {name:?} is also in another file")));
             }
@@ -126,32 +198,45 @@ impl Checkpoint {
     }
 
     fn load(&self, name: &str, shape: Option<&[usize]>) -> Result<Tensor, ModelError> {
-        let Some((file_idx, data_start, info)) = self.tensors.get(name) else {
+        let Some(entry) = self.tensors.get(name) else {
             let shape = shape.map_or_else(String::new, |shape| format!(" of shape {shape:?}"));
             return Err(checkpoint_error(&self.dir, format!("tensor {name:?}{shape} is missing")));
         };
-        let (path, file) = &self.files[*file_idx];
-        if let Some(expected) = shape.filter(|shape| *shape != info.shape.as_slice()) {
-            return Err(checkpoint_error(
-                path,
-                format!("tensor {name:?}: expected shape {expected:?} by config.json, got {:?}", info.shape),
-            ));
+        let path = entry.place.as_ref().map_or(&self.dir, |place| &self.files[place.file_idx].0);
+        let problem =
+            |problem: String| checkpoint_error(path, format!("tensor {:?}: {problem}", entry.name_in_file));
+        let expected = shape.map(|shape| {
+            let mut shape = shape.to_vec();
+            if entry.is_transposed {
+                shape.reverse();
+            }
+            shape
+        });
+        if let Some(expected) = expected.filter(|expected| *expected != entry.shape) {
+            let got = &entry.shape;
+            return Err(problem(format!("expected shape {expected:?} by config.json, got {got:?}")));
         }
-        let (start, end) = info.data_offsets;
-        let mut bytes = vec![0; end - start];
-        file.read_exact_at(&mut bytes, data_start + start as u64)
-            .map_err(|error| checkpoint_error(path, format!("tensor {name:?}: {error}")))?;
-        let values = widen(&bytes, info.dtype).ok_or_else(|| {
-            checkpoint_error(
-                path,
-                format!("tensor {name:?}: expected F32, F16 or BF16 values, got {:?}", info.dtype),
-            )
-        })?;
-        if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
-            return Err(checkpoint_error(path, format!("tensor {name:?} holds {bad}; the file is damaged")));
-        }
+        let tensor = match &entry.place {
+            Some(place) => {
+                let values = self.read(place).map_err(problem)?;
+                Tensor::from_vec(values, entry.shape.as_slice(), &self.device)?
+            }
+            None => Tensor::zeros(1, DType::F32, &self.device)?.broadcast_as(entry.shape.as_slice())?,
+        };
         self.used.borrow_mut().insert(name.to_owned());
-        Ok(Tensor::from_vec(values, info.shape.as_slice(), &self.device)?)
+        if entry.is_transposed { Ok(tensor.t()?.contiguous()?) } else { Ok(tensor) }
+    }
+
+    fn read(&self, place: &Place) -> Result<Vec<f32>, String> {
+        let mut bytes = vec![0; place.n_bytes];
+        let file = &self.files[place.file_idx].1;
+        file.read_exact_at(&mut bytes, place.start).map_err(|error| error.to_string())?;
+        let values = widen(&bytes, place.dtype)
+            .ok_or_else(|| format!("expected F32, F16 or BF16 values, got {:?}", place.dtype))?;
+        match values.iter().find(|value| !value.is_finite()) {
+            Some(bad) => Err(format!("holds {bad}; the file is damaged")),
+            None => Ok(values),
+        }
     }
 }
 
@@ -196,11 +281,23 @@ fn weight_files(dir: &Path) -> Result<Vec<String>, ModelError> {
         return Ok(vec!["model.safetensors".into()]);
     }
     if !index_path.is_file() {
-        return Err(checkpoint_error(
-            &single,
-            "no such file; weights are read from model.safetensors or from the shards of \
-             model.safetensors.index.json (pickled .bin files are never loaded)",
-        ));
+        let pickled = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut pickled = pickled.filter(|path| {
+            path.extension()
+                .is_some_and(|it| ["bin", "pt", "pth", "ckpt", "pkl"].iter().any(|bad| it == *bad))
+        });
+        let instead = match pickled.next().as_deref().and_then(Path::file_name) {
+            Some(name) => format!(
+                "{} is a pickle, which can run any code when it is loaded and is never read; convert it with \
+                 `save_pretrained(..., safe_serialization=True)` in transformers or fetch a revision with safetensors",
+                name.display()
+            ),
+            None => {
+                "weights are read from model.safetensors or from the shards of model.safetensors.index.json"
+                    .into()
+            }
+        };
+        return Err(checkpoint_error(&single, format!("no such file; {instead}")));
     }
     let index: Index = read_json(&index_path)?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();

@@ -61,10 +61,20 @@ const BICUBIC: u32 = 3;
 const MAX_SIDE: u32 = 4096;
 
 impl ImageProcessor {
-    /// Reads `preprocessor_config.json` of a model directory.
+    /// Reads `preprocessor_config.json` of a model directory, or the `image_processor` of `processor_config.json`, where newer
+    /// versions of transformers write it.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
-        let path = dir.join("preprocessor_config.json");
-        let raw: RawConfig = read_json(&path)?;
+        #[derive(Deserialize)]
+        struct Processor {
+            image_processor: RawConfig,
+        }
+        let (mut path, newer) = (dir.join("preprocessor_config.json"), dir.join("processor_config.json"));
+        let raw: RawConfig = if !path.is_file() && newer.is_file() {
+            path = newer;
+            read_json::<Processor>(&path)?.image_processor
+        } else {
+            read_json(&path)?
+        };
         let problem = |problem: &str| Err(checkpoint_error(&path, problem));
         if !(raw.do_resize && raw.do_rescale && raw.do_normalize) || raw.do_center_crop == Some(true) {
             return problem("expected do_resize, do_rescale and do_normalize, and no do_center_crop");

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use tokenizers::Tokenizer;
+use tokenizers::{AddedToken, Tokenizer};
 
 use super::loading::checkpoint_error;
 use crate::model::ModelError;
@@ -25,11 +25,15 @@ pub struct FlorenceTokenizer {
 }
 
 impl FlorenceTokenizer {
-    /// Reads tokenizer.json of a model directory and checks it against config.json's numbers.
-    pub fn open(dir: &Path, image_token_id: u32, vocab_size: usize) -> Result<Self, ModelError> {
+    /// Reads tokenizer.json of a model directory and checks it against config.json's numbers. Older checkpoints, which have no
+    /// image token, leave adding Florence-2's tokens to BART's vocabulary to their code; it is done here.
+    pub fn open(dir: &Path, image_token_id: Option<u32>, vocab_size: usize) -> Result<Self, ModelError> {
         let path = dir.join("tokenizer.json");
         let problem = |problem: String| checkpoint_error(&path, problem);
-        let tokenizer = Tokenizer::from_file(&path).map_err(|error| problem(error.to_string()))?;
+        let mut tokenizer = Tokenizer::from_file(&path).map_err(|error| problem(error.to_string()))?;
+        if image_token_id.is_none() && tokenizer.token_to_id("<loc_0>").is_none() {
+            tokenizer.add_special_tokens(florence_tokens()).map_err(|error| problem(error.to_string()))?;
+        }
         let id = |token: &str| {
             tokenizer.token_to_id(token).ok_or_else(|| problem(format!("token {token:?} is missing")))
         };
@@ -42,9 +46,11 @@ impl FlorenceTokenizer {
                 )));
             }
         }
-        let image = id("<image>")?;
-        if image != image_token_id {
-            return Err(problem(format!("<image>: config.json says id {image_token_id}, got {image}")));
+        if let Some(expected) = image_token_id {
+            let got = id("<image>")?;
+            if got != expected {
+                return Err(problem(format!("<image>: config.json says id {expected}, got {got}")));
+            }
         }
         let n_ids = tokenizer.get_vocab_size(true);
         if n_ids > vocab_size {
@@ -56,11 +62,16 @@ impl FlorenceTokenizer {
     /// A prompt as the reference processor writes it after the image placeholders: `<s>`, the sentence, `</s>`.
     /// Location tokens in the sentence are read as such.
     pub fn encode_prompt(&self, sentence: &str) -> Result<Vec<u32>, ModelError> {
+        Ok([[self.bos].as_slice(), &self.encode_words(sentence)?, &[self.eos]].concat())
+    }
+
+    /// Text as it stands inside a prompt or an answer, without `<s>` and `</s>` around it.
+    pub fn encode_words(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         let encoding = self
             .tokenizer
-            .encode(sentence, false)
+            .encode(text, false)
             .map_err(|error| ModelError::Input(format!("the text cannot be tokenized: {error}")))?;
-        Ok([&[self.bos], encoding.get_ids(), &[self.eos]].concat())
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// Token ids to text, special tokens spelled out; ids without a token are left out.
@@ -79,6 +90,38 @@ impl FlorenceTokenizer {
     pub fn locations(&self) -> std::ops::Range<u32> {
         self.first_location..self.first_location + N_LOCATIONS
     }
+}
+
+/// The tokens that Florence-2 adds to BART's, in order (`processing_florence2.py` of the checkpoints that came with their own
+/// code; the misspelling is theirs).
+fn florence_tokens() -> Vec<AddedToken> {
+    let before = ["<od>", "</od>", "<ocr>", "</ocr>"].map(str::to_owned);
+    let after = [
+        "<cap>",
+        "</cap>",
+        "<ncap>",
+        "</ncap>",
+        "<dcap>",
+        "</dcap>",
+        "<grounding>",
+        "</grounding>",
+        "<seg>",
+        "</seg>",
+        "<sep>",
+        "<region_cap>",
+        "</region_cap>",
+        "<region_to_desciption>",
+        "</region_to_desciption>",
+        "<proposal>",
+        "</proposal>",
+        "<poly>",
+        "</poly>",
+        "<and>",
+    ]
+    .map(str::to_owned);
+    let locations = (0..N_LOCATIONS).map(|bin| format!("<loc_{bin}>"));
+    let all = before.into_iter().chain(locations).chain(after);
+    all.map(|token| AddedToken::from(token, true).normalized(false)).collect()
 }
 
 /// A person's words as they may stand in a prompt: one line, and no `<` or `>`, so that they cannot form special tokens.
