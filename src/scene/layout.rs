@@ -96,6 +96,26 @@ pub(super) fn draw(seed: u64) -> Layout {
     }
 }
 
+/// A single object somewhere in the view of a camera `distance_m` away.
+pub(super) fn draw_lone(seed: u64, kind: Kind, distance_m: f32) -> Layout {
+    let mut rng = SceneRng::new(seed, 1 << 33);
+    let (pitch, yaw) = (rng.range(25.0, 70.0).to_radians(), rng.range(-0.5, 0.5));
+    let backward = Vec3::new(-pitch.cos() * yaw.sin(), -pitch.cos() * yaw.cos(), pitch.sin());
+    let reach = 0.25 * distance_m;
+    let target = Vec3::new(rng.range(-reach, reach), rng.range(-0.6 * reach, 0.6 * reach), 0.0);
+    let world_from_camera = look_at(target + backward * distance_m, target, 0.1 * rng.bell());
+    let view = View { world_from_camera, tan_half_width: 0.6, aspect: 4.0 / 3.0 };
+    let mut room = draw_room(&mut rng);
+    room.table = [-0.8, 0.8, -0.6, 0.6];
+    let (lights, sensor) = (draw_lights(&mut rng), draw_sensor(&mut rng));
+    let scale = rng.range(0.75, 1.3);
+    let color = draw_color(kind, &mut rng);
+    let blueprint = build(kind, color, scale, &mut rng);
+    let rotation = UnitQuaternion::from_axis_angle(&Vec3::z_axis(), any_angle(&mut rng));
+    let world_from_object = Isometry3::from_parts(Translation3::identity(), rotation);
+    Layout { view, room, lights, sensor, objects: vec![Placed { kind, color, world_from_object, blueprint }] }
+}
+
 /// A camera at `eye` that looks at `target`, image x axis level except for `roll`.
 pub(super) fn look_at(eye: Vec3, target: Vec3, roll: f32) -> Isometry3<f32> {
     let forward = (target - eye).try_normalize(1e-9).unwrap_or_else(|| -Vec3::z());

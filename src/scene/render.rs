@@ -40,7 +40,8 @@ pub(super) struct Sighting {
     pub(super) surface_points: u32,
 }
 
-/// Renders `layout` through `camera` with `samples` x `samples` color rays per pixel.
+/// Renders `layout` through `camera` with `samples` x `samples` color rays per pixel; with none, the image stays black and
+/// what is seen is counted by pixel centers.
 pub(super) fn render(layout: &Layout, camera: &PinholeCamera, samples: u32, seed: u64) -> Raw {
     let (width, height) = camera.size();
     let solids: Vec<Solid<'_>> = layout.objects.iter().map(Solid::new).collect();
@@ -55,7 +56,7 @@ pub(super) fn render(layout: &Layout, camera: &PinholeCamera, samples: u32, seed
         sightings: vec![Sighting::new(); solids.len()],
     };
     let mut linear = vec![Vec3::zeros(); n_pixels];
-    let spacing = 1.0 / samples as f32;
+    let spacing = 1.0 / samples.max(1) as f32;
     let mut near = Vec::with_capacity(solids.len());
     for row in 0..height {
         for column in 0..width {
@@ -64,13 +65,21 @@ pub(super) fn render(layout: &Layout, camera: &PinholeCamera, samples: u32, seed
             near.extend((0..solids.len()).filter(|&i| spans[i].holds(column, row)));
             let center = Point2::new(f64::from(column), f64::from(row));
             let (ray, length) = tracer.ray(camera, center);
-            if let Some((t, seen)) = tracer.first(&ray, &near, &mut |_| ()) {
+            let sightings = &mut raw.sightings;
+            let mut pass = |index: usize| sightings[index].alone += u32::from(samples == 0);
+            if let Some((t, seen)) = tracer.first(&ray, &near, &mut pass) {
                 let z = t / length;
                 raw.depth_m[pixel] = z;
                 if let Seen::Object { index, .. } = seen {
                     raw.mask[pixel] = index as u8 + 1;
                     raw.sightings[index].add_surface(camera.unproject(center, f64::from(z)));
+                    if samples == 0 {
+                        raw.sightings[index].add_visible(center + Vector3::repeat(0.5).xy(), 0.5);
+                    }
                 }
+            }
+            if samples == 0 {
+                continue;
             }
             let mut sum = Vec3::zeros();
             for sample in 0..samples * samples {
@@ -91,7 +100,9 @@ pub(super) fn render(layout: &Layout, camera: &PinholeCamera, samples: u32, seed
             linear[pixel] = sum * (spacing * spacing);
         }
     }
-    develop(layout, &linear, &mut rng, &mut raw.image);
+    if samples > 0 {
+        develop(layout, &linear, &mut rng, &mut raw.image);
+    }
     for sighting in &mut raw.sightings {
         sighting.bbox = sighting.bbox.map(|bbox| bbox.clipped(width, height));
     }
