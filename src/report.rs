@@ -72,6 +72,8 @@ fn object_to_json(object: &GroundedObject) -> Value {
         "n_points": lifted.map(|it| it.n_points),
         "valid_depth_ratio": lifted.map(|it| rounded(it.valid_depth_ratio, 3)),
         "truncated": lifted.map(|it| it.is_truncated),
+        "back_completed": lifted.map(|it| it.is_back_completed),
+        "plane_residual_m": lifted.and_then(|it| it.plane_residual_m).map(|it| rounded(it, 5)),
         "caption": object.caption,
     })
 }

@@ -1,8 +1,8 @@
 //! Points of a visible surface to an upright oriented box around the whole body.
 //!
-//! z is up. The footprint's smallest rectangle gives yaw, with x along its longer side. Where the top lies behind the near edge, as
-//! on balls and bottles, or the camera looks too flat to see the top, the unseen back is completed by point symmetry about a vertical axis;
-//! otherwise the far edge seen is taken for the real one.
+//! z is up. A body whose near side fits a circle as wide as the body better than a rectangle is taken for round about a vertical
+//! axis, and so is its unseen back; its yaw is unknown. Of any other the smallest rectangle around the footprint gives yaw, with x
+//! along the longer side, and the farthest that is seen is taken for its back.
 
 use std::f64::consts::PI;
 
@@ -32,6 +32,7 @@ pub(super) struct Body {
     pub(super) object_in_camera: Isometry3<f64>,
     pub(super) size_m: Vector3<f64>,
     pub(super) covariance: Matrix6<f64>,
+    pub(super) is_back_completed: bool,
 }
 
 /// `points` must not be empty.
@@ -43,7 +44,6 @@ pub(super) fn estimate(points: &[Point3<f64>], surroundings: &Surroundings) -> B
     let away = horizontal(&view, &up).or_else(|| horizontal(&-Vector3::y_axis(), &up));
     let away = away.or_else(|| horizontal(&Vector3::x_axis(), &up)).unwrap_or(Vector3::z_axis());
     let side = Unit::new_unchecked(up.cross(&away));
-    let sin_elevation = -view.dot(&up);
 
     // At most about 1500 points carry the shape; the rest only cost time.
     let stride = points.len().div_ceil(1500);
@@ -51,7 +51,7 @@ pub(super) fn estimate(points: &[Point3<f64>], surroundings: &Surroundings) -> B
     let mut heights: Vec<f64> = sample.iter().map(|it| up.dot(&it.coords)).collect();
     let top_m = quantile(&mut heights, 0.99);
     let lowest_m = quantile(&mut heights, 0.02);
-    let mut footprint: Vec<Point2<f64>> =
+    let footprint: Vec<Point2<f64>> =
         sample.iter().map(|it| Point2::new(away.dot(&it.coords), side.dot(&it.coords))).collect();
     // What stands on the plane may hide its underside, but no more of it than a ball would.
     let mut sides: Vec<f64> = footprint.iter().map(|it| it.y).collect();
@@ -67,8 +67,12 @@ pub(super) fn estimate(points: &[Point3<f64>], surroundings: &Surroundings) -> B
         }
         _ => lowest_m,
     };
-    let is_completed = complete_back(&mut footprint, &sample, &up, sin_elevation, top_m, top_m - base_m);
-    let rectangle = smallest_rectangle(&footprint);
+    let rectangle =
+        smallest_rectangle(&with_edges(&footprint, &sample, &up, top_m, -view.dot(&up), surroundings));
+    let contour = NearContour::new(&footprint, surroundings);
+    let round = round_footprint(&contour, &rectangle, surroundings);
+    let is_completed = round.is_some();
+    let rectangle = round.unwrap_or(rectangle);
 
     let along = |yaw: f64| Unit::new_normalize(away.scale(yaw.cos()) + side.scale(yaw.sin()));
     let x_axis = along(rectangle.yaw);
@@ -100,6 +104,7 @@ pub(super) fn estimate(points: &[Point3<f64>], surroundings: &Surroundings) -> B
         ),
         size_m,
         covariance,
+        is_back_completed: is_completed,
     }
 }
 
@@ -117,44 +122,151 @@ fn horizontal(direction: &Vector3<f64>, up: &Unit<Vector3<f64>>) -> Option<Unit<
     Unit::try_new(direction - up.scale(up.dot(direction)), 0.05)
 }
 
-/// Mirrors the footprint about the estimated axis of the body where its back is hidden. Returns whether it did.
-fn complete_back(
-    footprint: &mut Vec<Point2<f64>>,
+/// The footprint and what the pixels at the top's edge do not show: a pixel is seen by its center, and where depth jumps it is
+/// often lost, so that a top ends some 0.7 pixels before its edge.
+fn with_edges(
+    footprint: &[Point2<f64>],
     points: &[&Point3<f64>],
     up: &Unit<Vector3<f64>>,
-    sin_elevation: f64,
     top_m: f64,
-    height_m: f64,
-) -> bool {
-    let mut aways: Vec<f64> = footprint.iter().map(|it| it.x).collect();
-    let mut sides: Vec<f64> = footprint.iter().map(|it| it.y).collect();
-    let (near, far) = (quantile(&mut aways, 0.01), quantile(&mut aways, 0.99));
-    let (left, right) = (quantile(&mut sides, 0.01), quantile(&mut sides, 0.99));
-    let (depth, width) = (far - near, right - left);
-    if width <= depth {
-        return false;
+    sin_elevation: f64,
+    surroundings: &Surroundings,
+) -> Vec<Point2<f64>> {
+    let behind = 0.7 * surroundings.pixel_m / sin_elevation.max(0.3);
+    let beside = 0.5 * surroundings.pixel_m;
+    let band = 0.003 + 2.0 * surroundings.depth_noise_m;
+    let mut all = footprint.to_vec();
+    for (it, point) in footprint.iter().zip(points) {
+        if top_m - band <= up.dot(&point.coords) {
+            all.extend([
+                Point2::new(it.x + behind, it.y),
+                Point2::new(it.x, it.y - beside),
+                Point2::new(it.x, it.y + beside),
+            ]);
+        }
     }
-    // Half of a round body at least is seen; less is a wall or a thing lying across, and its depth is anyone's guess.
-    if depth < 0.4 * width {
-        return false;
+    all
+}
+
+/// The side of the footprint that faces the viewer: mean nearest distance by slices across the view.
+struct NearContour {
+    /// Across, along away; meters.
+    points: Vec<Point2<f64>>,
+    left: f64,
+    right: f64,
+    near: f64,
+    far: f64,
+}
+
+impl NearContour {
+    const N_SLICES: usize = 15;
+
+    fn new(footprint: &[Point2<f64>], surroundings: &Surroundings) -> Self {
+        let mut sides: Vec<f64> = footprint.iter().map(|it| it.y).collect();
+        let mut aways: Vec<f64> = footprint.iter().map(|it| it.x).collect();
+        // Pixels are seen by their centers: the outline is half a pixel further out.
+        let margin = 0.5 * surroundings.pixel_m;
+        let (left, right) = (quantile(&mut sides, 0.003) - margin, quantile(&mut sides, 0.997) + margin);
+        let (near, far) = (quantile(&mut aways, 0.01), quantile(&mut aways, 0.99));
+        let band = 3.0 * surroundings.depth_noise_m + 0.002;
+        let mut slices: Vec<Vec<f64>> = vec![Vec::new(); Self::N_SLICES];
+        for it in footprint {
+            let share = (it.y - left) / (right - left).max(1e-6);
+            let slice = (share * Self::N_SLICES as f64).clamp(0.0, Self::N_SLICES as f64 - 1.0) as usize;
+            slices[slice].push(it.x);
+        }
+        let mut points = Vec::new();
+        for (slice, aways) in slices.iter_mut().enumerate() {
+            if aways.len() < 4 {
+                continue;
+            }
+            let nearest = quantile(aways, 0.04);
+            let (sum, n) = aways
+                .iter()
+                .filter(|it| **it <= nearest + band)
+                .fold((0.0, 0.0), |(sum, n), it| (sum + it, n + 1.0));
+            let side = left + (right - left) * (slice as f64 + 0.5) / Self::N_SLICES as f64;
+            points.push(Point2::new(side, sum / n));
+        }
+        Self { points, left, right, near, far }
     }
-    // A flat top or a rim begins at the near edge of the footprint; the top of a ball or a bottle's neck lies behind it.
-    let near_of_top = footprint
-        .iter()
-        .zip(points)
-        .filter(|(_, point)| top_m - 0.08 * height_m <= up.dot(&point.coords))
-        .map(|(it, _)| it.x)
-        .fold(f64::MAX, f64::min);
-    let is_curving_away = near + 0.15 * depth < near_of_top;
-    let is_top_unseen = sin_elevation < 0.17;
-    if !(is_curving_away || is_top_unseen) {
-        return false;
+
+    /// Root mean square distance of the contour from `near_of(side)`, the outermost slices left out: they mix with what is behind.
+    fn misfit(&self, near_of: impl Fn(f64) -> f64) -> f64 {
+        let (middle, half) = (0.5 * (self.left + self.right), 0.5 * (self.right - self.left));
+        let inner = self.points.iter().filter(|it| (it.x - middle).abs() < 0.87 * half);
+        let (sum, n) = inner.fold((0.0, 0.0), |(sum, n), it| (sum + (it.y - near_of(it.x)).powi(2), n + 1.0));
+        if n < 4.0 { f64::INFINITY } else { f64::sqrt(sum / n) }
     }
-    let axis = Point2::new(near + 0.5 * width, 0.5 * (left + right));
-    let mirrored: Vec<Point2<f64>> =
-        footprint.iter().map(|it| Point2::new(2.0 * axis.x - it.x, 2.0 * axis.y - it.y)).collect();
-    footprint.extend(mirrored);
-    true
+
+    /// The circle as wide as the footprint whose near side fits the contour best: center (away, side), radius and misfit.
+    fn circle(&self) -> (Point2<f64>, f64, f64) {
+        let radius = 0.5 * (self.right - self.left);
+        let middle = 0.5 * (self.left + self.right);
+        let sag = |side: f64| (radius * radius - (side - middle).powi(2)).max(0.0).sqrt();
+        let inner = self.points.iter().filter(|it| (it.x - middle).abs() < 0.75 * radius);
+        let mut centers: Vec<f64> = inner.map(|it| it.y + sag(it.x)).collect();
+        if centers.is_empty() {
+            return (Point2::new(self.near + radius, middle), radius, f64::INFINITY);
+        }
+        let away = quantile(&mut centers, 0.5);
+        // Where the far rim is seen too, as of bowls and plates, both sides count.
+        let from_far = self.far - radius;
+        let is_far_rim = (from_far - away).abs() <= 0.12 * radius;
+        let away = if is_far_rim { 0.5 * (away + from_far) } else { away };
+        (Point2::new(away, middle), radius, self.misfit(|side| away - sag(side)))
+    }
+}
+
+/// Whether the footprint is that of a round body, and then its circle, the unseen back included.
+///
+/// It is when a circle fits the side that is seen better than the rectangle does, and nothing is seen where the circle is not.
+fn round_footprint(
+    contour: &NearContour,
+    rectangle: &Rectangle,
+    surroundings: &Surroundings,
+) -> Option<Rectangle> {
+    let (center, radius, misfit) = contour.circle();
+    let slack = 0.12 * radius + 2.0 * surroundings.depth_noise_m;
+    let is_within = contour.far <= center.x + radius + slack && center.x - radius - slack <= contour.near;
+    // From above, of a ball its near half is seen, of everything else more.
+    let is_deep = 0.92 * radius <= contour.far - contour.near + 2.0 * surroundings.depth_noise_m;
+    let of_rectangle = contour.misfit(|side| rectangle.near_of(side));
+    let is_fitting =
+        misfit <= 0.06 * radius + 0.7 * surroundings.depth_noise_m && misfit < 0.8 * of_rectangle;
+    (is_within && is_deep && is_fitting).then_some(Rectangle {
+        center,
+        yaw: 0.0,
+        length: 2.0 * radius,
+        width: 2.0 * radius,
+        is_round: true,
+    })
+}
+
+impl Rectangle {
+    /// Where its near side is at a place across the view; far away beside it.
+    fn near_of(&self, side: f64) -> f64 {
+        let (sin, cos) = self.yaw.sin_cos();
+        let (half_u, half_v) = (0.5 * self.length, 0.5 * self.width);
+        let corner = |u: f64, v: f64| {
+            Point2::new(self.center.x + u * cos - v * sin, self.center.y + u * sin + v * cos)
+        };
+        let corners = [
+            corner(half_u, half_v),
+            corner(-half_u, half_v),
+            corner(-half_u, -half_v),
+            corner(half_u, -half_v),
+        ];
+        let mut nearest = f64::INFINITY;
+        for i in 0..4 {
+            let (a, b) = (corners[i], corners[(i + 1) % 4]);
+            let (low, high) = (a.y.min(b.y), a.y.max(b.y));
+            if low <= side && side <= high && 1e-9 < high - low {
+                nearest = nearest.min(a.x + (b.x - a.x) * (side - a.y) / (b.y - a.y));
+            }
+        }
+        if nearest.is_finite() { nearest } else { self.center.x }
+    }
 }
 
 /// The rectangle of least area around nearly all points, over turns of one degree, refined to a tenth.
@@ -226,15 +338,15 @@ fn covariance(
     let [away, side, up] = axes;
     // Depth errors of neighboring pixels hang together: far fewer independent ones than points.
     let n_independent = (n_points as f64 / 25.0).max(1.0);
-    let depth_variance = surroundings.depth_noise_m.powi(2) * (0.1 + 1.0 / n_independent);
-    let edge_variance = (0.5 * surroundings.pixel_m).powi(2) + 0.25 * surroundings.depth_noise_m.powi(2);
+    let depth_variance = surroundings.depth_noise_m.powi(2) * (0.04 + 1.0 / n_independent);
+    let edge_variance = (0.3 * surroundings.pixel_m).powi(2) + (0.2 * surroundings.depth_noise_m).powi(2);
     // How far the estimated body is from the real one, as a share of its size: measured on rendered objects of known shape.
     let shape = |extent: f64, share: f64| (share * extent).powi(2);
-    let away_share = if is_completed { 0.08 } else { 0.04 };
+    let away_share = if is_completed { 0.03 } else { 0.035 };
     let position: Matrix3<f64> = depth_variance * view * view.transpose()
         + (edge_variance + shape(rectangle.length, away_share)) * away * away.transpose()
-        + (edge_variance + shape(rectangle.length, 0.025)) * side * side.transpose()
-        + (edge_variance + shape(height_m, 0.04)) * up * up.transpose();
+        + (edge_variance + shape(rectangle.length, 0.024)) * side * side.transpose()
+        + (edge_variance + shape(height_m, 0.033)) * up * up.transpose();
 
     let tilt: f64 = if surroundings.is_up_known { 1.0_f64.to_radians() } else { 15.0_f64.to_radians() };
     let yaw_variance = if rectangle.is_round {

@@ -59,6 +59,11 @@ pub struct LiftedObject {
     pub n_points: usize,
     /// Share of the pixels of the object's silhouette that have valid depth, in [0, 1].
     pub valid_depth_ratio: f64,
+    /// The unseen back was completed: the body is taken for round about a vertical axis, as its near side is. Otherwise the
+    /// farthest that is seen is taken for its back.
+    pub is_back_completed: bool,
+    /// Root mean square distance of the support plane's points from it, metres; `None` where no plane was found.
+    pub plane_residual_m: Option<f64>,
     /// The box touches the image's border: part of the object may be out of view.
     pub is_truncated: bool,
     /// Which pixels.
@@ -249,6 +254,8 @@ impl<'a> FrameGeometry<'a> {
             covariance: body.covariance,
             n_points,
             valid_depth_ratio,
+            is_back_completed: body.is_back_completed,
+            plane_residual_m: plane.map(|it| it.residual_m),
             is_truncated: bbox.x0 < 1.0
                 || bbox.y0 < 1.0
                 || f64::from(width) - 1.0 < bbox.x1

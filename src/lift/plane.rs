@@ -9,6 +9,8 @@ pub struct SupportPlane {
     pub normal: Unit<Vector3<f64>>,
     /// Height of the camera above the plane, metres.
     pub camera_height_m: f64,
+    /// Root mean square distance of its points from it, metres.
+    pub residual_m: f64,
 }
 
 impl SupportPlane {
@@ -89,8 +91,11 @@ fn best_plane(
             .filter(|it| accept(&it.normal))
             .unwrap_or(plane);
     }
-    let n_inliers = points.iter().filter(|it| plane.height_m(it).abs() <= tolerance_m(it.z)).count();
-    Some((plane, n_inliers))
+    let inliers = points.iter().filter(|it| plane.height_m(it).abs() <= tolerance_m(it.z));
+    let (n_inliers, square) =
+        inliers.fold((0_u32, 0.0), |(n, square), it| (n + 1, square + plane.height_m(it).powi(2)));
+    plane.residual_m = (square / f64::from(n_inliers.max(1))).sqrt();
+    Some((plane, n_inliers as usize))
 }
 
 /// Least squares, each point weighted by its precision: depth noise grows with the square of the distance.
@@ -116,7 +121,7 @@ fn fit<'a>(points: impl Iterator<Item = &'a Point3<f64>> + Clone) -> Option<Supp
 fn plane_through(point: Point3<f64>, normal: Vector3<f64>) -> Option<SupportPlane> {
     let normal = Unit::try_new(normal, 1e-12)?;
     let normal = if 0.0 < normal.dot(&point.coords) { -normal } else { normal };
-    Some(SupportPlane { normal, camera_height_m: -normal.dot(&point.coords) })
+    Some(SupportPlane { normal, camera_height_m: -normal.dot(&point.coords), residual_m: 0.0 })
 }
 
 /// Steele, Lea and Flood 2014: small, and the same everywhere, so that a frame always gives the same planes.

@@ -179,7 +179,8 @@ fn cut_above_surroundings(
     None
 }
 
-/// Parts of the object that something in front cut off: groups that lie wholly in the box, at the object's own depths.
+/// Other parts of the object: cut off by something in front, or by its own rim, as the inside of a bowl. Groups that lie in the
+/// box, no nearer than the object (unless nearly as wide: its near side) and no further behind than the object is wide.
 fn add_fragments(
     window: &Window,
     bbox: &BoundingBox2d,
@@ -187,21 +188,35 @@ fn add_fragments(
     tolerances: &Tolerances<'_>,
     pixels: &mut Vec<usize>,
 ) {
-    let depths = |pixels: &[usize]| {
-        let depths = pixels.iter().filter_map(|it| window.points[*it]).map(|it| it.z);
-        depths.fold((f64::MAX, f64::MIN), |(low, high), z| (low.min(z), high.max(z)))
+    let points = |pixels: &[usize]| -> Vec<Point3<f64>> {
+        pixels.iter().filter_map(|it| window.points[*it]).collect()
     };
-    let (near, far) = depths(pixels);
+    let quantile = |points: &[Point3<f64>], share: f64, axis: usize| {
+        super::quantile(&mut points.iter().map(|it| it[axis]).collect::<Vec<_>>(), share)
+    };
+    let own = points(pixels);
+    if own.is_empty() {
+        return;
+    }
+    let width_of = |points: &[Point3<f64>]| quantile(points, 0.98, 0) - quantile(points, 0.02, 0);
+    let (near, width) = (quantile(&own, 0.02, 2), width_of(&own));
+    let own_far = quantile(&own, 0.98, 2);
+    let far = own_far.max(near + 1.1 * width);
     let mut is_rest = is_candidate.to_vec();
     for &idx in pixels.iter() {
         is_rest[idx] = false;
     }
     for group in groups(window, bbox, &is_rest, tolerances) {
-        let (group_near, group_far) = depths(&group.pixels);
-        let is_whole = group.n_inside == group.pixels.len();
-        let is_at_depth = near - 0.01 <= group_near && group_far <= far + 0.01;
-        if is_whole && is_at_depth && 8 <= group.pixels.len() {
-            pixels.extend(group.pixels);
+        let there = points(&group.pixels);
+        let is_in_box = 0.9 * group.pixels.len() as f64 <= group.n_inside as f64;
+        if !is_in_box || group.pixels.len() < 6 {
+            continue;
+        }
+        let (there_near, there_far) = (quantile(&there, 0.1, 2), quantile(&there, 0.9, 2));
+        let is_behind = near - 0.01 <= there_near && there_far <= far + 0.01;
+        let is_near_side = 0.7 * width <= width_of(&there) && own_far - 1.1 * width <= there_near;
+        if is_behind || is_near_side {
+            pixels.extend(group.pixels.into_iter().filter(|it| window.is_inside(*it, bbox)));
         }
     }
 }
