@@ -151,7 +151,12 @@ fn answers(dir: &Path) -> Vec<RawTaskOutput> {
     std::fs::remove_dir_all(dir).unwrap();
     let image = make_image(90, 60, 3);
     let mut ask = |name, text, n_beams| {
-        model.raw_task(KeyedImage { key: 1, image: &image }, &RawTask { name, text, n_beams }).unwrap()
+        model
+            .raw_task(
+                KeyedImage { key: 1, image: &image },
+                &RawTask { name, text, n_beams, ..RawTask::default() },
+            )
+            .unwrap()
     };
     vec![ask("CAPTION", None, 1), ask("OPEN_VOCABULARY_DETECTION", Some("red cup"), 3)]
 }

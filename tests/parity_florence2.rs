@@ -257,7 +257,7 @@ fn greedy_decoding_and_beam_search_are_token_exact_from_image_bytes_to_ids() {
         let image = KeyedImage { key: case.seed as u64, image: &image };
         let (name, text) = task_of(&case.prompt);
         let run = |model: &mut dyn VisionLanguageModel, n_beams| {
-            model.raw_task(image, &RawTask { name, text, n_beams }).unwrap()
+            model.raw_task(image, &RawTask { name, text, n_beams, ..RawTask::default() }).unwrap()
         };
         let got = run(&mut *model, 1);
         assert_eq!(got.prompt, case.prompt);
@@ -383,7 +383,7 @@ fn words_that_cannot_be_used_are_refused_and_others_never_break_the_model() {
         model.caption(image, region).unwrap();
     }
     assert!(model.answer(image, "What color is the cup?").is_ok());
-    assert!(model.raw_task(image, &RawTask { name: "VQA", text: None, n_beams: 1 }).is_err());
+    assert!(model.raw_task(image, &RawTask { name: "VQA", n_beams: 1, ..RawTask::default() }).is_err());
     let empty = RgbImage::new(0, 3);
     assert!(model.ground(KeyedImage { key: 9, image: &empty }, &["cup"]).is_err());
 }

@@ -111,7 +111,12 @@ fn scores_and_limited_decoding_agree_with_the_reference() {
         let image = KeyedImage { key: case.seed as u64, image: &pixels };
         let mut check = |model: &mut dyn VisionLanguageModel, n_beams, expected: &Expected, what: &str| {
             let what = format!("seed {} {:?} {what}", case.seed, case.words);
-            let task = RawTask { name: "OPEN_VOCABULARY_DETECTION", text: Some(&case.words), n_beams };
+            let task = RawTask {
+                name: "OPEN_VOCABULARY_DETECTION",
+                text: Some(&case.words),
+                n_beams,
+                ..RawTask::default()
+            };
             let got = model.raw_task(image, &task).unwrap();
             assert_eq!(got.token_ids, expected.ids, "{what}");
             assert_eq!(got.log_probs.len(), got.token_ids.len() - 1, "{what}");

@@ -86,18 +86,24 @@ enum Command {
     },
     /// Run one of the model's own tasks and print all of its output, as JSON.
     Task {
-        /// The model's name for it, such as CAPTION.
+        /// The model's name for it, such as CAPTION; for a detector `detect` or `image_guided`.
         #[arg(long)]
         task: String,
         /// Color image (JPEG or PNG).
         #[arg(long)]
         image: PathBuf,
-        /// Words, or a region as "x0,y0,x1,y1" in pixels, for tasks that need them.
+        /// Words, or a region as "x0,y0,x1,y1" in pixels, for tasks that need them; "red cup;laptop" for detect.
         #[arg(long)]
         text: Option<String>,
         /// 1 decodes greedily.
         #[arg(long, default_value_t = 1)]
         beams: usize,
+        /// List a detector's boxes above this score.
+        #[arg(long, default_value_t = 0.1)]
+        threshold: f32,
+        /// An image of what to look for (JPEG or PNG), for image_guided.
+        #[arg(long)]
+        example: Option<PathBuf>,
         #[command(flatten)]
         model: ModelArguments,
     },
@@ -143,11 +149,18 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             print_json(&parse_to_json(&instruction, &Vocabulary::default()))?;
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Task { task, image, text, beams, model }) => {
+        Some(Command::Task { task, image, text, beams, threshold, example, model }) => {
             let config = load_config(None, model)?;
             let mut model = LazyModel { name: config.model, options: config.model_options, model: None };
             let image = input::load_image(&image)?;
-            let task = RawTask { name: &task, text: text.as_deref(), n_beams: beams };
+            let example = example.as_deref().map(input::load_image).transpose()?;
+            let task = RawTask {
+                name: &task,
+                text: text.as_deref(),
+                threshold,
+                example: example.as_ref(),
+                n_beams: beams,
+            };
             let output = model.get()?.raw_task(KeyedImage { key: 0, image: &image }, &task)?;
             print_json(&serde_json::to_value(output)?)?;
             Ok(ExitCode::SUCCESS)

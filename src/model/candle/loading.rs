@@ -128,6 +128,13 @@ impl Checkpoint {
         Weights { checkpoint: self, prefix: String::new() }
     }
 
+    /// Lets tensors lie unused whose names end with `suffix`: buffers that older versions of a reference wrote and that hold nothing
+    /// learned.
+    pub fn allow_unused(&self, suffix: &str) {
+        let known = self.tensors.keys().filter(|name| name.ends_with(suffix)).cloned();
+        self.used.borrow_mut().extend(known);
+    }
+
     /// Fails when some tensor was never asked for.
     pub fn finish(&self) -> Result<(), ModelError> {
         let used = self.used.borrow();

@@ -1,7 +1,7 @@
 //! Models in candle. The only place that names candle.
 //!
 //! One model, one file ([`florence2`] is the network, [`florence2_config`] and [`florence2_layout`] its file formats,
-//! [`florence2_model`] answers with it). Around them: [`device`] (the
+//! [`florence2_model`] answers with it; likewise [`owlv2`], [`owlv2_image`] and [`owlv2_model`]). Around them: [`device`] (the
 //! only `cuda` switch), [`loading`] (strict safetensors), [`preprocess`], [`tokenize`], [`generation`] (greedy decoding, beam search),
 //! [`decode`] (tasks, and text to typed results) and [`kernels`] (the operations that decide the speed).
 
@@ -15,6 +15,9 @@ pub mod generation;
 pub mod generation_config;
 pub mod kernels;
 pub mod loading;
+pub mod owlv2;
+pub mod owlv2_image;
+pub mod owlv2_model;
 pub mod preprocess;
 pub mod tokenize;
 
@@ -47,9 +50,10 @@ pub fn load_model_with(
     let ModelType { model_type } = loading::read_json(&config_path)?;
     match model_type.as_str() {
         "florence2" => Ok(Box::new(florence2_model::Florence2::load(dir, device, options)?)),
+        "owlv2" => Ok(Box::new(owlv2_model::Owlv2::load(dir, device)?)),
         other => Err(loading::checkpoint_error(
             &config_path,
-            format!("model_type {other:?} is not supported; expected \"florence2\""),
+            format!("model_type {other:?} is not supported; expected \"florence2\" or \"owlv2\""),
         )),
     }
 }

@@ -7,6 +7,9 @@ use super::math::{softmax, vectorized};
 use super::matmul::{Destination, Matrix, multiply};
 use super::{Visible, for_each_chunk, with_slices};
 
+/// Queries whose scores are in memory at a time: with thousands of keys, more would leave the cache.
+const QUERIES_PER_BLOCK: usize = 96;
+
 pub(super) fn attention(
     q: &Tensor,
     k: &Tensor,
@@ -76,24 +79,22 @@ fn attend(
     n_visible: impl Fn(usize) -> usize,
 ) {
     let scale = 1.0 / (head_dim as f32).sqrt();
-    let mut scores = vec![0.0; n_queries * n_keys];
-    multiply(&mut scores, n_keys, Destination::Overwrite, scale, q, k.transposed(), 1);
-    vectorized(|| {
-        for (query, row) in scores.chunks_exact_mut(n_keys).enumerate() {
-            let (seen, hidden) = row.split_at_mut(n_visible(query).min(n_keys));
-            softmax(seen);
-            hidden.fill(0.0);
-        }
-    });
-    multiply(
-        out,
-        head_dim,
-        Destination::Overwrite,
-        1.0,
-        Matrix::new(&scores, n_queries, n_keys, n_keys),
-        v,
-        1,
-    );
+    let mut scores = vec![0.0; n_queries.min(QUERIES_PER_BLOCK) * n_keys];
+    for (block, out) in out.chunks_mut(QUERIES_PER_BLOCK * head_dim).enumerate() {
+        let first = block * QUERIES_PER_BLOCK;
+        let q = q.rows(first, out.len() / head_dim);
+        let scores = &mut scores[..out.len() / head_dim * n_keys];
+        multiply(scores, n_keys, Destination::Overwrite, scale, q, k.transposed(), 1);
+        vectorized(|| {
+            for (query, row) in scores.chunks_exact_mut(n_keys).enumerate() {
+                let (seen, hidden) = row.split_at_mut(n_visible(first + query).min(n_keys));
+                softmax(seen);
+                hidden.fill(0.0);
+            }
+        });
+        let scores = Matrix::new(scores, out.len() / head_dim, n_keys, n_keys);
+        multiply(out, head_dim, Destination::Overwrite, 1.0, scores, v, 1);
+    }
 }
 
 pub(super) fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<Tensor> {

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::math::{gelu, layer_norm_row, vectorized};
+use super::math::{gelu, layer_norm_row, quick_gelu, vectorized};
 use super::matmul::{Destination, Matrix, multiply};
 use super::{Activation, for_each_chunk, with_slices};
 
@@ -76,8 +76,10 @@ fn apply(
         let x = Matrix::new(&x[first_row * n_in..], n_rows, n_in, n_in);
         let w = Matrix::new(w, n_out, n_in, n_in);
         multiply(out, n_out, destination, 1.0, x, w.transposed(), n_threads);
-        if activation == Activation::Gelu {
-            vectorized(|| gelu(out));
+        match activation {
+            Activation::None => {}
+            Activation::Gelu => vectorized(|| gelu(out)),
+            Activation::QuickGelu => vectorized(|| quick_gelu(out)),
         }
     };
     assert!(

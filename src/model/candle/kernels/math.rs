@@ -102,6 +102,14 @@ pub(super) fn gelu(values: &mut [f32]) {
     }
 }
 
+/// x * sigmoid(1.702 x), in place.
+#[inline(always)]
+pub(super) fn quick_gelu(values: &mut [f32]) {
+    for value in values {
+        *value /= 1.0 + exp(-1.702 * *value);
+    }
+}
+
 /// Softmax in place.
 #[inline(always)]
 pub(super) fn softmax(row: &mut [f32]) {

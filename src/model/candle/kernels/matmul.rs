@@ -19,6 +19,11 @@ impl<'a> Matrix<'a> {
         Self { data, rows, columns, row_stride, column_stride: 1 }
     }
 
+    /// `n` of its rows, from row `first` on; of a matrix that is not transposed.
+    pub(super) fn rows(self, first: usize, n: usize) -> Self {
+        Self::new(&self.data[first * self.row_stride..], n, self.columns, self.row_stride)
+    }
+
     /// The transposed matrix; no data moves.
     pub(super) fn transposed(self) -> Self {
         Self {

@@ -21,6 +21,8 @@ pub enum Activation {
     None,
     /// GELU in its exact form, x * Phi(x).
     Gelu,
+    /// CLIP's approximation of it, x * sigmoid(1.702 x).
+    QuickGelu,
 }
 
 /// Which keys a query may see.

@@ -20,9 +20,11 @@ pub(super) fn linear(
     if let Some(bias) = bias {
         out = out.broadcast_add(bias)?;
     }
-    if activation == Activation::Gelu {
-        out = out.gelu_erf()?;
-    }
+    out = match activation {
+        Activation::None => out,
+        Activation::Gelu => out.gelu_erf()?,
+        Activation::QuickGelu => (&out * candle_nn::ops::sigmoid(&(&out * 1.702)?)?)?,
+    };
     match residual {
         Some(residual) => out + residual,
         None => Ok(out),
