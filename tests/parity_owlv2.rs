@@ -4,8 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-mod support;
+mod parity_support;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -14,12 +15,18 @@ use language_grounding::model::candle::loading::{Checkpoint, read_json};
 use language_grounding::model::candle::owlv2::{Config, Owlv2Network};
 use language_grounding::model::candle::owlv2_image::SquareImageProcessor;
 use language_grounding::model::{KeyedImage, RawTask};
+use parity_support::{deviation, expected, make_image};
 use serde::Deserialize;
 use serde_json::Value;
-use support::{deviation, expected, make_image};
 use tokenizers::Tokenizer;
 
 const TOLERANCE: f32 = 1e-4;
+
+#[derive(Deserialize)]
+struct Released {
+    config: Config,
+    tensors: BTreeMap<String, Vec<usize>>,
+}
 
 #[derive(Deserialize)]
 struct Cases {
@@ -63,7 +70,7 @@ fn check_network(dir: &Path) {
         .collect();
     let texts = Tensor::cat(&texts, 0).unwrap();
     for (i, &(width, height, seed)) in cases.images.iter().enumerate() {
-        let mut compare = |name: &str, got: &Tensor| {
+        let compare = |name: &str, got: &Tensor| {
             let name = format!("image{i}.{name}");
             let worst = deviation(got, &expected[&name], &name);
             println!("{name}: {worst:.1e}");
@@ -191,6 +198,39 @@ fn load_error(name: &str, change: impl FnOnce(&Path)) -> String {
 }
 
 #[test]
+fn released_checkpoints_are_consumed_to_the_last_tensor() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/owlv2_tensors.json.gz");
+    let file = flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap());
+    let all: BTreeMap<String, Released> = serde_json::from_reader(file).unwrap();
+    assert_eq!(all.len(), 2);
+    for (name, Released { config, tensors }) in all {
+        config.validate().unwrap();
+        let load = |tensors: BTreeMap<String, Vec<usize>>| {
+            let checkpoint = Checkpoint::of_shapes(tensors);
+            Owlv2Network::new(&checkpoint.root(), config.clone(), &Device::Cpu)?;
+            checkpoint.finish()
+        };
+        load(tensors.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for (i, tensor) in tensors.keys().enumerate().step_by(40) {
+            let mut fewer = tensors.clone();
+            fewer.remove(tensor);
+            let error = load(fewer).unwrap_err().to_string();
+            assert!(error.contains(&format!("{tensor:?}")) && error.contains("is missing"), "{error}");
+            let mut turned = tensors.clone();
+            turned.get_mut(tensor).unwrap().push(2 + i);
+            let error = load(turned).unwrap_err().to_string();
+            assert!(error.contains(&format!("{tensor:?}")) && error.contains("expected shape"), "{error}");
+        }
+        println!("{name}: {} tensors", tensors.len());
+    }
+}
+
+#[track_caller]
+fn check_error(error: &str, parts: &[&str]) {
+    assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+}
+
+#[test]
 fn wrong_checkpoints_are_refused_with_what_was_expected() {
     let edit = |file: &'static str, edit: fn(&mut Value)| {
         move |dir: &Path| {
@@ -199,27 +239,23 @@ fn wrong_checkpoints_are_refused_with_what_was_expected() {
             std::fs::write(dir.join(file), value.to_string()).unwrap();
         }
     };
-    #[track_caller]
-    fn check(error: &str, parts: &[&str]) {
-        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
-    }
-    check(
+    check_error(
         &load_error("hidden", edit("config.json", |it| it["vision_config"]["hidden_size"] = 96.into())),
         &["owlv2.vision_model", "expected shape", "96", "48"],
     );
-    check(
+    check_error(
         &load_error("layers", edit("config.json", |it| it["text_config"]["num_hidden_layers"] = 1.into())),
         &["not part of the model", "owlv2.text_model.encoder.layers.1"],
     );
-    check(
+    check_error(
         &load_error("act", edit("config.json", |it| it["text_config"]["hidden_act"] = "relu".into())),
         &["config.json", "hidden_act", "relu"],
     );
-    check(
+    check_error(
         &load_error("size", edit("preprocessor_config.json", |it| it["size"]["width"] = 64.into())),
         &["preprocessor_config.json", "48x48", "64x48"],
     );
-    check(
+    check_error(
         &load_error("vocab", edit("config.json", |it| it["text_config"]["vocab_size"] = 10.into())),
         &["tokenizer.json", "vocab_size 10"],
     );

@@ -6,7 +6,10 @@
     reason = "each test uses some of it; formulas as in the reference script"
 )]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
 
 use language_grounding::image::RgbImage;
 use language_grounding::model::candle::loading::read_json;
@@ -51,4 +54,22 @@ pub(crate) fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
     let mut value: Value = read_json(path).unwrap();
     edit(&mut value);
     std::fs::write(path, value.to_string()).unwrap();
+}
+
+/// The tensors of `expected.safetensors` in `dir`.
+pub(crate) fn expected(dir: &Path) -> BTreeMap<String, Tensor> {
+    let path = dir.join("expected.safetensors");
+    candle_core::safetensors::load(path, &Device::Cpu).unwrap().into_iter().collect()
+}
+
+/// Largest difference, relative to the largest expected value when that is above 1; infinite when something is not a number.
+pub(crate) fn deviation(got: &Tensor, expected: &Tensor, name: &str) -> f32 {
+    assert_eq!(got.dims(), expected.dims(), "{name}: shape");
+    let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let (got, expected) = (values(got), values(expected));
+    let largest = expected.iter().fold(1.0, |largest: f32, value| largest.max(value.abs()));
+    got.iter().zip(expected).fold(0.0, |worst: f32, (got, expected)| {
+        let difference = (got - expected).abs() / largest;
+        if difference.is_nan() { f32::INFINITY } else { worst.max(difference) }
+    })
 }

@@ -34,14 +34,10 @@ pub struct SquareImageProcessor {
 #[derive(Deserialize)]
 struct RawConfig {
     size: Size,
-    #[serde(default = "yes")]
-    do_resize: bool,
-    #[serde(default = "yes")]
-    do_rescale: bool,
-    #[serde(default = "yes")]
-    do_pad: bool,
-    #[serde(default = "yes")]
-    do_normalize: bool,
+    do_resize: Option<bool>,
+    do_rescale: Option<bool>,
+    do_pad: Option<bool>,
+    do_normalize: Option<bool>,
     do_center_crop: Option<bool>,
     rescale_factor: Option<f64>,
     image_mean: Option<[f64; 3]>,
@@ -54,19 +50,14 @@ struct Size {
     width: usize,
 }
 
-fn yes() -> bool {
-    true
-}
-
 impl SquareImageProcessor {
     /// Reads `preprocessor_config.json` of a model directory whose network takes images of `side` pixels.
     pub fn open(dir: &Path, side: usize) -> Result<Self, ModelError> {
         let path = dir.join("preprocessor_config.json");
         let raw: RawConfig = read_json(&path)?;
         let problem = |problem: String| Err(checkpoint_error(&path, problem));
-        if !(raw.do_resize && raw.do_rescale && raw.do_pad && raw.do_normalize)
-            || raw.do_center_crop == Some(true)
-        {
+        let steps = [raw.do_resize, raw.do_rescale, raw.do_pad, raw.do_normalize];
+        if steps.contains(&Some(false)) || raw.do_center_crop == Some(true) {
             return problem(
                 "expected do_resize, do_rescale, do_pad and do_normalize, and no do_center_crop".into(),
             );
