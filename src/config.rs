@@ -163,6 +163,8 @@ parameters! {
         "The ban of repeated runs of tokens holds for coordinates too, as in the reference. It shifts a box by a bin where three coordinates in a row came before.";
     limit_to_locations: bool = false, "", Any, ReadOnly,
         "A generative model may answer with boxes of the asked phrase only: faster, and always at least one box. When false it may say anything, as in the reference.";
+    verifier: String = String::new(), "", Any, ReadOnly,
+        "Directory or name of a second model (CLIP or SigLIP) that compares each box with the phrase and with distractors: the score part contrastive_margin. Empty: none.";
     image_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressed"]), ReadOnly,
         "How color images come: sensor_msgs/Image on `image`, or sensor_msgs/CompressedImage on `image/compressed`.";
     depth_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressedDepth"]), ReadOnly,
@@ -348,6 +350,7 @@ impl TryFrom<RawConfig> for Config {
                 decode: if raw.decode == "beam" { Decode::Beam } else { Decode::Greedy },
                 ban_repeated_locations: raw.ban_repeated_locations,
                 limit_to_locations: raw.limit_to_locations,
+                verifier: raw.verifier,
             },
             image_transport: if raw.image_transport == "raw" {
                 ImageTransport::Raw

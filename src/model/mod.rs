@@ -3,6 +3,7 @@
 pub mod candle;
 pub mod given;
 pub mod locate;
+pub mod verified;
 pub mod worker;
 
 use crate::detection::{BoundingBox2d, Detection2d};
@@ -50,6 +51,8 @@ pub struct ModelOptions {
     /// Whether a generative model may answer with boxes of the asked phrase only: faster, always at least one box, and the
     /// phrase's own probability becomes a sign of its absence. The reference lets the model say anything.
     pub limit_to_locations: bool,
+    /// Directory or name of a second model that looks at each box again (CLIP or SigLIP); empty = none.
+    pub verifier: String,
 }
 
 /// How text is generated.
@@ -68,6 +71,7 @@ impl Default for ModelOptions {
             decode: Decode::Beam,
             ban_repeated_locations: true,
             limit_to_locations: false,
+            verifier: String::new(),
         }
     }
 }
@@ -103,6 +107,25 @@ pub trait VisionLanguageModel: Send {
     fn raw_task(&mut self, _image: KeyedImage<'_>, _task: &RawTask<'_>) -> Result<RawTaskOutput, ModelError> {
         Err(ModelError::Unsupported { model: self.info().name.clone(), task: "raw tasks" })
     }
+}
+
+/// A model with one space for images and texts: how well does this picture show these words? Both are unit vectors; the nearer,
+/// the better they fit.
+pub trait Verifier: Send {
+    /// What it is.
+    fn info(&self) -> &ModelInfo;
+
+    /// A picture in the shared space: unit length.
+    fn embed_image(&mut self, image: &RgbImage) -> Result<Vec<f32>, ModelError>;
+
+    /// A text in the shared space: unit length. Texts that were asked before come from a cache.
+    fn embed_text(&mut self, text: &str) -> Result<Vec<f32>, ModelError>;
+
+    /// What the model makes of a cosine between the two: the logit that it was trained with.
+    fn logit(&self, cosine: f32) -> f32;
+
+    /// Probabilities of texts from their logits: of each by itself (SigLIP) or of one against the others (CLIP).
+    fn probabilities(&self, logits: &[f32]) -> Vec<f32>;
 }
 
 /// A raw task: the model's own name for it and what it needs.

@@ -75,6 +75,9 @@ struct ModelArguments {
     /// Let a generative model answer with boxes of the asked phrase only.
     #[arg(long)]
     limit_to_locations: bool,
+    /// A second model (CLIP or SigLIP) that looks at each box again.
+    #[arg(long)]
+    verifier: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -242,6 +245,7 @@ fn load_config(path: Option<&Path>, model: ModelArguments) -> anyhow::Result<Con
     raw.device = model.device.unwrap_or(raw.device);
     raw.decode = model.decode.unwrap_or(raw.decode);
     raw.limit_to_locations |= model.limit_to_locations;
+    raw.verifier = model.verifier.unwrap_or(raw.verifier);
     Ok(Config::try_from(raw)?)
 }
 

@@ -5,11 +5,11 @@
 //! Tensors are read with plain file reads (no memory map, so a file changed underneath cannot corrupt a running model,
 //! and no copy of the whole file in memory) and widened to f32.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
@@ -28,7 +28,7 @@ pub struct Checkpoint {
     device: Device,
     files: Vec<(PathBuf, File)>,
     tensors: BTreeMap<String, Entry>,
-    used: RefCell<BTreeSet<String>>,
+    used: Mutex<BTreeSet<String>>,
 }
 
 /// One tensor of a checkpoint.
@@ -76,7 +76,7 @@ impl Checkpoint {
             device: device.clone(),
             files: Vec::new(),
             tensors: BTreeMap::new(),
-            used: RefCell::default(),
+            used: Mutex::default(),
         };
         for name in weight_files(dir)? {
             checkpoint.add_file(dir.join(name))?;
@@ -96,7 +96,7 @@ impl Checkpoint {
             device: Device::Cpu,
             files: Vec::new(),
             tensors: shapes.into_iter().map(entry).collect(),
-            used: RefCell::default(),
+            used: Mutex::default(),
         }
     }
 
@@ -132,12 +132,16 @@ impl Checkpoint {
     /// learned.
     pub fn allow_unused(&self, suffix: &str) {
         let known = self.tensors.keys().filter(|name| name.ends_with(suffix)).cloned();
-        self.used.borrow_mut().extend(known);
+        self.used().extend(known);
+    }
+
+    fn used(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails when some tensor was never asked for.
     pub fn finish(&self) -> Result<(), ModelError> {
-        let used = self.used.borrow();
+        let used = self.used();
         let unused: Vec<&str> = self
             .tensors
             .iter()
@@ -230,7 +234,7 @@ impl Checkpoint {
             }
             None => Tensor::zeros(1, DType::F32, &self.device)?.broadcast_as(entry.shape.as_slice())?,
         };
-        self.used.borrow_mut().insert(name.to_owned());
+        self.used().insert(name.to_owned());
         if entry.is_transposed { Ok(tensor.t()?.contiguous()?) } else { Ok(tensor) }
     }
 

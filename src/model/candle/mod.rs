@@ -1,10 +1,12 @@
 //! Models in candle. The only place that names candle.
 //!
 //! One model, one file ([`florence2`] is the network, [`florence2_config`] and [`florence2_layout`] its file formats,
-//! [`florence2_model`] answers with it; likewise [`owlv2`], [`owlv2_image`] and [`owlv2_model`]). Around them: [`device`] (the
+//! [`florence2_model`] answers with it; likewise [`owlv2`], [`owlv2_image`] and [`owlv2_model`]; [`contrastive`] wraps CLIP and
+//! SigLIP of candle-transformers). Around them: [`device`] (the
 //! only `cuda` switch), [`loading`] (strict safetensors), [`preprocess`], [`tokenize`], [`generation`] (greedy decoding, beam search),
 //! [`decode`] (tasks, and text to typed results) and [`kernels`] (the operations that decide the speed).
 
+pub mod contrastive;
 pub mod decode;
 pub mod device;
 pub mod florence2;
@@ -25,7 +27,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::model::{ModelError, ModelOptions, VisionLanguageModel};
+use crate::model::locate::locate_model;
+use crate::model::verified::VerifiedModel;
+use crate::model::{ModelError, ModelOptions, Verifier, VisionLanguageModel};
 
 /// Loads the model in directory `dir`; config.json's `model_type` picks the code.
 /// `device` is `auto`, `cpu`, `cuda` or `cuda:N`; all other options are at their defaults.
@@ -38,24 +42,51 @@ pub fn load_model_with(
     dir: &Path,
     options: &ModelOptions,
 ) -> Result<Box<dyn VisionLanguageModel>, ModelError> {
+    let model = load_grounder(dir, options)?;
+    if options.verifier.is_empty() {
+        return Ok(model);
+    }
+    let verifier = load_verifier(&locate_model(&options.verifier)?, &options.device)?;
+    Ok(Box::new(VerifiedModel::new(model, verifier)))
+}
+
+fn load_grounder(dir: &Path, options: &ModelOptions) -> Result<Box<dyn VisionLanguageModel>, ModelError> {
+    let device: device::DeviceChoice = options.device.parse()?;
+    match model_type(dir)?.as_str() {
+        "florence2" => Ok(Box::new(florence2_model::Florence2::load(dir, device, options)?)),
+        "owlv2" => Ok(Box::new(owlv2_model::Owlv2::load(dir, device)?)),
+        "clip" | "siglip" | "siglip2" => Ok(Box::new(contrastive::Contrastive::load(dir, device)?)),
+        other => Err(unsupported(
+            dir,
+            other,
+            "florence2, owlv2, or clip, siglip or siglip2 to compare images with texts",
+        )),
+    }
+}
+
+/// Loads the model in directory `dir` as a verifier.
+pub fn load_verifier(dir: &Path, device: &str) -> Result<Box<dyn Verifier>, ModelError> {
+    let device: device::DeviceChoice = device.parse()?;
+    match model_type(dir)?.as_str() {
+        "clip" | "siglip" | "siglip2" => Ok(Box::new(contrastive::Contrastive::load(dir, device)?)),
+        other => Err(unsupported(dir, other, "clip, siglip or siglip2 for a verifier")),
+    }
+}
+
+fn model_type(dir: &Path) -> Result<String, ModelError> {
     #[derive(Deserialize)]
     struct ModelType {
         model_type: String,
     }
-    let device: device::DeviceChoice = options.device.parse()?;
-    let config_path = dir.join("config.json");
     if !dir.is_dir() {
         return Err(loading::checkpoint_error(dir, "no such model directory"));
     }
-    let ModelType { model_type } = loading::read_json(&config_path)?;
-    match model_type.as_str() {
-        "florence2" => Ok(Box::new(florence2_model::Florence2::load(dir, device, options)?)),
-        "owlv2" => Ok(Box::new(owlv2_model::Owlv2::load(dir, device)?)),
-        other => Err(loading::checkpoint_error(
-            &config_path,
-            format!("model_type {other:?} is not supported; expected \"florence2\" or \"owlv2\""),
-        )),
-    }
+    Ok(loading::read_json::<ModelType>(&dir.join("config.json"))?.model_type)
+}
+
+fn unsupported(dir: &Path, got: &str, expected: &str) -> ModelError {
+    let problem = format!("model_type {got:?} is not supported; expected {expected}");
+    loading::checkpoint_error(&dir.join("config.json"), problem)
 }
 
 impl From<candle_core::Error> for ModelError {

@@ -121,12 +121,48 @@ impl ImageProcessor {
 
 /// Pillow's bicubic resize; rows of RGB.
 pub fn resize_bicubic(image: &RgbImage, width: u32, height: u32) -> Result<Vec<u8>, ModelError> {
+    resize(image, width, height, Filter::Bicubic)
+}
+
+/// Pillow's interpolations that model configurations name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filter {
+    /// 2 in Pillow's numbering.
+    Bilinear,
+    /// 3 in Pillow's numbering.
+    Bicubic,
+}
+
+impl Filter {
+    /// By Pillow's number.
+    pub fn of_pillow(number: u32) -> Option<Self> {
+        [None, None, Some(Self::Bilinear), Some(Self::Bicubic)].get(number as usize).copied().flatten()
+    }
+
+    /// Reach in pixels of the smaller scale.
+    fn support(self) -> f64 {
+        match self {
+            Self::Bilinear => 1.0,
+            Self::Bicubic => 2.0,
+        }
+    }
+
+    fn weight(self, x: f64) -> f64 {
+        match self {
+            Self::Bilinear => (1.0 - x.abs()).max(0.0),
+            Self::Bicubic => bicubic(x),
+        }
+    }
+}
+
+/// Pillow's resize; rows of RGB.
+pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> Result<Vec<u8>, ModelError> {
     let (source_width, source_height) = image.dimensions();
     if source_width == 0 || source_height == 0 {
         return Err(ModelError::Input(format!("the image is empty ({source_width}x{source_height} pixels)")));
     }
-    let columns = Taps::new(source_width as usize, width as usize);
-    let rows = Taps::new(source_height as usize, height as usize);
+    let columns = Taps::new(source_width as usize, width as usize, filter);
+    let rows = Taps::new(source_height as usize, height as usize, filter);
     let (source_row, row) = (source_width as usize * 3, width as usize * 3);
     let narrow = if source_width == width {
         image.as_raw().clone()
@@ -184,17 +220,18 @@ struct Taps {
 }
 
 impl Taps {
-    fn new(n_in: usize, n_out: usize) -> Self {
+    fn new(n_in: usize, n_out: usize, filter: Filter) -> Self {
         let scale = n_in as f64 / n_out as f64;
         let filter_scale = scale.max(1.0);
-        let support = 2.0 * filter_scale;
+        let support = filter.support() * filter_scale;
         let mut taps = Self { starts: Vec::with_capacity(n_out), weights: Vec::new() };
         for i in 0..n_out {
             let center = (i as f64 + 0.5) * scale;
             let first = ((center - support + 0.5) as i64).max(0) as usize;
             let end = ((center + support + 0.5) as i64).min(n_in as i64) as usize;
-            let weights: Vec<f64> =
-                (first..end).map(|j| bicubic((j as f64 - center + 0.5) * (1.0 / filter_scale))).collect();
+            let weights: Vec<f64> = (first..end)
+                .map(|j| filter.weight((j as f64 - center + 0.5) * (1.0 / filter_scale)))
+                .collect();
             let sum: f64 = weights.iter().sum();
             taps.starts.push((first, taps.weights.len()));
             taps.weights.extend(weights.iter().map(|weight| {
