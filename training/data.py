@@ -15,6 +15,9 @@ class Scenes:
 
     def __init__(self, directory, size=192, grid=12, limit=None):
         self.size, self.grid = size, grid
+        manifest = Path(directory, "manifest.json")  # of the models, where there are any
+        models = json.loads(manifest.read_text())["models"] if manifest.exists() else []
+        self.models = {it["name"]: it for it in models}
         self.images, self.things, self.cells, self.where = [], [], [], []
         for path in sorted(Path(directory).glob("*.jsonl")):
             if limit and len(self.things) >= limit:
@@ -58,10 +61,18 @@ class Scenes:
                 and min(box[2] - box[0], box[3] - box[1]) * self.size >= 7
             )
             if it["visible_pixels"] > 0:
-                thing = dict(kind=it["kind"].lower(), color=it["color"].lower(), bbox=box, eligible=eligible)
-                assert thing["kind"] in KINDS and thing["color"] in COLORS, thing
+                thing = dict(**self._what(it), bbox=box, eligible=eligible)
+                assert thing["kind"] in KINDS and thing["color"] in (None, *COLORS), thing
                 things.append({**thing, "mask": objects.index(it) + 1})
         return things
+
+    def _what(self, it):
+        """Kind, color (None: no one word is right) and label, a name true of this thing alone."""
+        if it.get("model") is None:
+            return dict(kind=it["kind"], color=it["color"], label=None)
+        model, paint = self.models[it["model"]["name"]], it["model"]["paint"]
+        label = None if paint else model.get("label")
+        return dict(kind=model["kind"], color=paint or model["color"], label=label)
 
     def _cells(self, mask, things):
         g, c = self.grid, self.size // self.grid

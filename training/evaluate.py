@@ -69,8 +69,10 @@ def queries(rng, scenes, usable, n):
         def make(things):
             it = rng.choice(things)
             kind, color = it["kind"] if use_kind else None, it["color"] if use_color else None
-            found = text.matches(things, kind, color)
-            if it["eligible"] and len(found) == 1:
+            if use_color and (color is None or it["kind"] not in text.COLORED):
+                return None
+            found, unsure = text.matches(things, kind, color)
+            if it["eligible"] and len(found) == 1 and not unsure:
                 return text.noun_phrase(rng, kind, color), found
 
         return make
@@ -78,15 +80,17 @@ def queries(rng, scenes, usable, n):
     def several(things):
         it = rng.choice(things)
         kind, color = rng.choice([(it["kind"], None), (None, it["color"]), (it["kind"], it["color"])])
-        found = text.matches(things, kind, color)
-        if len(found) > 1 and all(things[j]["eligible"] for j in found):
+        if (kind, color) == (None, None) or (kind and color and kind not in text.COLORED):
+            return None
+        found, unsure = text.matches(things, kind, color)
+        if len(found) > 1 and not unsure and all(things[j]["eligible"] for j in found):
             return text.noun_phrase(rng, kind, color), found
 
     def absent(make_words):
         def make(things):
             it = rng.choice(things)
             words = make_words(it)
-            if words and not text.matches(things, *words):
+            if words and text.matches(things, *words) == ([], []):
                 return text.noun_phrase(rng, *words), []
 
         return make
@@ -95,8 +99,8 @@ def queries(rng, scenes, usable, n):
     draw("kind", one(True, False))
     draw("color", one(False, True))
     draw("several", several)
-    draw("absent: wrong color", absent(lambda it: (it["kind"], rng.choice(text.COLORS))))
-    draw("absent: wrong kind", absent(lambda it: (rng.choice(text.KINDS), it["color"])))
+    draw("absent: wrong color", absent(lambda it: it["kind"] in text.COLORED and (it["kind"], rng.choice(text.COLORS))))
+    draw("absent: wrong kind", absent(lambda it: it["color"] and (rng.choice(text.COLORED), it["color"])))
     draw("absent: kind not there", absent(lambda it: (rng.choice(text.KINDS), None)))
     draw("absent: unknown noun", lambda things: (rng.choice(NEVER_TRAINED), []))
     return drawn
@@ -191,9 +195,11 @@ def measure_texts(model, scenes, usable, n, rng):
         said = model.generate(image, text.REGION.format(tokens))
         words = said.split()
         rows["region: exact"].append(said == text.describe(it))
-        rows["region: color"].append(bool(words) and words[0] == it["color"])
-        rows["region: kind"].append(bool(words) and words[-1] == it["kind"])
-        if len(text.matches(things, it["kind"], None)) == 1:
+        colored = it["color"] is not None and it["kind"] in text.COLORED
+        if colored:
+            rows["region: color"].append(bool(words) and words[0] == it["color"])
+        rows["region: kind"].append(said.endswith(it["kind"]))
+        if colored and text.matches(things, it["kind"], None) == ([things.index(it)], []):
             said = model.generate(image, f"What color is the {it['kind']}?")
             rows["question: color"].append(said == it["color"])
         said = model.generate(image, text.CAPTION)

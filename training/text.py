@@ -1,13 +1,12 @@
 """Words of the generated scenes: nouns, phrases with known referents, prompts and captions.
 
 A query is a prompt for the model with its answer: for the dense head the indices of the objects a phrase
-names (possibly none), for the decoder a text. Everything is drawn from a `random.Random`.
+names (possibly none) and of those it may or may not name, for the decoder a text. Everything is drawn from a `random.Random`.
 """
 
-KINDS = ["cup", "bowl", "bottle", "box", "ball", "plate", "can", "banana", "marker", "apple"]
-COLORS = ["red", "green", "blue", "yellow", "orange", "purple", "pink", "white", "black", "brown", "gray"]
+# What people call each kind, most used first; the first ten are built from primitives, the others are models.
 SYNONYMS = {
-    "cup": ["cup", "cup", "mug", "coffee mug"],
+    "cup": ["cup", "cup", "mug", "mug", "coffee mug"],
     "bowl": ["bowl", "bowl", "bowl", "soup bowl"],
     "bottle": ["bottle", "bottle", "bottle", "water bottle"],
     "box": ["box", "box", "block", "cube"],
@@ -17,13 +16,67 @@ SYNONYMS = {
     "banana": ["banana"],
     "marker": ["marker", "marker", "pen"],
     "apple": ["apple"],
+    "alphabet soup": ["alphabet soup", "alphabet soup", "alphabet soup can", "soup"],
+    "barbecue sauce": ["barbecue sauce", "bbq sauce"],
+    "basket": ["basket"],
+    "book": ["book", "book", "notebook"],
+    "bowl drainer": ["bowl drainer", "dish drainer"],
+    "bread": ["bread", "bread loaf"],
+    "butter": ["butter"],
+    "cabinet": ["cabinet", "cabinet", "drawer cabinet"],
+    "cereal box": ["cereal box", "cereal"],
+    "chocolate pudding": ["chocolate pudding", "chocolate pudding", "pudding"],
+    "cookies": ["cookies", "cookie box"],
+    "cream cheese": ["cream cheese", "cream cheese", "cream cheese box"],
+    "desk caddy": ["caddy", "desk caddy", "desk organizer"],
+    "dining set": ["dining set", "place mat"],
+    "dish rack": ["dish rack", "plate rack"],
+    "faucet": ["faucet", "tap"],
+    "fridge": ["fridge", "refrigerator"],
+    "frying pan": ["frying pan", "frying pan", "pan", "skillet"],
+    "ketchup": ["ketchup", "ketchup", "ketchup bottle"],
+    "lemon": ["lemon"],
+    "macaroni and cheese": ["macaroni and cheese", "macaroni box"],
+    "microwave": ["microwave", "microwave", "microwave oven"],
+    "milk": ["milk", "milk", "milk carton"],
+    "moka pot": ["moka pot", "moka pot", "coffee pot"],
+    "orange juice": ["orange juice", "orange juice", "juice carton"],
+    "plant": ["plant", "potted plant"],
+    "popcorn": ["popcorn", "popcorn box"],
+    "ramekin": ["ramekin"],
+    "robot arm": ["robot arm", "robot"],
+    "salad dressing": ["salad dressing", "salad dressing", "dressing"],
+    "shelf": ["shelf", "wooden shelf"],
+    "storage box": ["storage box"],
+    "stove": ["stove", "stove", "hot plate"],
+    "tomato sauce": ["tomato sauce", "tomato sauce", "tomato sauce can"],
+    "tray": ["tray", "tray", "wooden tray"],
+    "wine bottle": ["wine bottle", "wine bottle", "bottle of wine"],
+    "wine rack": ["wine rack"],
 }
-PLURALS = {"box": "boxes", "dish": "dishes"}
+KINDS = list(SYNONYMS)
+COLORS = ["red", "green", "blue", "yellow", "orange", "purple", "pink", "white", "black", "brown", "gray"]
+# Kinds that come in any color, so that a color with them is a sensible phrase.
+COLORED = "cup bowl bottle box ball plate can banana marker apple book ramekin cabinet shelf".split() + ["desk caddy", "storage box"]
+# Kinds that someone may well call by another kind's name: neither right nor wrong, so neither taught nor asked.
+ALSO = {
+    "alphabet soup": ["can"], "tomato sauce": ["can"],
+    "barbecue sauce": ["bottle"], "ketchup": ["bottle"], "salad dressing": ["bottle"], "wine bottle": ["bottle"],
+    "bottle": ["wine bottle", "ketchup", "barbecue sauce", "salad dressing"], "can": ["alphabet soup", "tomato sauce"],
+    "basket": ["box", "storage box"], "tray": ["box", "basket"], "storage box": ["box", "basket"], "desk caddy": ["box", "tray"],
+    "cabinet": ["box", "shelf"], "shelf": ["cabinet", "box"], "fridge": ["box", "cabinet"], "microwave": ["box"],
+    "dish rack": ["bowl drainer", "wine rack"], "bowl drainer": ["dish rack", "basket", "tray"], "wine rack": ["shelf"],
+    "ramekin": ["bowl", "cup"], "bowl": ["ramekin"], "dining set": ["plate", "tray"], "lemon": ["ball"],
+    **{it: ["box"] for it in ("butter", "cereal box", "chocolate pudding", "cookies", "cream cheese", "macaroni and cheese",
+                              "milk", "orange juice", "popcorn", "book")},
+}
+PLURALS = {"box": "boxes", "dish": "dishes", "shelf": "shelves"}
+COUNTED = "cup bowl bottle box ball plate can banana marker apple book lemon ramekin cabinet shelf tray basket".split()
 # Nothing that a table could hold and the generator draws, or might draw later under another name.
 UNKNOWN = (
-    "zebra cat dog laptop keyboard phone car chair person spoon fork knife scissors hammer book shoe hat lamp "
-    "clock tree pizza donut carrot robot drill screwdriver remote mouse monitor umbrella bag bird horse train "
-    "glove sponge candle basket bucket guitar"
+    "zebra cat dog laptop keyboard phone car chair person scissors hammer shoe hat lamp "
+    "clock pizza donut carrot drill screwdriver remote mouse monitor umbrella bird horse train "
+    "glove sponge candle guitar"
 ).split()
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
@@ -42,7 +95,9 @@ def with_article(phrase):
 
 
 def describe(thing):
-    return thing["color"] + " " + thing["kind"]
+    if thing["label"]:
+        return thing["label"]
+    return (thing["color"] + " " if thing["color"] and thing["kind"] in COLORED else "") + thing["kind"]
 
 
 def noun_phrase(rng, kind, color, many=False):
@@ -54,22 +109,41 @@ def noun_phrase(rng, kind, color, many=False):
     return (color + " " if color else "") + noun
 
 
-def matches(things, kind, color):
-    return [i for i, it in enumerate(things) if kind in (None, it["kind"]) and color in (None, it["color"])]
+def matches(things, kind, color, label=None):
+    """Indices of the things that a phrase names, and of those that it may or may not name."""
+    found, unsure = [], []
+    for i, it in enumerate(things):
+        if label is not None:
+            likes = [it["label"] == label]
+        else:
+            likes = [
+                kind in (None, it["kind"]) or (None if kind in ALSO.get(it["kind"], ()) else False),
+                color in (None, it["color"]) or (None if it["color"] is None else False),
+            ]
+        if all(likes):
+            found.append(i)
+        elif False not in likes:
+            unsure.append(i)
+    return found, unsure
 
 
 def present_query(rng, things):
     """A phrase that names at least one eligible thing, or None."""
     named = rng.choice([it for it in things if it["eligible"]])
     draw = rng.random()
-    if draw < 0.55:
+    if named["label"] and draw < 0.6:
+        found, unsure = matches(things, None, None, named["label"])
+        return dict(found=found, unsure=unsure, phrase=named["label"])
+    if named["color"] is None or (named["kind"] not in COLORED and draw < 0.85):
+        kind, color = named["kind"], None
+    elif draw < 0.55:
         kind, color = named["kind"], named["color"]
     elif draw < 0.85:
         kind, color = named["kind"], None
     else:
         kind, color = None, named["color"]
-    found = matches(things, kind, color)
-    return dict(kind=kind, color=color, found=found, phrase=decorate(rng, kind, color))
+    found, unsure = matches(things, kind, color)
+    return dict(found=found, unsure=unsure, phrase=decorate(rng, kind, color))
 
 
 def absent_query(rng, things):
@@ -78,26 +152,26 @@ def absent_query(rng, things):
         draw = rng.random()
         if draw < 0.55:
             named = rng.choice(things)
-            if rng.random() < 0.6:
+            if rng.random() < 0.6 and named["kind"] in COLORED:
                 kind, color = named["kind"], rng.choice(COLORS)
             else:
-                kind, color = rng.choice(KINDS), named["color"]
+                kind, color = rng.choice(COLORED), named["color"] or rng.choice(COLORS)
         elif draw < 0.78:
             kind, color = rng.choice(KINDS), None
         elif draw < 0.86:
             kind, color = None, rng.choice(COLORS)
         else:
             break
-        if not matches(things, kind, color):
-            return dict(kind=kind, color=color, found=[], phrase=decorate(rng, kind, color))
+        if matches(things, kind, color) == ([], []):
+            return dict(found=[], unsure=[], phrase=decorate(rng, kind, color))
     color = rng.choice(COLORS) if rng.random() < 0.4 else None
     noun = rng.choice(UNKNOWN)
-    return dict(kind=noun, color=color, found=[], phrase=(color + " " if color else "") + noun)
+    return dict(found=[], unsure=[], phrase=(color + " " if color else "") + noun)
 
 
 def decorate(rng, kind, color):
     draw = rng.random()
-    phrase = noun_phrase(rng, kind, color, many=draw < 0.08)
+    phrase = noun_phrase(rng, kind, color, many=draw < 0.08 and kind in (None, *COUNTED))
     return ("the " if draw > 0.85 else "") + phrase
 
 
@@ -122,15 +196,17 @@ def text_query(rng, things):
         return [before, it["bbox"], after], describe(it)
     it = rng.choice(shown)
     if draw < 0.85:
-        if len(matches(things, it["kind"], None)) == 1:
+        found, unsure = matches(things, it["kind"], None)
+        if len(found) == 1 and not unsure and it["color"] and it["kind"] in COLORED:
             noun = rng.choice(SYNONYMS[it["kind"]])
             return ["What color is the " + noun + "?"], it["color"]
         draw = 0.9
     if draw < 0.92:
-        kind = it["kind"] if rng.random() < 0.8 else rng.choice(KINDS)
-        count = len(matches(things, kind, None))
-        noun = plural(rng.choice(SYNONYMS[kind]))
-        return ["How many " + noun + " are there?"], NUMBERS[count]
+        kind = it["kind"] if rng.random() < 0.8 and it["kind"] in COUNTED else rng.choice(COUNTED)
+        found, unsure = matches(things, kind, None)
+        if not unsure:
+            noun = plural(rng.choice(SYNONYMS[kind]))
+            return ["How many " + noun + " are there?"], NUMBERS[len(found)]
     query = present_query(rng, things) if rng.random() < 0.5 else absent_query(rng, things)
     phrase = query["phrase"].removeprefix("the ")
     return ["Is there " + with_article(phrase) + "?"], "yes" if query["found"] else "no"

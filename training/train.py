@@ -62,8 +62,7 @@ def run(rank, args):
     torch.manual_seed(args.seed)  # the same initial weights on every rank
     model = TinyFlorence(Tokenizer.from_file(str(Path(args.out, "tokenizer.json"))))
     if args.init:
-        state = torch.load(args.init)
-        model.load_state_dict(state["model"])
+        load(model, torch.load(args.init)["model"])
     model = model.to(memory_format=torch.channels_last)
     vision_only = args.stage == "vision"
     average = {k: v.clone() for k, v in model.state_dict().items()}
@@ -141,19 +140,22 @@ def batch_losses(model, scenes, rng, args, vision_only):
         for j, it in enumerate(its):
             at = cells[b] == j
             boxes[b, at] = torch.tensor(it["bbox"], dtype=torch.float)
-            kinds[b, at], colors[b, at] = text.KINDS.index(it["kind"]), text.COLORS.index(it["color"])
+            kinds[b, at] = text.KINDS.index(it["kind"])
+            if it["color"]:
+                colors[b, at] = text.COLORS.index(it["color"])
     kinds[cells == IGNORE] = -100
     on = cells >= 0
     kind, color, box = model.vision_head(vision_map)
     losses = dict(
         v_kind=0.5 * F.cross_entropy(kind.flatten(0, 1), kinds.flatten(), ignore_index=-100)
         + 0.5 * F.cross_entropy(kind[on], kinds[on]),
-        v_color=F.cross_entropy(color[on], colors[on]),
+        v_color=F.cross_entropy(color[on], colors[on], ignore_index=-100),
         v_box=box_loss(box[on], boxes[on]),
     )
     with torch.no_grad():
         losses["kind_right"] = (kind[on].argmax(-1) == kinds[on]).float().mean()
-        losses["color_right"] = (color[on].argmax(-1) == colors[on]).float().mean()
+        named = colors[on] >= 0
+        losses["color_right"] = (color[on].argmax(-1) == colors[on])[named].float().mean()
         losses["box_iou50"] = (iou(box[on], boxes[on])[0] > 0.5).float().mean()
     if vision_only:
         return losses
@@ -168,6 +170,9 @@ def batch_losses(model, scenes, rng, args, vision_only):
         for j in q["found"]:
             target[row][cells[b] == j] = 1
     weight = (cells[of] != IGNORE).float()
+    for row, (b, q) in enumerate(dense):
+        for j in q["unsure"]:
+            weight[row][cells[b] == j] = 0
     bce = F.binary_cross_entropy_with_logits(logit, target, reduction="none")
     losses["focal"] = (bce * (1 - torch.exp(-bce)) ** 1.5 * weight * (1 + 2 * target)).sum() / len(dense) / 3
     positive = target > 0
@@ -240,6 +245,16 @@ def reduce_gradients(parameters, ranks):
     for it in parameters:
         it.grad.copy_(flat[at : at + it.numel()].view_as(it.grad))
         at += it.numel()
+
+
+def load(model, state):
+    """A state made with fewer kinds fits too: the kinds it knows come first, background last."""
+    for name in ("vision_head.kind.weight", "vision_head.kind.bias"):
+        new, old = model.state_dict()[name].clone(), state[name]
+        if len(old) < len(new):
+            new[: len(old) - 1], new[-1] = old[:-1], old[-1]
+            state[name] = new
+    model.load_state_dict(state)
 
 
 def save(args, model, average, step):

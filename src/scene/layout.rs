@@ -1,7 +1,11 @@
 //! Where everything is: draws a camera, a room, lights and objects from a seed.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use nalgebra::{Isometry3, Matrix3, Point3, Rotation3, Translation3, UnitQuaternion, Vector3};
 
+use super::mesh::Texture;
 use super::random::SceneRng;
 use super::texture::Pattern;
 use super::things::{Blueprint, Color, Kind, any_angle, build, linear_from_hsv};
@@ -25,6 +29,8 @@ pub(super) struct Room {
     /// x and y ranges of the table top, meters: `[x_min, x_max, y_min, y_max]`.
     pub(super) table: [f32; 4],
     pub(super) table_pattern: Pattern,
+    /// A picture instead of the pattern.
+    pub(super) table_picture: Option<Arc<Texture>>,
     pub(super) table_colors: [Vec3; 2],
     /// Pattern repeats per meter.
     pub(super) table_scale: f32,
@@ -139,7 +145,7 @@ fn draw_view(rng: &mut SceneRng) -> View {
     View { world_from_camera: look_at(target + backward * distance, target, roll), tan_half_width, aspect }
 }
 
-fn draw_room(rng: &mut SceneRng) -> Room {
+pub(super) fn draw_room(rng: &mut SceneRng) -> Room {
     let half_width = rng.range(0.4, 0.95);
     let table = [-half_width, half_width, -rng.range(0.4, 0.7), rng.range(0.3, 0.9)];
     let patterns = [
@@ -158,6 +164,7 @@ fn draw_room(rng: &mut SceneRng) -> Room {
     Room {
         table,
         table_pattern: rng.pick(&patterns),
+        table_picture: None,
         table_colors: draw_table_colors(rng),
         table_scale: rng.range(1.5, 9.0),
         table_angle: any_angle(rng),
@@ -195,7 +202,7 @@ fn draw_dull_color(rng: &mut SceneRng) -> Vec3 {
     linear_from_hsv(hue, saturation, rng.range(0.15, 0.95))
 }
 
-fn draw_lights(rng: &mut SceneRng) -> Lights {
+pub(super) fn draw_lights(rng: &mut SceneRng) -> Lights {
     let (azimuth, elevation) = (any_angle(rng), rng.range(32.0, 80.0).to_radians());
     let fill_azimuth = any_angle(rng);
     let warmth = rng.range(-0.08, 0.08);
@@ -216,7 +223,7 @@ fn draw_lights(rng: &mut SceneRng) -> Lights {
     }
 }
 
-fn draw_sensor(rng: &mut SceneRng) -> Sensor {
+pub(super) fn draw_sensor(rng: &mut SceneRng) -> Sensor {
     let exposure = rng.range(0.88, 1.15);
     let gain = Vec3::from_fn(|_, _| exposure * (1.0 + rng.range(-0.04, 0.04)));
     let blur = if rng.chance(0.4) { rng.range(0.05, 0.2) } else { 0.0 };
@@ -224,7 +231,7 @@ fn draw_sensor(rng: &mut SceneRng) -> Sensor {
 }
 
 /// A typical color for the kinds that have one, else any.
-fn draw_color(kind: Kind, rng: &mut SceneRng) -> Color {
+pub(super) fn draw_color(kind: Kind, rng: &mut SceneRng) -> Color {
     match kind {
         Kind::Banana if rng.chance(0.8) => {
             rng.pick(&[Color::Yellow, Color::Yellow, Color::Yellow, Color::Green])
@@ -256,21 +263,10 @@ fn draw_objects(view: &View, room: &Room, rng: &mut SceneRng) -> Vec<Placed> {
         let blueprint = build(kind, color, scale, rng);
         let angle = any_angle(rng);
         for _ in 0..30 {
-            let Some((x, y)) = draw_place(view, room, &blueprint, rng) else { continue };
-            let outline: Vec<[f32; 3]> = blueprint
-                .footprint
-                .iter()
-                .map(|&[fx, fy, r]| {
-                    [x + angle.cos() * fx - angle.sin() * fy, y + angle.sin() * fx + angle.cos() * fy, r]
-                })
-                .collect();
-            let clear = |a: &[f32; 3], b: &[f32; 3]| (a[0] - b[0]).hypot(a[1] - b[1]) > a[2] + b[2] + 0.008;
-            let on_table = |c: &[f32; 3]| {
-                let [x_min, x_max, y_min, y_max] = room.table;
-                c[0] - c[2] > x_min && c[0] + c[2] < x_max && c[1] - c[2] > y_min && c[1] + c[2] < y_max
-            };
-            if outline.iter().all(|c| on_table(c) && taken.iter().all(|t| clear(c, t))) {
-                taken.extend(outline);
+            let Some((x, y)) = sees(view, room, &blueprint, 0.1..0.62, 1.3, rng) else { continue };
+            let circles = outline(&blueprint, x, y, angle);
+            if is_clear(&circles, &taken, room) {
+                taken.extend(circles);
                 let rotation = UnitQuaternion::from_axis_angle(&Vec3::z_axis(), angle);
                 let world_from_object = Isometry3::from_parts(Translation3::new(x, y, 0.0), rotation);
                 objects.push(Placed { kind, color, world_from_object, blueprint });
@@ -281,8 +277,33 @@ fn draw_objects(view: &View, room: &Room, rng: &mut SceneRng) -> Vec<Placed> {
     objects
 }
 
+/// The circles of an object that stands at (x, y), turned by `angle`.
+pub(super) fn outline(blueprint: &Blueprint, x: f32, y: f32, angle: f32) -> Vec<[f32; 3]> {
+    let (sin, cos) = angle.sin_cos();
+    let turned = blueprint.footprint.iter();
+    turned.map(|&[fx, fy, r]| [x + cos * fx - sin * fy, y + sin * fx + cos * fy, r]).collect()
+}
+
+/// Whether circles lie on the table and apart from those taken.
+pub(super) fn is_clear(circles: &[[f32; 3]], taken: &[[f32; 3]], room: &Room) -> bool {
+    let clear = |a: &[f32; 3], b: &[f32; 3]| (a[0] - b[0]).hypot(a[1] - b[1]) > a[2] + b[2] + 0.008;
+    let on_table = |c: &[f32; 3]| {
+        let [x_min, x_max, y_min, y_max] = room.table;
+        c[0] - c[2] > x_min && c[0] + c[2] < x_max && c[1] - c[2] > y_min && c[1] + c[2] < y_max
+    };
+    circles.iter().all(|c| on_table(c) && taken.iter().all(|t| clear(c, t)))
+}
+
 /// A place on the table whose object center the camera sees, evenly spread over the image rather than the table.
-fn draw_place(view: &View, room: &Room, blueprint: &Blueprint, rng: &mut SceneRng) -> Option<(f32, f32)> {
+/// `shares`: how much of the image's width the object's diagonal may take.
+pub(super) fn sees(
+    view: &View,
+    room: &Room,
+    blueprint: &Blueprint,
+    shares: Range<f32>,
+    max_depth_m: f32,
+    rng: &mut SceneRng,
+) -> Option<(f32, f32)> {
     let tan_half_height = view.tan_half_width / view.aspect;
     let (u, v) = (rng.range(-0.84, 0.84), rng.range(-0.84, 0.84));
     let ray = view.world_from_camera.rotation * Vec3::new(u * view.tan_half_width, v * tan_half_height, 1.0);
@@ -295,7 +316,7 @@ fn draw_place(view: &View, room: &Room, blueprint: &Blueprint, rng: &mut SceneRn
     // Too near fills the image, too far leaves a speck.
     let extent = (blueprint.bounds.1 - blueprint.bounds.0).norm();
     let share = extent / (2.0 * z_depth * view.tan_half_width);
-    if z_depth < 0.15 || !(0.1..0.62).contains(&share) || z_depth > 1.3 {
+    if z_depth < 0.15 || !shares.contains(&share) || z_depth > max_depth_m {
         return None;
     }
     let place = Point3::from(eye + ray * z_depth);

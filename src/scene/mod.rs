@@ -6,7 +6,9 @@
 //! World frame (REP 103): z up, the table top at z = 0, the camera looks roughly along +y. Seeds below
 //! [`FIRST_HELD_OUT_SEED`] may be trained on; seeds from there on never are.
 
+mod furnish;
 mod layout;
+mod mesh;
 mod random;
 mod render;
 mod sensor;
@@ -16,6 +18,7 @@ mod things;
 
 use nalgebra::{Isometry3, Point3, Vector3};
 
+pub use self::mesh::{MeshError, MeshLibrary};
 pub use self::sensor::DepthSensor;
 pub use self::things::{Color, Kind};
 use crate::camera::{CameraError, PinholeCamera};
@@ -90,8 +93,10 @@ pub struct Scene {
 pub struct SceneObject {
     /// What it is.
     pub kind: Kind,
-    /// What color it has.
+    /// What color it has (for a model: see `model`).
     pub color: Color,
+    /// For [`Kind::Modeled`], the model's name in the library and the color it was painted, if it was.
+    pub model: Option<(String, Option<Color>)>,
     /// Its pose: it stands on z = 0 of its own frame (meters).
     pub world_from_object: Isometry3<f64>,
     /// Center of the box around its whole body, world frame, meters.
@@ -171,6 +176,11 @@ impl Scene {
         Self::from_layout(seed, layout::draw_lone(seed, kind, distance_m), config)
     }
 
+    /// The furnished scene of a seed: most objects are models of `library`.
+    pub fn furnished(seed: u64, library: &MeshLibrary, config: &SceneConfig) -> Result<Self, SceneError> {
+        Self::from_layout(seed, furnish::draw(seed, library), config)
+    }
+
     /// Casts the rays. The same scene gives the same bytes each time.
     pub fn render(&self) -> RenderedScene {
         let raw = render::render(&self.layout, &self.camera, self.samples, self.seed);
@@ -211,6 +221,11 @@ fn describe(placed: &layout::Placed, sighting: &render::Sighting) -> SceneObject
     SceneObject {
         kind: placed.kind,
         color: placed.color,
+        model: placed
+            .blueprint
+            .modeled
+            .as_ref()
+            .map(|it| (it.name.to_string(), it.paint.map(|(color, _)| color))),
         world_from_object,
         center_in_world: world_from_object * Point3::from(((low + high) * 0.5).cast::<f64>()),
         size_m: (high - low).cast(),
@@ -240,8 +255,12 @@ mod tests {
         let shape = Shape::Ellipsoid { center: Vector3::zeros(), radii: Vector3::repeat(radius) };
         let albedo = Color::Red.shade(&mut SceneRng::new(0, 0));
         let part = Part { shape, albedo, specular: 0.0, print: Print::None };
-        let blueprint =
-            Blueprint { parts: vec![part], footprint: vec![[0.0, 0.0, radius]], bounds: shape.bounds() };
+        let blueprint = Blueprint {
+            parts: vec![part],
+            footprint: vec![[0.0, 0.0, radius]],
+            bounds: shape.bounds(),
+            modeled: None,
+        };
         let world_from_object =
             Isometry3::from_parts(Translation3::from(center.coords), UnitQuaternion::identity());
         layout.objects = vec![Placed { kind: Kind::Ball, color: Color::Red, world_from_object, blueprint }];

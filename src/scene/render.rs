@@ -117,10 +117,19 @@ struct Ray {
 
 /// What a ray met first.
 enum Seen {
-    Object { index: usize, part: usize, normal: Vec3 },
+    Object { index: usize, surface: Surface, normal: Vec3 },
     Table,
     Floor,
     Wall,
+}
+
+/// What an object is made of where a ray met it.
+#[derive(Clone, Copy)]
+enum Surface {
+    /// The part of this index.
+    Part(usize),
+    /// A model of this reflectance.
+    Model(Vec3),
 }
 
 /// An object with what speeds up tests against it.
@@ -143,20 +152,30 @@ impl<'a> Solid<'a> {
         to_center.norm_squared() - along * along <= self.radius * self.radius && along > -self.radius
     }
 
-    /// The nearest meeting: part index and hit, the normal in the world.
-    fn hit(&self, ray: &Ray, t_min: f32) -> Option<(usize, Hit)> {
+    /// The nearest meeting, the normal in the world.
+    fn hit(&self, ray: &Ray, t_min: f32) -> Option<(Surface, Hit)> {
         let pose = &self.placed.world_from_object;
         let origin = pose.inverse_transform_point(&Point3::from(ray.origin)).coords;
         let direction = pose.inverse_transform_vector(&ray.direction);
-        let mut best: Option<(usize, Hit)> = None;
+        let modeled = self.placed.blueprint.modeled.as_ref();
+        let mut best: Option<(Surface, Hit)> = modeled
+            .and_then(|it| it.hit(&origin, &direction, t_min))
+            .map(|(hit, albedo)| (Surface::Model(albedo), hit));
         for (index, part) in self.placed.blueprint.parts.iter().enumerate() {
             if let Some(hit) = part.shape.hit(&origin, &direction, t_min)
                 && best.as_ref().is_none_or(|(_, it)| hit.t < it.t)
             {
-                best = Some((index, hit));
+                best = Some((Surface::Part(index), hit));
             }
         }
-        best.map(|(index, hit)| (index, Hit { t: hit.t, normal: pose.rotation * hit.normal }))
+        best.map(|(surface, hit)| (surface, Hit { t: hit.t, normal: pose.rotation * hit.normal }))
+    }
+
+    fn is_hit(&self, ray: &Ray, t_min: f32) -> bool {
+        let Some(modeled) = &self.placed.blueprint.modeled else { return self.hit(ray, t_min).is_some() };
+        let pose = &self.placed.world_from_object;
+        let origin = pose.inverse_transform_point(&Point3::from(ray.origin)).coords;
+        modeled.is_hit(&origin, &pose.inverse_transform_vector(&ray.direction), t_min)
     }
 
     /// The pixels that its bounding sphere can cover.
@@ -238,10 +257,10 @@ impl Tracer<'_> {
             if !solid.may_hit(ray) {
                 continue;
             }
-            if let Some((part, hit)) = solid.hit(ray, 1e-3) {
+            if let Some((surface, hit)) = solid.hit(ray, 1e-3) {
                 on_pass(index);
                 if best.as_ref().is_none_or(|(t, _)| hit.t < *t) {
-                    best = Some((hit.t, Seen::Object { index, part, normal: hit.normal }));
+                    best = Some((hit.t, Seen::Object { index, surface, normal: hit.normal }));
                 }
             }
         }
@@ -269,7 +288,7 @@ impl Tracer<'_> {
     }
 
     fn in_shadow(&self, ray: &Ray) -> bool {
-        self.solids.iter().any(|solid| solid.may_hit(ray) && solid.hit(ray, 2e-4).is_some())
+        self.solids.iter().any(|solid| solid.may_hit(ray) && solid.is_hit(ray, 2e-4))
     }
 
     /// Linear RGB of a surface point.
@@ -278,7 +297,11 @@ impl Tracer<'_> {
         let point = ray.origin + ray.direction * t;
         let blend = |colors: &[Vec3; 2], share: f32| colors[0] + (colors[1] - colors[0]) * share;
         let (albedo, specular, normal) = match *seen {
-            Seen::Object { index, part, normal } => {
+            Seen::Object { surface: Surface::Model(albedo), normal, .. } => {
+                let facing = if normal.dot(&ray.direction) > 0.0 { -normal } else { normal };
+                (albedo, 0.05, facing)
+            }
+            Seen::Object { index, surface: Surface::Part(part), normal } => {
                 let placed = self.solids[index].placed;
                 let part = &placed.blueprint.parts[part];
                 let facing = if normal.dot(&ray.direction) > 0.0 { -normal } else { normal };
@@ -287,9 +310,12 @@ impl Tracer<'_> {
             Seen::Table => {
                 let (sin, cos) = room.table_angle.sin_cos();
                 let (u, v) = (cos * point.x - sin * point.y, sin * point.x + cos * point.y);
-                let share =
-                    room.table_pattern.blend(u * room.table_scale, v * room.table_scale, room.texture_seed);
-                (blend(&room.table_colors, share), room.table_specular, Vec3::z())
+                let (u, v) = (u * room.table_scale, v * room.table_scale);
+                let albedo = match &room.table_picture {
+                    Some(picture) => picture.at(u, v),
+                    None => blend(&room.table_colors, room.table_pattern.blend(u, v, room.texture_seed)),
+                };
+                (albedo, room.table_specular, Vec3::z())
             }
             Seen::Floor => {
                 let share = room.floor_pattern.blend(point.x * 3.0, point.y * 3.0, room.texture_seed + 7);

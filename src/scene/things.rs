@@ -1,12 +1,14 @@
 //! What stands on the table: kinds and colors, and how each kind is built from primitives.
 
 use std::f32::consts::{FRAC_PI_2, TAU};
+use std::sync::Arc;
 
 use nalgebra::Vector3;
 use serde::{Deserialize, Serialize};
 
+use super::mesh::Mesh;
 use super::random::SceneRng;
-use super::shape::Shape;
+use super::shape::{Hit, Shape};
 
 type Vec3 = Vector3<f32>;
 
@@ -25,10 +27,12 @@ pub enum Kind {
     Banana,
     Marker,
     Apple,
+    /// A model of a [`MeshLibrary`](super::MeshLibrary), never drawn without one: `SceneObject::model` names it.
+    Modeled,
 }
 
 impl Kind {
-    /// Every kind.
+    /// Every kind that is built from primitives.
     pub const ALL: [Self; 10] = [
         Self::Cup,
         Self::Bowl,
@@ -55,6 +59,7 @@ impl Kind {
             Self::Banana => "banana",
             Self::Marker => "marker",
             Self::Apple => "apple",
+            Self::Modeled => "model",
         }
     }
 }
@@ -170,6 +175,36 @@ pub(super) struct Blueprint {
     pub(super) footprint: Vec<[f32; 3]>,
     /// Box around all parts: lowest and highest corner.
     pub(super) bounds: (Vec3, Vec3),
+    /// What it is made of besides the parts.
+    pub(super) modeled: Option<Modeled>,
+}
+
+/// A model of the library, as it stands in a scene.
+#[derive(Debug, Clone)]
+pub(super) struct Modeled {
+    pub(super) name: Arc<str>,
+    pub(super) mesh: Arc<Mesh>,
+    pub(super) scale: f32,
+    /// Its color instead of its own ones, and the shade of it; the texture's brightness stays.
+    pub(super) paint: Option<(Color, Vec3)>,
+}
+
+impl Modeled {
+    /// The first meeting after `t_min` and its reflectance.
+    pub(super) fn hit(&self, origin: &Vec3, direction: &Vec3, t_min: f32) -> Option<(Hit, Vec3)> {
+        let (hit, own) = self.mesh.hit(&(origin / self.scale), direction, t_min / self.scale)?;
+        let albedo = match &self.paint {
+            // Mean brightness 0.5 keeps the shade as it is.
+            Some((_, shade)) => shade * (0.55 + 0.6 * own.mean().sqrt()),
+            None => own,
+        };
+        Some((Hit { t: hit.t * self.scale, ..hit }, albedo.map(|it| it.min(1.0))))
+    }
+
+    /// Whether there is any meeting after `t_min`.
+    pub(super) fn is_hit(&self, origin: &Vec3, direction: &Vec3, t_min: f32) -> bool {
+        self.mesh.is_hit(&(origin / self.scale), direction, t_min / self.scale)
+    }
 }
 
 /// Builds one object: `scale` 1 is life size.
@@ -195,13 +230,14 @@ pub(super) fn build(kind: Kind, color: Color, scale: f32, rng: &mut SceneRng) ->
         Kind::Banana => builder.banana(scale, rng),
         Kind::Marker => builder.marker(scale, rng),
         Kind::Apple => builder.apple(scale, rng),
+        Kind::Modeled => unreachable!("models are not built from primitives"),
     };
     let mut bounds = (Vec3::repeat(f32::INFINITY), Vec3::repeat(f32::NEG_INFINITY));
     for part in &builder.parts {
         let (low, high) = part.shape.bounds();
         bounds = (bounds.0.inf(&low), bounds.1.sup(&high));
     }
-    Blueprint { parts: builder.parts, footprint, bounds }
+    Blueprint { parts: builder.parts, footprint, bounds, modeled: None }
 }
 
 struct Builder {

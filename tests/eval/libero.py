@@ -8,6 +8,9 @@ and STEM.jpg, STEM_depth.png. What each task's sentence asks for stands in tests
     ground --batch OUT/queries.jsonl --output OUT/results.jsonl [--model DIR]
     libero.py score OUT                                       prints the figures
 
+    libero.py nouns DATASET OUT [--no-depth]                  the same for noun phrases alone: OUT/queries.jsonl for score.py, which
+                                                              asks for every movable object in view that its name names alone
+
 With --candidates the queries carry the ground-truth boxes under every name that is true of them, so that only the words and the
 resolver are measured. Only the standard library is used.
 """
@@ -23,6 +26,7 @@ from pathlib import Path
 
 ROLES = Path(__file__).resolve().parent.parent / "data" / "libero_roles.jsonl"
 ABSENT_PER_FRAME = 3
+MIN_PIXELS = 200  # visible area of an object that is asked for by its noun
 
 # What a person may call an instance of each kind, in LIBERO's own words.
 NAMES = {
@@ -77,7 +81,6 @@ def build(arguments):
         role = roles.get(frame["task"])
         if role is not None and role["sentence"] != frame["instruction"]:
             sys.exit(f"{ROLES}: task {frame['task']} is {frame['instruction']!r}, not {role['sentence']!r}")
-        present = {name for it in frame["instances"] for name in NAMES.get(kind_of(it), [])}
 
         def add(suffix, instruction, **truth):
             query = {
@@ -106,15 +109,55 @@ def build(arguments):
                 destination=frame["objects"].get(role["destination_instance"]),
                 several=len(like) > 1,
             )
-        absent = sorted({name for names in NAMES.values() for name in names} - present)
-        # "cabinet" and "shelf" are true of each other's kinds to a person; mugs of unnamed color are mugs.
-        absent = [it for it in absent if not any(it in name or name in it for name in present)]
-        for name_idx, name in enumerate(chance.sample(absent, ABSENT_PER_FRAME)):
+        for name_idx, name in enumerate(chance.sample(absent_names(frame), ABSENT_PER_FRAME)):
             add(f"_absent{name_idx}", f"pick up the {name}", absent=name)
     for path, lines in [("queries.jsonl", queries), ("expected.jsonl", expected)]:
         with open(out / path, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
     print(f"{len(queries)} queries in {out / 'queries.jsonl'}")
+
+
+def nouns(arguments):
+    dataset, out = Path(arguments.dataset), Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    chance = random.Random(0)
+    queries = []
+    for frame in read_lines(dataset / "frames.jsonl"):
+        in_view = [it for it in frame["instances"] if frame["objects"].get(it, {}).get("pixels", 0) > 0]
+
+        def add(suffix, kind_of_query, phrase, truth):
+            query = {
+                "id": frame["stem"] + suffix,
+                "image": os.path.relpath(dataset / f"{frame['stem']}.jpg", out),
+                "K": frame["K"],
+                "instruction": f"pick up the {phrase}",
+                "phrase": phrase,
+                "type": kind_of_query,
+                "truth": truth and {"bbox": truth["bbox"], "surface_centroid": truth["surface_centroid_cam"]},
+            }
+            if not arguments.no_depth:
+                query["depth"] = os.path.relpath(dataset / f"{frame['stem']}_depth.png", out)
+            queries.append(query)
+
+        for it in in_view:
+            truth = frame["objects"][it]
+            name = NAMES.get(kind_of(it), [None])[0]
+            if name is None or "pos_cam" not in truth or truth["pixels"] < MIN_PIXELS:
+                continue
+            if sum(name in NAMES.get(kind_of(other), []) for other in in_view) == 1:
+                add("_" + it, name, name, truth)
+        for index, name in enumerate(chance.sample(absent_names(frame), ABSENT_PER_FRAME)):
+            add(f"_absent{index}", "absent", name, None)
+    with open(out / "queries.jsonl", "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(it) + "\n" for it in queries)
+    print(f"{len(queries)} queries in {out / 'queries.jsonl'}")
+
+
+def absent_names(frame):
+    """Names that nothing in the frame bears; "cabinet" and "shelf" are true of each other's kinds, mugs of unnamed color are mugs."""
+    present = {name for it in frame["instances"] for name in NAMES.get(kind_of(it), [])}
+    absent = sorted({name for names in NAMES.values() for name in names} - present)
+    return [it for it in absent if not any(it in name or name in it for name in present)]
 
 
 def iou(a, b):
@@ -197,6 +240,11 @@ def main():
     command.add_argument("--candidates", action="store_true", help="ground-truth boxes instead of a model")
     command.add_argument("--no-depth", action="store_true", help="leave the depth images out")
     command.set_defaults(run=build)
+    command = commands.add_parser("nouns", help="write a batch file of noun phrases for score.py")
+    command.add_argument("dataset")
+    command.add_argument("out")
+    command.add_argument("--no-depth", action="store_true", help="leave the depth images out")
+    command.set_defaults(run=nouns)
     command = commands.add_parser("score", help="print the figures of OUT/results.jsonl")
     command.add_argument("out")
     command.add_argument("--show-wrong", action="store_true", help="list every wrong answer")
