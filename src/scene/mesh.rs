@@ -402,6 +402,8 @@ fn floats<const N: usize>(text: &str) -> Option<[f32; N]> {
 
 #[cfg(test)]
 mod tests {
+    use nalgebra::UnitVector3;
+
     use super::*;
 
     /// A cube of side 2 around the origin, as OBJ text with one material.
@@ -427,8 +429,8 @@ mod tests {
         let mut met = 0;
         for _ in 0..2000 {
             let mut point = || Vec3::from_fn(|_, _| rng.range(-1.0, 1.0));
-            let origin = point().normalize() * 4.0;
-            let direction = (point() * 1.6 - origin).normalize();
+            let origin = UnitVector3::new_normalize(point()).into_inner() * 4.0;
+            let direction = UnitVector3::new_normalize(point() * 1.6 - origin).into_inner();
             let (got, want) = (mesh.hit(&origin, &direction, 1e-3), cuboid.hit(&origin, &direction, 1e-3));
             // Rays along an edge may go either way.
             let Some((hit, albedo)) = got else {
