@@ -7,8 +7,9 @@ use super::math::{softmax, vectorized};
 use super::matmul::{Destination, Matrix, multiply};
 use super::{Visible, for_each_chunk, with_slices};
 
-/// Queries whose scores are in memory at a time: with thousands of keys, more would leave the cache.
-const QUERIES_PER_BLOCK: usize = 96;
+/// Queries whose scores are in memory at a time: with more they would leave the cache, with fewer keys and values would be packed
+/// too often.
+const QUERIES_PER_BLOCK: usize = 256;
 
 pub(super) fn attention(
     q: &Tensor,

@@ -96,7 +96,7 @@ fn attentions_between_tokens() {
         (1, 1, 1, 4, 1, Visible::First(vec![1])),
         (3, 17, 17, 24, 3, Visible::First(vec![17, 5, 1])),
         (2, 60, 60, 64, 4, Visible::First(vec![60, 31])),
-        (1, 230, 230, 16, 2, Visible::First(vec![229])),
+        (1, 270, 270, 16, 2, Visible::First(vec![269])),
         (1, 200, 203, 8, 1, Visible::Causal { offset: 3 }),
         (1, 6, 6, 8, 2, Visible::Causal { offset: 0 }),
         (2, 3, 12, 8, 2, Visible::Causal { offset: 4 }),
