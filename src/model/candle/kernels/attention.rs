@@ -3,7 +3,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::math::{softmax, vectorized};
+use super::math::{softmax, softmax_unscaled, vectorized};
 use super::matmul::{Destination, Matrix, multiply};
 use super::{Visible, for_each_chunk, with_slices};
 
@@ -81,20 +81,24 @@ fn attend(
 ) {
     let scale = 1.0 / (head_dim as f32).sqrt();
     let mut scores = vec![0.0; n_queries.min(QUERIES_PER_BLOCK) * n_keys];
+    let mut scales = [0.0; QUERIES_PER_BLOCK];
     for (block, out) in out.chunks_mut(QUERIES_PER_BLOCK * head_dim).enumerate() {
         let first = block * QUERIES_PER_BLOCK;
         let q = q.rows(first, out.len() / head_dim);
         let scores = &mut scores[..out.len() / head_dim * n_keys];
         multiply(scores, n_keys, Destination::Overwrite, scale, q, k.transposed(), 1);
         vectorized(|| {
-            for (query, row) in scores.chunks_exact_mut(n_keys).enumerate() {
+            for (query, (row, scale)) in scores.chunks_exact_mut(n_keys).zip(&mut scales).enumerate() {
                 let (seen, hidden) = row.split_at_mut(n_visible(first + query).min(n_keys));
-                softmax(seen);
+                *scale = softmax_unscaled(seen);
                 hidden.fill(0.0);
             }
         });
         let scores = Matrix::new(scores, out.len() / head_dim, n_keys, n_keys);
         multiply(out, head_dim, Destination::Overwrite, 1.0, scores, v, 1);
+        for (out, scale) in out.chunks_exact_mut(head_dim).zip(&scales) {
+            out.iter_mut().for_each(|value| *value *= scale);
+        }
     }
 }
 

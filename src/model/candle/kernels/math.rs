@@ -123,6 +123,26 @@ pub(super) fn softmax(row: &mut [f32]) {
     }
 }
 
+/// Softmax in place but for its last step, as fewer passes over a long row: the factor that is still to be applied.
+#[inline(always)]
+pub(super) fn softmax_unscaled(row: &mut [f32]) -> f32 {
+    let largest = max(row);
+    let mut lanes = [0.0; LANES];
+    let mut chunks = row.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *value = exp(*value - largest);
+            *lane += *value;
+        }
+    }
+    let mut total: f32 = lanes.iter().sum();
+    for value in chunks.into_remainder() {
+        *value = exp(*value - largest);
+        total += *value;
+    }
+    1.0 / total
+}
+
 /// `out = (x - mean) / sqrt(variance + eps) * weight + bias` over one row.
 #[inline(always)]
 pub(super) fn layer_norm_row(x: &[f32], out: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
