@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from text import COLORS, KINDS
+from text import COLORS, KINDS, PRIMITIVES
 
 BACKGROUND, IGNORE = -1, -2
 
@@ -18,6 +18,7 @@ class Scenes:
         manifest = Path(directory, "manifest.json")  # of the models, where there are any
         models = json.loads(manifest.read_text())["models"] if manifest.exists() else []
         self.models = {it["name"]: it for it in models}
+        self.kinds = PRIMITIVES + sorted({it["kind"] for it in models} - set(PRIMITIVES))  # that can be in a scene
         self.images, self.things, self.cells, self.where = [], [], [], []
         for path in sorted(Path(directory).glob("*.jsonl")):
             if limit and len(self.things) >= limit:

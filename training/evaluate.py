@@ -100,8 +100,8 @@ def queries(rng, scenes, usable, n):
     draw("color", one(False, True))
     draw("several", several)
     draw("absent: wrong color", absent(lambda it: it["kind"] in text.COLORED and (it["kind"], rng.choice(text.COLORS))))
-    draw("absent: wrong kind", absent(lambda it: it["color"] and (rng.choice(text.COLORED), it["color"])))
-    draw("absent: kind not there", absent(lambda it: (rng.choice(text.KINDS), None)))
+    draw("absent: wrong kind", absent(lambda it: it["color"] and (rng.choice([it for it in scenes.kinds if it in text.COLORED]), it["color"])))
+    draw("absent: kind not there", absent(lambda it: (rng.choice(scenes.kinds), None)))
     draw("absent: unknown noun", lambda things: (rng.choice(NEVER_TRAINED), []))
     return drawn
 

@@ -55,6 +55,7 @@ SYNONYMS = {
     "wine rack": ["wine rack"],
 }
 KINDS = list(SYNONYMS)
+PRIMITIVES = KINDS[:10]
 COLORS = ["red", "green", "blue", "yellow", "orange", "purple", "pink", "white", "black", "brown", "gray"]
 # Kinds that come in any color, so that a color with them is a sensible phrase.
 COLORED = "cup bowl bottle box ball plate can banana marker apple book ramekin cabinet shelf".split() + ["desk caddy", "storage box"]
@@ -146,7 +147,7 @@ def present_query(rng, things):
     return dict(found=found, unsure=unsure, phrase=decorate(rng, kind, color))
 
 
-def absent_query(rng, things):
+def absent_query(rng, things, kinds=KINDS):
     """A phrase that names nothing in the scene: a wrong color, a wrong kind, or a noun never drawn."""
     for _ in range(30):
         draw = rng.random()
@@ -155,9 +156,9 @@ def absent_query(rng, things):
             if rng.random() < 0.6 and named["kind"] in COLORED:
                 kind, color = named["kind"], rng.choice(COLORS)
             else:
-                kind, color = rng.choice(COLORED), named["color"] or rng.choice(COLORS)
+                kind, color = rng.choice([it for it in kinds if it in COLORED]), named["color"] or rng.choice(COLORS)
         elif draw < 0.78:
-            kind, color = rng.choice(KINDS), None
+            kind, color = rng.choice(kinds), None
         elif draw < 0.86:
             kind, color = None, rng.choice(COLORS)
         else:
@@ -184,7 +185,7 @@ def caption(things):
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
-def text_query(rng, things):
+def text_query(rng, things, kinds=KINDS):
     """(prompt, answer) for the decoder; a box in the prompt is a list of four numbers in [0, 1]."""
     shown = left_to_right(things)
     draw = rng.random()
@@ -207,17 +208,17 @@ def text_query(rng, things):
         if not unsure:
             noun = plural(rng.choice(SYNONYMS[kind]))
             return ["How many " + noun + " are there?"], NUMBERS[len(found)]
-    query = present_query(rng, things) if rng.random() < 0.5 else absent_query(rng, things)
+    query = present_query(rng, things) if rng.random() < 0.5 else absent_query(rng, things, kinds)
     phrase = query["phrase"].removeprefix("the ")
     return ["Is there " + with_article(phrase) + "?"], "yes" if query["found"] else "no"
 
 
-def corpus(rng, scenes, n):
+def corpus(rng, scenes, n, kinds=KINDS):
     """Texts like the ones trained on, for the tokenizer."""
     for _ in range(n):
         things = rng.choice(scenes)
-        for query in (present_query(rng, things), absent_query(rng, things)):
+        for query in (present_query(rng, things), absent_query(rng, things, kinds)):
             yield LOCATE.format(query["phrase"])
-        prompt, answer = text_query(rng, things)
+        prompt, answer = text_query(rng, things, kinds)
         yield "".join(part for part in prompt if isinstance(part, str))
         yield answer

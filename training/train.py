@@ -47,7 +47,8 @@ def main():
     path = Path(args.out, "tokenizer.json")
     if not path.exists():
         rng = random.Random(1)
-        bpe.train(text.corpus(rng, Scenes(args.data, limit=1000).things, 6000)).save(str(path))
+        scenes = Scenes(args.data, limit=1000)
+        bpe.train(text.corpus(rng, scenes.things, 6000, scenes.kinds)).save(str(path))
     if args.ranks == 1:
         run(0, args)
     else:
@@ -161,7 +162,7 @@ def batch_losses(model, scenes, rng, args, vision_only):
         return losses
     # Early on the text losses' gradients are noise to the tower, which has better teachers: see --detach.
     features = model.project(vision_map.detach() if args.detach else vision_map)
-    dense = [(b, q) for b in range(n) for q in dense_queries(rng, things[b], args.queries)]
+    dense = [(b, q) for b in range(n) for q in dense_queries(rng, things[b], args.queries, scenes.kinds)]
     ids, mask = pad([model.ids(text.LOCATE.format(q["phrase"])) for _, q in dense])
     of = torch.tensor([b for b, _ in dense])
     logit, box = model.ground(features[of], ids, mask)
@@ -187,7 +188,7 @@ def batch_losses(model, scenes, rng, args, vision_only):
             losses["absent_over"] = (logit.max(1).values[~found] > 0).float().mean()
     asked = [b for b in range(n) if rng.random() < args.texts]
     if asked:
-        pairs = [text.text_query(rng, things[b]) for b in asked]
+        pairs = [text.text_query(rng, things[b], scenes.kinds) for b in asked]
         ids, mask = pad([model.ids(prompt) for prompt, _ in pairs])
         answers = [model.ids(answer) for _, answer in pairs]
         labels, valid = pad(answers)
@@ -197,11 +198,11 @@ def batch_losses(model, scenes, rng, args, vision_only):
     return losses
 
 
-def dense_queries(rng, things, n):
+def dense_queries(rng, things, n, kinds):
     """Queries whose answer is certain: nothing half hidden matches a phrase that is called absent or few."""
     queries = []
     while len(queries) < n:
-        query = text.absent_query(rng, things) if rng.random() < 0.3 else text.present_query(rng, things)
+        query = text.absent_query(rng, things, kinds) if rng.random() < 0.3 else text.present_query(rng, things)
         query["found"] = [j for j in query["found"] if things[j]["eligible"]]
         queries.append(query)
     return queries

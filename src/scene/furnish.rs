@@ -96,7 +96,7 @@ fn draw_objects(view: &View, room: &Room, library: &MeshLibrary, rng: &mut Scene
                 continue;
             }
         }
-        // Furniture faces the camera, more or less.
+        // Furniture stands square to the table, more or less.
         let angle = match (furniture, rng.below(4)) {
             (true, 0..3) => std::f32::consts::FRAC_PI_2 * rng.below(4) as f32 + rng.range(-0.3, 0.3),
             _ => any_angle(rng),
