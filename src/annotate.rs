@@ -2,12 +2,12 @@
 
 use font8x8::UnicodeFonts as _;
 use image::Rgb;
-use nalgebra::{Point2, Point3};
+use nalgebra::{Isometry3, Point2, Point3, UnitQuaternion, Vector3};
 
 use crate::camera::PinholeCamera;
 use crate::detection::BoundingBox2d;
 use crate::image::RgbImage;
-use crate::lift::LiftedObject;
+use crate::lift::{Grasp, LiftedObject};
 use crate::pipeline::{GroundedObject, GroundingResult, Status};
 
 const TARGET: Rgb<u8> = Rgb([40, 220, 80]);
@@ -16,12 +16,14 @@ const CANDIDATE: Rgb<u8> = Rgb([170, 170, 170]);
 const AMBIGUOUS: Rgb<u8> = Rgb([255, 190, 40]);
 const FAILURE: Rgb<u8> = Rgb([255, 90, 80]);
 const INK: Rgb<u8> = Rgb([15, 15, 15]);
+const GRASP: Rgb<u8> = Rgb([255, 80, 220]);
+const UNCERTAINTY: Rgb<u8> = Rgb([255, 235, 60]);
 const WHITE: Rgb<u8> = Rgb([255, 255, 255]);
 /// Axes as everywhere in ROS: x red, y green, z blue.
 const AXES: [Rgb<u8>; 3] = [Rgb([235, 50, 50]), Rgb([50, 200, 50]), Rgb([70, 90, 255])];
 
 /// A copy of `image` with `result` drawn on it: candidates thin and gray, targets green and destination blue with mask tint,
-/// label and score, their oriented boxes and axes where there is a pose and a camera, and the verdict along the top.
+/// label and score, their oriented boxes, axes, 95 % ellipses, best grasps and the free place where there is a pose and a camera, and the verdict along the top.
 pub fn draw(image: &RgbImage, result: &GroundingResult, camera: Option<&PinholeCamera>) -> RgbImage {
     let mut canvas = Canvas { image: image.clone(), scale: if image.width() < 900 { 1 } else { 2 } };
     if image.width() == 0 || image.height() == 0 {
@@ -49,6 +51,15 @@ pub fn draw(image: &RgbImage, result: &GroundingResult, camera: Option<&PinholeC
         canvas.rectangle(&object.bbox, *color, width);
         if let (Some(lifted), Some(camera)) = (&object.lifted, camera) {
             canvas.oriented_box(lifted, camera);
+            canvas.uncertainty(lifted, camera);
+        }
+    }
+    if let Some(camera) = camera {
+        for grasp in result.targets.iter().filter_map(|it| it.grasps.first()) {
+            canvas.grasp(grasp, camera);
+        }
+        if let Some(place) = &result.place {
+            canvas.place(&place.place_in_camera, place.clearance_m, camera);
         }
     }
     // Labels last: nothing is drawn over text.
@@ -149,6 +160,52 @@ impl Canvas {
             let mut tip = Point3::origin();
             tip[axis] = length;
             self.line(center, camera.project(lifted.object_in_camera * tip), color, self.scale as i32 + 1);
+        }
+    }
+
+    /// The fingers of a gripper: a bracket around where it closes, along y.
+    fn grasp(&mut self, grasp: &Grasp, camera: &PinholeCamera) {
+        let half = 0.5 * grasp.opening_m + 0.005;
+        let back = grasp.approach_in_camera.scale(-0.04);
+        let at = |y: f64, behind: bool| {
+            let tip = grasp.grasp_in_camera * Point3::new(0.0, y, 0.0);
+            camera.project(if behind { tip + back } else { tip })
+        };
+        let corners = [at(-half, false), at(-half, true), at(half, true), at(half, false)];
+        for pair in corners.windows(2) {
+            self.line(pair[0], pair[1], GRASP, self.scale as i32 + 1);
+        }
+    }
+
+    /// The circle that is free around a place.
+    fn place(&mut self, place_in_camera: &Isometry3<f64>, radius_m: f64, camera: &PinholeCamera) {
+        let at = |turn: usize| {
+            let (sin, cos) = (std::f64::consts::TAU * turn as f64 / 24.0).sin_cos();
+            camera.project(place_in_camera * Point3::new(radius_m * cos, radius_m * sin, 0.0))
+        };
+        for turn in 0..24 {
+            self.line(at(turn), at(turn + 1), DESTINATION, self.scale as i32 + 1);
+        }
+    }
+
+    /// Where the center may be: the 95 % ellipse of its covariance, as the image sees it.
+    fn uncertainty(&mut self, lifted: &LiftedObject, camera: &PinholeCamera) {
+        let position = lifted.covariance.fixed_view::<3, 3>(0, 0).into_owned();
+        let Some(root) = position.cholesky() else { return };
+        // 95 % of a chi-squared distribution with two degrees of freedom.
+        let radius = 5.991_f64.sqrt();
+        let rays =
+            UnitQuaternion::rotation_between(&Vector3::z(), &lifted.body_center.coords).unwrap_or_default();
+        let at = |turn: usize| {
+            let (sin, cos) = (std::f64::consts::TAU * turn as f64 / 24.0).sin_cos();
+            // The ellipsoid's outline across the line of sight.
+            let across = rays * Vector3::new(cos, sin, 0.0);
+            let along = root.l().transpose() * across;
+            let reach = (root.l() * along) * (radius / along.norm().max(1e-9));
+            camera.project(lifted.body_center + reach)
+        };
+        for turn in 0..24 {
+            self.line(at(turn), at(turn + 1), UNCERTAINTY, 1);
         }
     }
 

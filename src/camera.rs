@@ -1,10 +1,15 @@
-//! The pinhole camera model.
+//! The camera model: a pinhole behind a lens.
+
+mod distortion;
 
 use nalgebra::{Point2, Point3, Vector3};
 
-/// An ideal (rectified) pinhole camera. Always valid: focal lengths are finite and positive.
+pub use self::distortion::Distortion;
+
+/// A calibrated camera. Always valid: focal lengths are finite and positive.
 ///
-/// Pixel coordinates follow ROS and OpenCV: the centre of the top-left pixel is (0, 0).
+/// Pixel coordinates follow ROS and OpenCV: the centre of the top-left pixel is (0, 0). Rays are exact: pixels are taken back
+/// through the lens model, images are never warped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PinholeCamera {
     width: u32,
@@ -13,6 +18,7 @@ pub struct PinholeCamera {
     fy: f64,
     cx: f64,
     cy: f64,
+    distortion: Distortion,
 }
 
 /// Why intrinsics were refused.
@@ -34,10 +40,21 @@ pub enum CameraError {
         /// K[5].
         cy: f64,
     },
+    /// A lens model that is not known, or not with so many coefficients.
+    #[error(
+        "expected distortion_model plumb_bob with 4 or 5 coefficients, rational_polynomial with 8 or equidistant with 4, \
+         got {model:?} with {d:?}: rectify the image and use the camera_info of the rectified one"
+    )]
+    Distortion {
+        /// As sent.
+        model: String,
+        /// Coefficients.
+        d: Vec<f64>,
+    },
 }
 
 impl PinholeCamera {
-    /// From the image size and the row-major 3x3 intrinsic matrix `K` (sensor_msgs/CameraInfo), pixels.
+    /// An ideal (rectified) camera from the image size and the row-major 3x3 intrinsic matrix `K` (sensor_msgs/CameraInfo), pixels.
     pub fn from_k(width: u32, height: u32, k: &[f64; 9]) -> Result<Self, CameraError> {
         let [fx, _, cx, _, fy, cy, ..] = *k;
         if !(fx.is_finite() && fy.is_finite() && fx > 0.0 && fy > 0.0) {
@@ -46,7 +63,12 @@ impl PinholeCamera {
         if !(cx.is_finite() && cy.is_finite()) {
             return Err(CameraError::PrincipalPoint { cx, cy });
         }
-        Ok(Self { width, height, fx, fy, cx, cy })
+        Ok(Self { width, height, fx, fy, cx, cy, distortion: Distortion::None })
+    }
+
+    /// The same camera behind a lens: `distortion_model` and `D` of sensor_msgs/CameraInfo.
+    pub fn with_distortion(self, model: &str, d: &[f64]) -> Result<Self, CameraError> {
+        Ok(Self { distortion: Distortion::from_model(model, d)?, ..self })
     }
 
     /// Image size in pixels: (width, height).
@@ -64,21 +86,31 @@ impl PinholeCamera {
         (self.fx, self.fy)
     }
 
-    /// The ray through a pixel in the optical frame, scaled so that z = 1.
-    pub fn ray(&self, pixel: Point2<f64>) -> Vector3<f64> {
-        Vector3::new((pixel.x - self.cx) / self.fx, (pixel.y - self.cy) / self.fy, 1.0)
+    /// What the lens does.
+    pub fn distortion(&self) -> &Distortion {
+        &self.distortion
+    }
+
+    /// The ray through a pixel in the optical frame, scaled so that z = 1; `None` where the lens model sees nothing before the
+    /// camera.
+    pub fn ray(&self, pixel: Point2<f64>) -> Option<Vector3<f64>> {
+        let seen = Point2::new((pixel.x - self.cx) / self.fx, (pixel.y - self.cy) / self.fy);
+        let ideal = self.distortion.undistort(seen)?;
+        Some(Vector3::new(ideal.x, ideal.y, 1.0))
     }
 
     /// The point seen at `pixel` at `depth_m` metres along z, in the optical frame.
-    pub fn unproject(&self, pixel: Point2<f64>, depth_m: f64) -> Point3<f64> {
-        Point3::from(self.ray(pixel) * depth_m)
+    pub fn unproject(&self, pixel: Point2<f64>, depth_m: f64) -> Option<Point3<f64>> {
+        self.ray(pixel).map(|ray| Point3::from(ray * depth_m))
     }
 
-    /// The pixel that sees a point of the optical frame; `None` behind the camera.
+    /// The pixel that sees a point of the optical frame; `None` behind the camera and where the lens model ends.
     pub fn project(&self, point_in_camera: Point3<f64>) -> Option<Point2<f64>> {
         let Point3 { coords } = point_in_camera;
-        (coords.z > 0.0).then(|| {
-            Point2::new(self.fx * coords.x / coords.z + self.cx, self.fy * coords.y / coords.z + self.cy)
-        })
+        if coords.z <= 0.0 {
+            return None;
+        }
+        let seen = self.distortion.distort(Point2::new(coords.x / coords.z, coords.y / coords.z))?;
+        Some(Point2::new(self.fx * seen.x + self.cx, self.fy * seen.y + self.cy))
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lift::LiftOptions;
+use crate::lift::{ApproachAxis, Gripper, LiftOptions};
 use crate::model::{Decode, ModelOptions};
 use crate::resolve::{ResolveOptions, ViewAxes};
 
@@ -197,6 +197,18 @@ parameters! {
         "Depth over this is taken for missing.";
     min_object_points: i64 = 20, "", Integer { min: 1, max: 1_000_000 }, Live,
         "An object with fewer depth pixels gets no pose but NO_DEPTH.";
+    image_rectified: String = "auto".to_owned(), "", Choice(&["auto", "yes", "no"]), ReadOnly,
+        "Whether the image is rectified (P of camera_info holds) or not (K and D hold); auto: when its topic's name contains `rect`.";
+    gravity_frame: String = String::new(), "", Any, Live,
+        "TF frame whose z axis points up, such as base_link or odom; empty: up is told from the planes in view.";
+    plane_frame: String = String::new(), "", Any, Live,
+        "TF frame whose x-y plane is the surface that things stand on: objects without depth are placed there. Empty: no such frame.";
+    gripper_max_opening_m: f64 = 0.08, "m", Float { min: 0.001, max: 1.0 }, Live,
+        "Largest distance between the fingers of the gripper that grasp candidates are for.";
+    gripper_finger_depth_m: f64 = 0.045, "m", Float { min: 0.001, max: 1.0 }, Live,
+        "How far its fingers reach beyond its palm.";
+    gripper_approach_axis: String = "z".to_owned(), "", Choice(&["x", "z"]), Live,
+        "Axis of a grasp's frame that points from the gripper to the object; the fingers close along y.";
     depth_noise_m: f64 = 0.0015, "m", Float { min: 0.0, max: 0.5 }, Live,
         "Standard deviation of the camera's depth at 1 m; it grows with the square of the distance.";
 }
@@ -250,6 +262,14 @@ pub struct Config {
     pub resolve: ResolveOptions,
     /// How boxes become poses.
     pub lift: LiftOptions,
+    /// Whether the image is rectified; `None`: told by its topic's name.
+    pub is_image_rectified: Option<bool>,
+    /// Frame whose z axis points up.
+    pub gravity_frame: Option<String>,
+    /// Frame whose x-y plane things stand on.
+    pub plane_frame: Option<String>,
+    /// What grasps are for.
+    pub gripper: Gripper,
 }
 
 /// Why a configuration was refused.
@@ -386,6 +406,22 @@ impl TryFrom<RawConfig> for Config {
                 min_points: raw.min_object_points as usize,
                 depth_noise_m: raw.depth_noise_m,
                 ..LiftOptions::default()
+            },
+            is_image_rectified: match raw.image_rectified.as_str() {
+                "yes" => Some(true),
+                "no" => Some(false),
+                _ => None,
+            },
+            gravity_frame: (!raw.gravity_frame.is_empty()).then_some(raw.gravity_frame),
+            plane_frame: (!raw.plane_frame.is_empty()).then_some(raw.plane_frame),
+            gripper: Gripper {
+                max_opening_m: raw.gripper_max_opening_m,
+                finger_depth_m: raw.gripper_finger_depth_m,
+                approach_axis: if raw.gripper_approach_axis == "x" {
+                    ApproachAxis::X
+                } else {
+                    ApproachAxis::Z
+                },
             },
         })
     }

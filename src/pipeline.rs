@@ -6,7 +6,9 @@ use crate::config::Config;
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::RgbdFrame;
 use crate::instruction::{self, ParseError, RelationKind, Vocabulary};
-use crate::lift::{FrameGeometry, LiftError, LiftedObject};
+use crate::lift::{
+    FrameGeometry, Grasp, LiftError, LiftedObject, Place, PlaceRelation, PoseSource, lift_on_plane,
+};
 use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
 use crate::resolve::{self, Candidate, Resolution};
 
@@ -67,6 +69,8 @@ pub struct GroundedObject {
     pub bbox: BoundingBox2d,
     /// Where in space, in the camera's optical frame; `None` without usable depth.
     pub lifted: Option<LiftedObject>,
+    /// Ways to take it, best first; for targets only.
+    pub grasps: Vec<Grasp>,
 }
 
 /// What came of one instruction on one frame.
@@ -91,6 +95,8 @@ pub struct GroundingResult {
     pub destination_relation: Option<RelationKind>,
     /// Where to put them.
     pub destination: Option<GroundedObject>,
+    /// A free place on, in or beside the destination; `None` when none is seen.
+    pub place: Option<Place>,
     /// Every object considered, targets and destination included.
     pub candidates: Vec<GroundedObject>,
     /// Name of the model that looked; empty when none did.
@@ -129,6 +135,7 @@ impl Pipeline {
             targets: Vec::new(),
             destination_relation: None,
             destination: None,
+            place: None,
             candidates: Vec::new(),
             model: model.info().label(),
         };
@@ -174,7 +181,8 @@ impl Pipeline {
 
         let geometry =
             if config.use_depth { FrameGeometry::new(frame, &config.lift) } else { Err(LiftError::NotInUse) };
-        result.candidates = locate(detections, geometry.as_ref().ok(), config);
+        let lift = |object: &Detection2d| lift(&geometry, frame, config, object);
+        result.candidates = locate(detections, &lift, config);
         observer(Stage::Locate);
 
         let candidates: Vec<Candidate> = result.candidates.iter().map(candidate_of).collect();
@@ -191,20 +199,20 @@ impl Pipeline {
 
         // Lifted among the candidates already, unless their score was under the threshold or depth failed them.
         let mut no_depth = None;
-        if config.use_depth {
+        if config.use_depth || config.lift.known_plane.is_some() {
             for object in result.targets.iter_mut().chain(&mut result.destination) {
                 if object.lifted.is_some() {
                     continue;
                 }
-                let lifted = geometry
-                    .as_ref()
-                    .map_err(Clone::clone)
-                    .and_then(|it| it.lift(&object.phrase, &object.bbox));
-                match lifted {
+                match lift(&Detection2d::new(object.phrase.clone(), object.bbox, 1.0)) {
                     Ok(lifted) => object.lifted = Some(lifted),
+                    Err(LiftError::NotInUse) => {}
                     Err(err) => no_depth = no_depth.or(Some(err)),
                 }
             }
+        }
+        if let Ok(geometry) = &geometry {
+            plan(result, geometry, config);
         }
         observer(Stage::Lift);
 
@@ -265,16 +273,14 @@ impl Stage {
 /// The detections as candidates, best first within each phrase; those worth it (over the threshold) are lifted.
 fn locate(
     detections: Vec<Vec<Detection2d>>,
-    geometry: Option<&FrameGeometry<'_>>,
+    lift: &dyn Fn(&Detection2d) -> Result<LiftedObject, LiftError>,
     config: &Config,
 ) -> Vec<GroundedObject> {
     let mut objects = Vec::new();
     for of_phrase in detections {
         for (rank, detection) in of_phrase.into_iter().take(config.max_candidates).enumerate() {
             let is_worth_it = detection.score >= config.resolve.threshold;
-            let lifted = geometry
-                .filter(|_| is_worth_it)
-                .and_then(|it| it.lift(&detection.phrase, &detection.bbox).ok());
+            let lifted = if is_worth_it { lift(&detection).ok() } else { None };
             objects.push(GroundedObject {
                 id: format!("{}_{rank}", detection.phrase.replace(' ', "_")),
                 phrase: detection.phrase,
@@ -286,10 +292,62 @@ fn locate(
                     .collect(),
                 bbox: detection.bbox,
                 lifted,
+                grasps: Vec::new(),
             });
         }
     }
     objects
+}
+
+/// By depth where there is any; else, where a plane is known, by where the object stands on it.
+fn lift(
+    geometry: &Result<FrameGeometry<'_>, LiftError>,
+    frame: &RgbdFrame,
+    config: &Config,
+    object: &Detection2d,
+) -> Result<LiftedObject, LiftError> {
+    match geometry {
+        Ok(geometry) => geometry.lift(&object.phrase, &object.bbox),
+        Err(error @ (LiftError::NoDepthImage | LiftError::NotInUse)) => {
+            let plane = config.lift.known_plane.as_ref().ok_or_else(|| error.clone())?;
+            let camera = frame.camera.ok_or(LiftError::NoCamera)?;
+            let (width, height) = frame.image.dimensions();
+            lift_on_plane(&camera, &object.bbox.clipped(width, height), plane).ok_or_else(|| error.clone())
+        }
+        Err(error) => Err(error.clone()),
+    }
+}
+
+/// Grasps for the targets and a place at the destination.
+fn plan(result: &mut GroundingResult, geometry: &FrameGeometry<'_>, config: &Config) {
+    for object in &mut result.targets {
+        if let Some(lifted) = &object.lifted {
+            object.grasps = geometry.grasps(lifted, &config.gripper);
+        }
+    }
+    let destination = result.destination.as_ref().and_then(|it| it.lifted.as_ref());
+    let relation = result.destination_relation.and_then(place_relation);
+    if let (Some(destination), Some(relation)) = (destination, relation) {
+        let target = result.targets.first().and_then(|it| it.lifted.as_ref());
+        let radius_m = target.map_or(0.03, |it| 0.5 * it.size_m.x);
+        result.place = geometry.place(destination, relation, radius_m);
+    }
+}
+
+/// The place a relation to a destination speaks of, as far as it names one.
+fn place_relation(relation: RelationKind) -> Option<PlaceRelation> {
+    match relation {
+        RelationKind::On | RelationKind::Above | RelationKind::To | RelationKind::AtCenterOf => {
+            Some(PlaceRelation::On)
+        }
+        RelationKind::In => Some(PlaceRelation::In),
+        RelationKind::LeftOf => Some(PlaceRelation::LeftOf),
+        RelationKind::RightOf => Some(PlaceRelation::RightOf),
+        RelationKind::InFrontOf => Some(PlaceRelation::InFrontOf),
+        RelationKind::Behind => Some(PlaceRelation::Behind),
+        RelationKind::NextTo | RelationKind::Near => Some(PlaceRelation::NextTo),
+        _ => None,
+    }
 }
 
 fn candidate_of(object: &GroundedObject) -> Candidate {
@@ -326,8 +384,9 @@ fn found_message(result: &GroundingResult) -> String {
 
 fn describe(object: &GroundedObject) -> String {
     match &object.lifted {
-        Some(LiftedObject { surface_centroid: at, .. }) => {
-            format!("{} at ({:.3}, {:.3}, {:.3}) m", object.phrase, at.x, at.y, at.z)
+        Some(LiftedObject { surface_centroid: at, source, .. }) => {
+            let how = if *source == PoseSource::Depth { "" } else { " by where it stands, without depth" };
+            format!("{} at ({:.3}, {:.3}, {:.3}) m{how}", object.phrase, at.x, at.y, at.z)
         }
         None => {
             let (x, y) = object.bbox.center();

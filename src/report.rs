@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::instruction::RelationKind;
+use crate::lift::PoseSource;
 use crate::pipeline::{GroundedObject, GroundingResult, Stage};
 
 /// One line of a result file. `latency_ms` holds what the caller measured, by stage.
@@ -28,6 +29,10 @@ pub fn result_to_json(id: &Value, result: &GroundingResult, latency_ms: &[(Stage
         "action": result.action,
         "targets": result.targets.iter().map(object_to_json).collect::<Vec<_>>(),
         "destination": destination,
+        "place": result.place.as_ref().map(|it| json!({
+            "position_m": it.place_in_camera.translation.vector.iter().map(|it| rounded(*it, 5)).collect::<Vec<_>>(),
+            "clearance_m": rounded(it.clearance_m, 4),
+        })),
         "candidates": result.candidates.iter().map(object_to_json).collect::<Vec<_>>(),
         "model": result.model,
         "latency_ms": latencies,
@@ -72,9 +77,17 @@ fn object_to_json(object: &GroundedObject) -> Value {
         "n_points": lifted.map(|it| it.n_points),
         "valid_depth_ratio": lifted.map(|it| rounded(it.valid_depth_ratio, 3)),
         "truncated": lifted.map(|it| it.is_truncated),
+        "source": lifted.map(|it| if it.source == PoseSource::Depth { "depth" } else { "support_plane" }),
         "back_completed": lifted.map(|it| it.is_back_completed),
         "plane_residual_m": lifted.and_then(|it| it.plane_residual_m).map(|it| rounded(it, 5)),
         "caption": object.caption,
+        "grasps": object.grasps.iter().map(|it| json!({
+            "position_m": meters(it.grasp_in_camera.translation.vector.as_slice()),
+            "orientation_xyzw": it.grasp_in_camera.rotation.coords.iter().map(|it| rounded(*it, 6)).collect::<Vec<_>>(),
+            "score": rounded(it.score, 3),
+            "opening_m": rounded(it.opening_m, 4),
+            "top_down": it.is_top_down,
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -6,7 +6,10 @@
 use language_grounding::camera::PinholeCamera;
 use language_grounding::detection::BoundingBox2d;
 use language_grounding::image::{DepthImage, RgbImage, RgbdFrame};
-use language_grounding::lift::{FrameGeometry, LiftError, LiftOptions, LiftedObject};
+use language_grounding::lift::{
+    ApproachAxis, FrameGeometry, Gripper, LiftError, LiftOptions, LiftedObject, Place, PlaceRelation,
+    PoseSource,
+};
 use language_grounding::scene::{FIRST_HELD_OUT_SEED, Scene, SceneConfig};
 use nalgebra::{Isometry3, Point2, Point3, Rotation3, Translation3, UnitQuaternion, Vector3};
 
@@ -56,7 +59,8 @@ impl Table {
         for v in 0..HEIGHT {
             for u in 0..WIDTH {
                 // Scaled so that z = 1: the distance along it is the depth.
-                let ray = self.world_from_camera * self.camera.ray(Point2::new(f64::from(u), f64::from(v)));
+                let ray = self.world_from_camera
+                    * self.camera.ray(Point2::new(f64::from(u), f64::from(v))).unwrap();
                 let table = if ray.z < 0.0 { -origin.z / ray.z } else { f64::INFINITY };
                 let mut nearest = (if table < 5.0 { table } else { f64::INFINITY }, 0);
                 for (idx, solid) in self.solids.iter().enumerate() {
@@ -127,7 +131,7 @@ impl Seen {
         let mut n = 0.0;
         for (idx, _) in self.id.iter().enumerate().filter(|(_, id)| **id == solid_idx + 1) {
             let pixel = Point2::new(f64::from(idx as u32 % WIDTH), f64::from(idx as u32 / WIDTH));
-            sum += table.camera.unproject(pixel, f64::from(self.depth_m[idx])).coords;
+            sum += table.camera.unproject(pixel, f64::from(self.depth_m[idx])).unwrap().coords;
             n += 1.0;
         }
         Point3::from(sum / n)
@@ -263,6 +267,103 @@ fn the_same_scene_twice_as_far_lifts_twice_as_far() {
     let b = check(&far, &far_seen, far_seen.depth_m.clone());
     let error_m = (b.body_center.coords - 2.0 * a.body_center.coords).norm();
     assert!(error_m < 0.005, "off by {error_m:.4} m");
+}
+
+/// The first solid lifted, with the frame's geometry.
+fn with_first<R>(table: &Table, then: impl FnOnce(&FrameGeometry<'_>, &LiftedObject) -> R) -> R {
+    let seen = table.render();
+    let frame = table.frame(seen.depth_m.clone());
+    let options = LiftOptions::default();
+    let geometry = FrameGeometry::new(&frame, &options).unwrap();
+    let lifted = geometry.lift("thing", &seen.bbox(0)).unwrap();
+    then(&geometry, &lifted)
+}
+
+#[test]
+fn grasps_close_across_the_short_side_and_come_from_above_or_the_viewer() {
+    let table = Table::new(45.0, 0.9, vec![upright_box(0.05, 0.0, 0.0, 30.0, [0.16, 0.05, 0.06])]);
+    for approach_axis in [ApproachAxis::X, ApproachAxis::Z] {
+        let gripper = Gripper { approach_axis, ..Gripper::default() };
+        let grasps = with_first(&table, |geometry, lifted| geometry.grasps(lifted, &gripper));
+        assert!(grasps.iter().is_sorted_by(|a, b| a.score >= b.score));
+        let best = &grasps[0];
+        assert!(best.is_top_down && (0.5..=1.0).contains(&best.score), "{best:?}");
+        let world = |axis: Vector3<f64>| table.world_from_camera * (best.grasp_in_camera * axis);
+        let approach = if approach_axis == ApproachAxis::X { Vector3::x() } else { Vector3::z() };
+        assert!(world(approach).z < -0.99, "comes from above along its approach axis");
+        let closing = world(Vector3::y());
+        let short = Vector3::new(-0.5, 30.0_f64.to_radians().cos(), 0.0);
+        assert!(closing.dot(&short).abs() > 0.99, "closes along {closing}");
+        let at = table.world_from_camera * (best.grasp_in_camera * Point3::origin());
+        assert!((at - Point3::new(0.05, 0.0, at.z)).norm() < 0.006 && (0.005..0.055).contains(&at.z), "{at}");
+        assert!(grasps.iter().all(|it| it.opening_m < gripper.max_opening_m));
+        // The long side fits no gripper.
+        assert!(grasps.iter().all(|it| it.opening_m < 0.1));
+        let sides = grasps.iter().filter(|it| !it.is_top_down);
+        for side in sides {
+            let from = table.world_from_camera * side.approach_in_camera.into_inner();
+            assert!(from.y > 0.0 && from.z.abs() < 0.05, "comes from the viewer's side: {from}");
+        }
+    }
+}
+
+#[test]
+fn a_thing_too_wide_is_not_offered_and_a_neighbor_blocks_a_finger() {
+    let wide = Table::new(45.0, 0.9, vec![upright_box(0.0, 0.0, 0.0, 0.0, [0.2, 0.15, 0.06])]);
+    assert!(with_first(&wide, |geometry, lifted| geometry.grasps(lifted, &Gripper::default())).is_empty());
+
+    let thing = || upright_box(0.0, 0.0, 0.0, 0.0, [0.05, 0.05, 0.06]);
+    let closes_along_x = |solids: Vec<Solid>| {
+        let table = Table::new(60.0, 0.9, solids);
+        with_first(&table, |geometry, lifted| {
+            let grasps = geometry.grasps(lifted, &Gripper::default());
+            grasps.iter().filter(|it| it.is_top_down).any(|it| {
+                let closing = table.world_from_camera * (it.grasp_in_camera * Vector3::y());
+                closing.x.abs() > 0.9
+            })
+        })
+    };
+    assert!(closes_along_x(vec![thing()]));
+    let neighbor = upright_box(0.05, 0.0, 0.0, 0.0, [0.03, 0.05, 0.07]);
+    assert!(!closes_along_x(vec![thing(), neighbor]), "a finger would hit the neighbor");
+}
+
+#[test]
+fn places_are_free_and_where_the_words_say() {
+    let check = |solids: Vec<Solid>, relation: PlaceRelation| -> Option<(Point3<f64>, Place)> {
+        let table = Table::new(50.0, 0.9, solids);
+        with_first(&table, |geometry, lifted| geometry.place(lifted, relation, 0.03))
+            .map(|it| (table.world_from_camera * (it.place_in_camera * Point3::origin()), it))
+    };
+    let tray = || upright_box(0.0, 0.0, 0.0, 0.0, [0.24, 0.16, 0.03]);
+    let (at, place) = check(vec![tray()], PlaceRelation::On).unwrap();
+    assert!((at - Point3::new(0.0, 0.0, 0.03)).norm() < 0.015, "{at}");
+    assert!((0.055..0.09).contains(&place.clearance_m), "{place:?}");
+    // Something stands on its right half.
+    let (at, place) =
+        check(vec![tray(), upright_box(0.07, 0.0, 0.03, 0.0, [0.06, 0.12, 0.05])], PlaceRelation::On)
+            .unwrap();
+    assert!(at.x < -0.01 && (at.z - 0.03).abs() < 0.005, "{at}");
+    assert!(at.x - place.clearance_m > -0.13 && at.x + place.clearance_m < 0.05, "{at} {place:?}");
+    let (at, _) = check(vec![tray()], PlaceRelation::RightOf).unwrap();
+    assert!(at.x > 0.12 + 0.03 && at.z.abs() < 0.006, "{at}");
+    let (at, _) = check(vec![tray()], PlaceRelation::InFrontOf).unwrap();
+    assert!(at.y < -0.08 - 0.03 && at.z.abs() < 0.006, "{at}");
+    // The right is taken, all along.
+    let wall = upright_box(0.32, 0.0, 0.0, 0.0, [0.34, 0.3, 0.1]);
+    assert_eq!(check(vec![tray(), wall], PlaceRelation::RightOf), None);
+}
+
+#[test]
+fn glass_stands_where_its_box_meets_the_plane() {
+    let table = Table::new(45.0, 0.9, vec![upright_box(0.05, 0.02, 0.0, 0.0, [0.07, 0.07, 0.12])]);
+    let seen = table.render();
+    let holes = seen.depth_m.iter().zip(&seen.id).map(|(z, id)| if *id == 0 { *z } else { f32::NAN });
+    let lifted = lift(&table, holes.collect(), &seen.bbox(0)).unwrap();
+    assert_eq!((lifted.source, lifted.n_points), (PoseSource::SupportPlane, 0));
+    let center = table.world_from_camera * lifted.body_center;
+    assert!((center - Point3::new(0.05, 0.02, 0.06)).norm() < 0.04, "{center}");
+    assert!(lifted.covariance[(0, 0)] > 1e-6 && lifted.covariance[(2, 2)] > 2e-5, "it is less sure");
 }
 
 #[test]

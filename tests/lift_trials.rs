@@ -7,7 +7,7 @@
 use std::thread;
 
 use language_grounding::detection::BoundingBox2d;
-use language_grounding::lift::{FrameGeometry, LiftOptions};
+use language_grounding::lift::{FrameGeometry, LiftOptions, PoseSource, SupportPlane, lift_on_plane};
 use language_grounding::scene::{DepthSensor, FIRST_HELD_OUT_SEED, Kind, Scene, SceneConfig};
 use nalgebra::{Matrix3, Unit, Vector3};
 
@@ -202,6 +202,37 @@ fn poses_of_every_kind_of_object() {
     let trials = run_all(0, 200);
     print_table(&trials);
     check(&trials);
+}
+
+#[test]
+fn without_depth_a_known_plane_tells_where_things_stand() {
+    let (mut errors_m, mut n_covered) = (Vec::new(), 0);
+    for index in 0..200 {
+        let kind = Kind::ALL[index as usize % Kind::ALL.len()];
+        let seed = FIRST_HELD_OUT_SEED + index;
+        let config = SceneConfig { samples: 0, ..SceneConfig::camera(320, 240) };
+        let distance_m = 0.5 + (index as f32 * 0.618_034).fract();
+        let seen = Scene::lone(seed, kind, distance_m, &config).unwrap().render();
+        let object = &seen.objects[0];
+        let camera_from_world = seen.world_from_camera.inverse();
+        let plane = SupportPlane {
+            normal: camera_from_world * Vector3::z_axis(),
+            camera_height_m: seen.world_from_camera.translation.z,
+            residual_m: 0.0,
+        };
+        let bbox = jittered(&object.bbox.unwrap(), seed);
+        let lifted = lift_on_plane(&seen.camera, &bbox, &plane).unwrap();
+        assert_eq!((lifted.source, lifted.n_points), (PoseSource::SupportPlane, 0));
+        let error = lifted.body_center - camera_from_world * object.center_in_world;
+        let position: Matrix3<f64> = lifted.covariance.fixed_view::<3, 3>(0, 0).into_owned();
+        let chi2 = (position.try_inverse().unwrap() * error).dot(&error);
+        n_covered += i32::from(chi2 <= CHI2_95);
+        errors_m.push(error.norm());
+    }
+    let [p50, p95] = [0.5, 0.95].map(|it| quantile(errors_m.iter().copied(), it));
+    println!("without depth: p50 {:.1} mm, p95 {:.1} mm, {} of 200 in 95 %", 1e3 * p50, 1e3 * p95, n_covered);
+    assert!(p50 <= 0.03 && p95 <= 0.1, "{p50} {p95}");
+    assert!((180..=198).contains(&n_covered), "{n_covered}");
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub(super) struct Body {
     pub(super) size_m: Vector3<f64>,
     pub(super) covariance: Matrix6<f64>,
     pub(super) is_back_completed: bool,
+    pub(super) hollow_depth_m: f64,
 }
 
 /// `points` must not be empty.
@@ -105,7 +106,28 @@ pub(super) fn estimate(points: &[Point3<f64>], surroundings: &Surroundings) -> B
         size_m,
         covariance,
         is_back_completed: is_completed,
+        hollow_depth_m: hollow_depth(&footprint, &sample, &up, &rectangle, top_m, top_m - base_m),
     }
+}
+
+/// How far the middle lies below the rim.
+fn hollow_depth(
+    footprint: &[Point2<f64>],
+    points: &[&Point3<f64>],
+    up: &Unit<Vector3<f64>>,
+    rectangle: &Rectangle,
+    top_m: f64,
+    height_m: f64,
+) -> f64 {
+    let reach = 0.3 * rectangle.width;
+    let inner = footprint.iter().zip(points).filter(|(it, _)| (*it - rectangle.center).norm() < reach);
+    let mut drops: Vec<f64> = inner.map(|(_, point)| top_m - up.dot(&point.coords)).collect();
+    if drops.len() < 5 {
+        return 0.0;
+    }
+    // The middle of what is seen in the middle: of a deep cup that is the far wall, somewhere below the rim.
+    let drop = quantile(&mut drops, 0.5);
+    if 0.008_f64.max(0.15 * height_m) < drop { drop } else { 0.0 }
 }
 
 struct Rectangle {

@@ -1,11 +1,17 @@
 //! A box and registered depth to a mask, a pose, a size and a covariance in the camera's optical frame.
 
 mod body;
+mod grasp;
+mod on_plane;
+mod place;
 mod plane;
 mod segment;
 
 use nalgebra::{Isometry3, Matrix6, Point2, Point3, Unit, Vector3};
 
+pub use self::grasp::{ApproachAxis, Grasp, Gripper};
+pub use self::on_plane::lift_on_plane;
+pub use self::place::{Place, PlaceRelation};
 pub use self::plane::SupportPlane;
 
 use self::body::Surroundings;
@@ -28,6 +34,8 @@ pub struct LiftOptions {
     pub depth_noise_m: f64,
     /// Against gravity, in the camera's optical frame, if known (from TF); else guessed from the planes in view.
     pub up_in_camera: Option<Unit<Vector3<f64>>>,
+    /// A plane that things stand on, known without depth (from TF): objects without depth are placed on it.
+    pub known_plane: Option<SupportPlane>,
 }
 
 impl Default for LiftOptions {
@@ -38,8 +46,18 @@ impl Default for LiftOptions {
             min_points: 20,
             depth_noise_m: 0.0015,
             up_in_camera: None,
+            known_plane: None,
         }
     }
+}
+
+/// What a pose rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoseSource {
+    /// Depth pixels on the object.
+    Depth,
+    /// Only where the box meets a known support plane: no depth on the object.
+    SupportPlane,
 }
 
 /// An object in space. Everything is in the camera's optical frame (x right, y down, z forward), metres and radians.
@@ -55,6 +73,10 @@ pub struct LiftedObject {
     pub size_m: Vector3<f64>,
     /// Of `object_in_camera` over (x, y, z, rotation about x, y, z), axes of the optical frame, m^2 and rad^2.
     pub covariance: Matrix6<f64>,
+    /// What the pose rests on.
+    pub source: PoseSource,
+    /// How far the inside lies below the rim, metres; 0 for what is not hollow, as far as can be seen.
+    pub hollow_depth_m: f64,
     /// Depth pixels the pose rests on.
     pub n_points: usize,
     /// Share of the pixels of the object's silhouette that have valid depth, in [0, 1].
@@ -223,6 +245,13 @@ impl<'a> FrameGeometry<'a> {
         let pixels = segment::object_pixels(&window, &bbox, plane.as_ref(), &tolerances);
         let points: Vec<Point3<f64>> = pixels.iter().filter_map(|it| window.points[*it]).collect();
         if points.len() < self.options.min_points.max(1) {
+            // Glass, or too near: the plane it stands on tells where it is.
+            let support = self.planes.first().or(self.options.known_plane.as_ref());
+            if let Some(lifted) =
+                support.filter(|_| 0.0 < bbox.area()).and_then(|it| lift_on_plane(&self.camera, &bbox, it))
+            {
+                return Ok(lifted);
+            }
             return Err(LiftError::TooFewPoints {
                 phrase: phrase.to_owned(),
                 n_points: points.len(),
@@ -252,14 +281,13 @@ impl<'a> FrameGeometry<'a> {
             surface_centroid,
             size_m: body.size_m,
             covariance: body.covariance,
+            source: PoseSource::Depth,
+            hollow_depth_m: body.hollow_depth_m,
             n_points,
             valid_depth_ratio,
             is_back_completed: body.is_back_completed,
             plane_residual_m: plane.map(|it| it.residual_m),
-            is_truncated: bbox.x0 < 1.0
-                || bbox.y0 < 1.0
-                || f64::from(width) - 1.0 < bbox.x1
-                || f64::from(height) - 1.0 < bbox.y1,
+            is_truncated: is_truncated(&bbox, width, height),
             mask,
         })
     }
@@ -272,7 +300,10 @@ impl<'a> FrameGeometry<'a> {
     fn point(&self, u: u32, v: u32) -> Option<Point3<f64>> {
         let z = f64::from(self.depth.get(u, v)?);
         let is_in_range = self.options.min_depth_m <= z && z <= self.options.max_depth_m;
-        is_in_range.then(|| self.camera.unproject(Point2::new(f64::from(u), f64::from(v)), z))
+        if !is_in_range {
+            return None;
+        }
+        self.camera.unproject(Point2::new(f64::from(u), f64::from(v)), z)
     }
 
     /// The box and a quarter more on each side.
@@ -305,6 +336,11 @@ impl LiftedObject {
     pub fn extent_in_camera(&self) -> Vector3<f64> {
         self.object_in_camera.rotation.to_rotation_matrix().matrix().abs() * self.size_m
     }
+}
+
+/// Whether the box touches the image's border.
+fn is_truncated(bbox: &BoundingBox2d, width: u32, height: u32) -> bool {
+    bbox.x0 < 1.0 || bbox.y0 < 1.0 || f64::from(width) - 1.0 < bbox.x1 || f64::from(height) - 1.0 < bbox.y1
 }
 
 /// Whether the image shows the plane right below the object, nothing in between: then the plane is what it stands on, even

@@ -72,6 +72,7 @@ pub(super) fn object_pixels(
             let mut pixels: Vec<usize> =
                 group.pixels.iter().copied().filter(|it| window.is_inside(*it, bbox)).collect();
             add_fragments(window, bbox, &candidates, tolerances, &mut pixels);
+            drop_background(window, &mut pixels);
             pixels
         }
         // Nothing stands out of the plane: a flat thing, as far as depth can tell, is the plane within the box.
@@ -200,7 +201,7 @@ fn add_fragments(
     }
     let width_of = |points: &[Point3<f64>]| quantile(points, 0.98, 0) - quantile(points, 0.02, 0);
     let (near, width) = (quantile(&own, 0.02, 2), width_of(&own));
-    let own_far = quantile(&own, 0.98, 2);
+    let own_far = quantile(&own, 0.9, 2);
     let far = own_far.max(near + 1.1 * width);
     let mut is_rest = is_candidate.to_vec();
     for &idx in pixels.iter() {
@@ -217,6 +218,25 @@ fn add_fragments(
         let is_near_side = 0.7 * width <= width_of(&there) && own_far - 1.1 * width <= there_near;
         if is_behind || is_near_side {
             pixels.extend(group.pixels.into_iter().filter(|it| window.is_inside(*it, bbox)));
+        }
+    }
+}
+
+/// Drops what lies behind a gap in depth that is wider than the object: background that flying pixels or a hole tied to it.
+fn drop_background(window: &Window, pixels: &mut Vec<usize>) {
+    let mut by_depth: Vec<Point3<f64>> = pixels.iter().filter_map(|it| window.points[*it]).collect();
+    by_depth.sort_by(|a, b| a.z.total_cmp(&b.z));
+    let (mut left, mut right) = (f64::MAX, f64::MIN);
+    for pair in by_depth.windows(2) {
+        (left, right) = (left.min(pair[0].x), right.max(pair[0].x));
+        if 0.1_f64.max(1.2 * (right - left)) < pair[1].z - pair[0].z {
+            let far = pair[0].z;
+            let n_near = by_depth.iter().filter(|it| it.z <= far).count();
+            // The larger part is the object; a few stray points in front are not.
+            if pixels.len() <= 3 * n_near {
+                pixels.retain(|it| window.points[*it].is_some_and(|point| point.z <= far));
+                return;
+            }
         }
     }
 }

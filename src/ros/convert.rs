@@ -195,9 +195,13 @@ pub fn depth_image_from_compressed(message: &CompressedImage) -> Result<DepthIma
     Ok(DepthImage::from_millimetres(width, height, &values)?)
 }
 
-/// The pinhole camera of an image of `image_size` (width, height) pixels: `K`, moved by the region of interest and
-/// scaled by the binning. Lens distortion is not modeled; see [`has_distortion`].
-pub fn camera(message: &CameraInfo, image_size: (u32, u32)) -> Result<PinholeCamera, ConvertError> {
+/// The camera of an image of `image_size` (width, height) pixels, moved by the region of interest and scaled by the binning
+/// (REP 104): `K` and the lens `D` for an image as the sensor gives it, `P` without a lens for a rectified one.
+pub fn camera(
+    message: &CameraInfo,
+    image_size: (u32, u32),
+    is_rectified: bool,
+) -> Result<PinholeCamera, ConvertError> {
     let roi = &message.roi;
     let (full_width, full_height) = if roi.width > 0 && roi.height > 0 {
         (roi.width, roi.height)
@@ -211,20 +215,20 @@ pub fn camera(message: &CameraInfo, image_size: (u32, u32)) -> Result<PinholeCam
         return Err(ConvertError::CameraSize { image_width, image_height, width, height });
     }
     let mut k = [0.0; 9];
-    for (to, from) in k.iter_mut().zip(&message.k) {
-        *to = *from;
+    // An uncalibrated driver leaves P empty.
+    let projected = is_rectified && message.p.first().is_some_and(|fx| *fx > 0.0) && message.p.len() == 12;
+    let columns = if projected { [0, 1, 2, 4, 5, 6, 8, 9, 10] } else { [0, 1, 2, 3, 4, 5, 6, 7, 8] };
+    let from = if projected { &message.p } else { &message.k };
+    for (to, column) in k.iter_mut().zip(columns) {
+        *to = from.get(column).copied().unwrap_or(0.0);
     }
     let (scale_x, scale_y) = (1.0 / f64::from(bin_x), 1.0 / f64::from(bin_y));
     k[0] *= scale_x;
     k[2] = (k[2] - f64::from(roi.x_offset)) * scale_x;
     k[4] *= scale_y;
     k[5] = (k[5] - f64::from(roi.y_offset)) * scale_y;
-    Ok(PinholeCamera::from_k(width, height, &k)?)
-}
-
-/// Whether the intrinsics speak of lens distortion: then the image should be rectified first.
-pub fn has_distortion(message: &CameraInfo) -> bool {
-    message.d.iter().any(|&coefficient| coefficient != 0.0)
+    let camera = PinholeCamera::from_k(width, height, &k)?;
+    Ok(if is_rectified { camera } else { camera.with_distortion(&message.distortion_model, &message.d)? })
 }
 
 fn color_remedy(encoding: &str) -> &'static str {
@@ -370,16 +374,31 @@ mod tests {
     fn the_camera_follows_region_of_interest_and_binning() {
         let k = vec![600.0, 0.0, 320.0, 0.0, 610.0, 240.0, 0.0, 0.0, 1.0];
         let mut info = CameraInfo { width: 640, height: 480, k, ..Default::default() };
-        assert_eq!(camera(&info, (640, 480)).unwrap().focal_lengths(), (600.0, 610.0));
-        assert!(camera(&info, (320, 240)).unwrap_err().to_string().contains("640x480"));
+        assert_eq!(camera(&info, (640, 480), false).unwrap().focal_lengths(), (600.0, 610.0));
+        assert!(camera(&info, (320, 240), false).unwrap_err().to_string().contains("640x480"));
         info.binning_x = 2;
         info.binning_y = 2;
-        assert_eq!(camera(&info, (320, 240)).unwrap().k().map(f64::round)[2] as i32, 160);
+        assert_eq!(camera(&info, (320, 240), false).unwrap().k().map(f64::round)[2] as i32, 160);
         info.roi.x_offset = 100;
         info.roi.width = 400;
         info.roi.height = 480;
-        assert_eq!(camera(&info, (200, 240)).unwrap().k().map(f64::round)[2] as i32, 110);
+        assert_eq!(camera(&info, (200, 240), false).unwrap().k().map(f64::round)[2] as i32, 110);
+        // A pixel of the part is the pixel of the whole that it came from, lens or not.
+        info.distortion_model = "plumb_bob".to_owned();
+        info.d = vec![-0.2, 0.05, 0.001, 0.0, 0.0];
+        let part = camera(&info, (200, 240), false).unwrap();
+        let whole_info = CameraInfo { binning_x: 0, binning_y: 0, roi: Default::default(), ..info.clone() };
+        let whole = camera(&whole_info, (640, 480), false).unwrap();
+        let ray = part.ray(nalgebra::Point2::new(30.0, 200.0)).unwrap();
+        let same = whole.ray(nalgebra::Point2::new(100.0 + 60.0, 400.0)).unwrap();
+        assert!((ray - same).norm() < 1e-9, "{ray} {same}");
+        info.p = vec![500.0, 0.0, 310.0, 0.0, 0.0, 500.0, 230.0, 0.0, 0.0, 0.0, 1.0, 0.0];
+        let rectified = camera(&info, (200, 240), true).unwrap();
+        assert_eq!(
+            (rectified.focal_lengths().0, rectified.distortion()),
+            (250.0, &crate::camera::Distortion::None)
+        );
         let uncalibrated = CameraInfo { width: 4, height: 4, k: vec![0.0; 9], ..Default::default() };
-        assert!(camera(&uncalibrated, (4, 4)).unwrap_err().to_string().contains("calibrated"));
+        assert!(camera(&uncalibrated, (4, 4), false).unwrap_err().to_string().contains("calibrated"));
     }
 }

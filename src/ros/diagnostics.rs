@@ -37,7 +37,7 @@ struct Shared {
     model_error: Option<String>,
     last_error: Option<(String, Instant)>,
     transforms_refused: Option<String>,
-    lens_distortion: bool,
+    depth_offset_ns: Option<i64>,
 }
 
 /// What a look at the inputs is made of.
@@ -112,9 +112,9 @@ impl Monitor {
         }
     }
 
-    /// The intrinsics speak of lens distortion.
-    pub fn set_lens_distortion(&self, is_distorted: bool) {
-        self.lock().lens_distortion = is_distorted;
+    /// How far the stamps of the last color and depth image that were paired are apart (depth minus color).
+    pub fn set_depth_offset(&self, offset_ns: Option<i64>) {
+        self.lock().depth_offset_ns = offset_ns;
     }
 
     /// The message for /diagnostics.
@@ -230,11 +230,8 @@ fn inputs_status(shared: &Shared, around: &Surroundings<'_>) -> DiagnosticStatus
         level = level.max(WARN);
         problems.push(refused.clone());
     }
-    if shared.lens_distortion {
-        level = level.max(WARN);
-        problems.push(
-            "camera_info has lens distortion, which is not modeled: use the rectified image".to_owned(),
-        );
+    if let Some(offset_ns) = shared.depth_offset_ns {
+        values.add("depth stamp minus color stamp (ms)", format!("{:.1}", offset_ns as f64 * 1e-6));
     }
     values.add("images looked at", shared.n_looked_at);
     values.add("images dropped", shared.n_images_dropped);

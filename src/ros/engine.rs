@@ -19,6 +19,7 @@ use super::{GraphSnapshot, now_ns};
 use crate::config::Config;
 use crate::image::RgbdFrame;
 use crate::instruction;
+use crate::lift::SupportPlane;
 use crate::model::worker::{ModelWorker, WorkerError};
 use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
 use crate::pipeline::{GroundingResult, Pipeline, Status};
@@ -320,9 +321,8 @@ impl Engine {
             Err(error) => return (with_header(refused(id, text, Status::Error, error.to_string())), None),
         };
         latency.add("convert", started.elapsed());
-        if let Some(info) = &paired.camera_info {
-            self.monitor.set_lens_distortion(super::convert::has_distortion(info));
-        }
+        self.monitor.set_depth_offset(paired.depth_offset_ns);
+        let config = self.with_known_planes(&config, &frame).await;
 
         let job = {
             let (frame, text, config) = (Arc::clone(&frame), text.to_owned(), Arc::clone(&config));
@@ -358,6 +358,35 @@ impl Engine {
             latency_ms: latency.0,
         };
         (outcome, Some(frame))
+    }
+
+    /// The configuration with what TF knows of up and of the support plane at the frame's stamp.
+    async fn with_known_planes(&self, config: &Arc<Config>, frame: &RgbdFrame) -> Arc<Config> {
+        let look_up = async |target: &Option<String>| {
+            let target = target.as_ref()?;
+            let camera = &frame.frame_id;
+            let found =
+                self.transforms.target_from_source(target, camera, frame.stamp_ns, config.transform_timeout);
+            // Without it the frame is looked at as if the parameter were empty, and that is told.
+            found.await.map_err(|error| tracing::warn!("{error}")).ok()
+        };
+        if config.gravity_frame.is_none() && config.plane_frame.is_none() {
+            return Arc::clone(config);
+        }
+        let mut with_planes = Config::clone(config);
+        if let Some(plane_from_camera) = look_up(&config.plane_frame).await {
+            let plane = SupportPlane {
+                normal: plane_from_camera.inverse() * nalgebra::Vector3::z_axis(),
+                camera_height_m: plane_from_camera.translation.z,
+                residual_m: 0.0,
+            };
+            with_planes.lift.known_plane = Some(plane).filter(|it| 0.0 < it.camera_height_m);
+            with_planes.lift.up_in_camera = Some(plane.normal);
+        }
+        if let Some(gravity_from_camera) = look_up(&config.gravity_frame).await {
+            with_planes.lift.up_in_camera = Some(gravity_from_camera.inverse() * nalgebra::Vector3::z_axis());
+        }
+        Arc::new(with_planes)
     }
 
     /// Where to tell poses; makes the status `NO_TRANSFORM` when a found object cannot be told there.
@@ -559,6 +588,7 @@ fn refused(id: &str, instruction: &str, status: Status, message: String) -> Outc
             targets: Vec::new(),
             destination_relation: None,
             destination: None,
+            place: None,
             candidates: Vec::new(),
             model: String::new(),
         },

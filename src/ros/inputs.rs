@@ -44,6 +44,10 @@ pub struct PairedMessages {
     pub depth: Option<ImageMessage>,
     /// The newest intrinsics.
     pub camera_info: Option<Arc<CameraInfo>>,
+    /// Whether the color image is rectified.
+    pub is_rectified: bool,
+    /// Depth stamp minus color stamp, nanoseconds; `None` without depth.
+    pub depth_offset_ns: Option<i64>,
     /// When the color image arrived.
     pub arrived: Instant,
 }
@@ -83,6 +87,7 @@ pub struct InputStats {
 pub struct Inputs {
     shared: Arc<Mutex<Shared>>,
     news: watch::Receiver<u64>,
+    is_rectified: bool,
 }
 
 #[derive(Default)]
@@ -106,7 +111,9 @@ impl Inputs {
     /// Subscribes as the configuration says.
     pub fn subscribe(node: &mut r2r::Node, names: &Remapping, config: &Config) -> r2r::Result<Self> {
         let (ring, news) = watch::channel(0);
-        let inputs = Self { shared: Arc::default(), news };
+        let is_rectified =
+            config.is_image_rectified.unwrap_or_else(|| names.resolve("image").contains("rect"));
+        let inputs = Self { shared: Arc::default(), news, is_rectified };
         let ring = Arc::new(ring);
         match config.image_transport {
             ImageTransport::Raw => inputs.topic::<Image>(node, Role::Image, names.resolve("image"), &ring)?,
@@ -129,6 +136,8 @@ impl Inputs {
                     inputs.topic::<CompressedImage>(node, Role::Depth, topic, &ring)?;
                 }
             }
+        }
+        if config.use_depth || config.plane_frame.is_some() {
             inputs.topic::<CameraInfo>(node, Role::CameraInfo, names.camera_info(), &ring)?;
         }
         Ok(inputs)
@@ -148,18 +157,19 @@ impl Inputs {
     pub fn newest(&self, tolerance: Duration) -> (Option<PairedMessages>, Option<PairedMessages>) {
         let shared = self.lock();
         let paired = |(sequence, stamp, arrived, image): &(u64, i64, Instant, ImageMessage)| {
-            let (distance, depth) = shared
+            let (depth_offset_ns, depth) = shared
                 .depths
                 .iter()
-                .map(|(depth_stamp, depth)| (depth_stamp.abs_diff(*stamp), depth))
-                .min_by_key(|(distance, _)| *distance)
+                .map(|(depth_stamp, depth)| (depth_stamp - stamp, depth))
+                .min_by_key(|(offset, _)| offset.unsigned_abs())
+                .filter(|(offset, _)| u128::from(offset.unsigned_abs()) <= tolerance.as_nanos())
                 .unzip();
             PairedMessages {
                 sequence: *sequence,
                 image: image.clone(),
-                depth: depth
-                    .filter(|_| distance.is_some_and(|it| u128::from(it) <= tolerance.as_nanos()))
-                    .cloned(),
+                depth: depth.cloned(),
+                is_rectified: self.is_rectified,
+                depth_offset_ns,
                 camera_info: shared.camera_info.clone(),
                 arrived: *arrived,
             }
@@ -225,10 +235,9 @@ impl PairedMessages {
             };
             converted.map_err(&mut keep).ok()
         });
-        let camera = self
-            .camera_info
-            .as_ref()
-            .and_then(|info| convert::camera(info, image.dimensions()).map_err(&mut keep).ok());
+        let camera = self.camera_info.as_ref().and_then(|info| {
+            convert::camera(info, image.dimensions(), self.is_rectified).map_err(&mut keep).ok()
+        });
         let frame = RgbdFrame {
             key: self.sequence,
             image,

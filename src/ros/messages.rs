@@ -2,7 +2,7 @@
 
 use nalgebra::{Isometry3, Matrix6};
 use r2r::geometry_msgs::msg::{
-    Point, Pose, PoseStamped, PoseWithCovariance, PoseWithCovarianceStamped, Quaternion, Vector3,
+    Point, Pose, PoseArray, PoseStamped, PoseWithCovariance, PoseWithCovarianceStamped, Quaternion, Vector3,
 };
 use r2r::language_grounding::msg as lg;
 use r2r::sensor_msgs::msg::Image;
@@ -14,7 +14,7 @@ use super::time_from_nanos;
 use crate::detection::BoundingBox2d;
 use crate::image::RgbImage;
 use crate::instruction::RelationKind;
-use crate::lift::LiftedObject;
+use crate::lift::{Grasp, LiftedObject, Place, PoseSource};
 use crate::pipeline::{GroundedObject, GroundingResult, Status};
 use crate::transform::rotate_covariance;
 
@@ -90,6 +90,24 @@ impl Outcome {
         })
     }
 
+    /// Ways to take the first target, best first; only when the request was FOUND. Empty when none fits the gripper.
+    pub fn grasp_candidates(&self) -> Option<PoseArray> {
+        let target = self.target_from_camera.as_ref().filter(|_| self.result.status == Status::Found)?;
+        let grasps = &self.result.targets.first()?.grasps;
+        let poses = grasps.iter().map(|it| pose(&(target.target_from_camera * it.grasp_in_camera))).collect();
+        Some(PoseArray { header: self.pose_header(target), poses })
+    }
+
+    /// The free place at the destination, only when the request was FOUND and one is seen.
+    pub fn place_pose(&self) -> Option<PoseStamped> {
+        let target = self.target_from_camera.as_ref().filter(|_| self.result.status == Status::Found)?;
+        let place = self.result.place.as_ref()?;
+        Some(PoseStamped {
+            header: self.pose_header(target),
+            pose: pose(&(target.target_from_camera * place.place_in_camera)),
+        })
+    }
+
     /// All candidates in the image; boxes in pixel edges, so that the whole image is (0, 0, width, height).
     pub fn detections_2d(&self) -> vision::Detection2DArray {
         let header = self.image_header();
@@ -154,7 +172,14 @@ impl Outcome {
         let Some(lifted) = &object.lifted else { return message };
         message.num_depth_points = u32::try_from(lifted.n_points).unwrap_or(u32::MAX);
         message.valid_depth_ratio = lifted.valid_depth_ratio as f32;
-        if with_mask == WithMask::Yes {
+        message.pose_source = match lifted.source {
+            PoseSource::Depth => lg::GroundedObject::SOURCE_DEPTH as u8,
+            PoseSource::SupportPlane => lg::GroundedObject::SOURCE_SUPPORT_PLANE as u8,
+        };
+        message.truncated = lifted.is_truncated;
+        message.back_completed = lifted.is_back_completed;
+        message.plane_residual = lifted.plane_residual_m.unwrap_or(0.0) as f32;
+        if with_mask == WithMask::Yes && lifted.source == PoseSource::Depth {
             let (width, height) = self.image_size;
             message.mask = Image {
                 header: self.image_header(),
@@ -173,6 +198,12 @@ impl Outcome {
                 header: self.pose_header(target),
                 pose: pose_with_covariance(lifted, target),
             };
+            message.grasps = object
+                .grasps
+                .iter()
+                .map(|it| pose(&(target.target_from_camera * it.grasp_in_camera)))
+                .collect();
+            message.grasp_scores = object.grasps.iter().map(|it| it.score as f32).collect();
             message.size = vector(&lifted.size_m);
             message.surface_centroid = Point { x: centroid.x, y: centroid.y, z: centroid.z };
         }
@@ -207,6 +238,9 @@ impl MarkerBoard {
             }
             if let Some(object) = outcome.result.destination.as_ref().filter(|_| found) {
                 markers.extend(object_markers(object, "destination", 0, &header, target));
+            }
+            if let Some(place) = outcome.result.place.as_ref().filter(|_| found) {
+                markers.push(place_marker(place, &header, target));
             }
         }
         let mut all = self.removals(&markers);
@@ -298,7 +332,62 @@ fn object_markers(
     label.text = format!("{} {:.2}", object.phrase, object.score);
     label.scale.z = 0.03;
     label.color = ColorRGBA { r: 1.0, g: 1.0, b: 1.0, a: 1.0 };
-    vec![cube, axes, label]
+    // One standard deviation of the center.
+    let rotation = target.target_from_camera.rotation;
+    let covariance = rotate_covariance(&rotation, &lifted.covariance);
+    let mut ellipsoid = marker("uncertainty", Marker::SPHERE as i64);
+    let spread = covariance.fixed_view::<3, 3>(0, 0).into_owned().symmetric_eigen();
+    // An axis and its opposite are the same ellipsoid: turned so that they are right-handed.
+    let axes_of_spread = spread.eigenvectors * spread.eigenvectors.determinant().signum();
+    let deviations = spread.eigenvalues.map(|it| 2.0 * it.max(1e-8).sqrt());
+    let turned = nalgebra::UnitQuaternion::from_rotation_matrix(&nalgebra::Rotation3::from_matrix_unchecked(
+        axes_of_spread,
+    ));
+    ellipsoid.pose = pose(&Isometry3::from_parts(object_in_target.translation, turned));
+    ellipsoid.scale = vector(&deviations);
+    ellipsoid.color = ColorRGBA { r: 1.0, g: 0.9, b: 0.2, a: 0.8 };
+
+    // What it stands on.
+    let mut plane = marker("plane", Marker::CYLINDER as i64);
+    plane.pose = pose(&(object_in_target * nalgebra::Translation3::new(0.0, 0.0, -0.5 * lifted.size_m.z)));
+    let across = 1.5 * lifted.size_m.x.max(lifted.size_m.y);
+    plane.scale = Vector3 { x: across, y: across, z: 0.001 };
+    plane.color = ColorRGBA { r: 0.6, g: 0.6, b: 0.9, a: 0.35 };
+
+    let mut markers = vec![cube, axes, label, ellipsoid, plane];
+    if let Some(grasp) = object.grasps.first() {
+        let mut fingers = marker("grasp", Marker::LINE_STRIP as i64);
+        fingers.pose = pose(&target.target_from_camera);
+        fingers.scale.x = 0.005;
+        fingers.points = fingers_of(grasp);
+        fingers.color = ColorRGBA { r: 1.0, g: 0.3, b: 0.85, a: 1.0 };
+        markers.push(fingers);
+    }
+    markers
+}
+
+/// A gripper around where it closes, in the camera's frame.
+fn fingers_of(grasp: &Grasp) -> Vec<Point> {
+    let half = 0.5 * grasp.opening_m + 0.005;
+    let back = grasp.approach_in_camera.scale(-0.04);
+    let tip = |y: f64| grasp.grasp_in_camera * nalgebra::Point3::new(0.0, y, 0.0);
+    let points = [tip(-half), tip(-half) + back, tip(half) + back, tip(half)];
+    points.iter().map(|it| Point { x: it.x, y: it.y, z: it.z }).collect()
+}
+
+/// The disc that is free.
+fn place_marker(place: &Place, header: &Header, target: &TargetFrame) -> Marker {
+    let across = 2.0 * place.clearance_m;
+    Marker {
+        header: header.clone(),
+        ns: "place/free".to_owned(),
+        type_: Marker::CYLINDER as i32,
+        action: Marker::ADD as i32,
+        pose: pose(&(target.target_from_camera * place.place_in_camera)),
+        scale: Vector3 { x: across, y: across, z: 0.004 },
+        color: ColorRGBA { r: 0.2, g: 0.6, b: 1.0, a: 0.6 },
+        ..Default::default()
+    }
 }
 
 fn hypothesis(object: &GroundedObject, pose: PoseWithCovariance) -> vision::ObjectHypothesisWithPose {

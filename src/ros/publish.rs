@@ -1,6 +1,6 @@
 //! All topics an outcome is told on.
 
-use r2r::geometry_msgs::msg::PoseStamped;
+use r2r::geometry_msgs::msg::{PoseArray, PoseStamped};
 use r2r::language_grounding::msg::GroundingResult;
 use r2r::sensor_msgs::msg::Image;
 use r2r::std_msgs::msg::{Header, String as Text};
@@ -18,6 +18,8 @@ pub struct ResultPublisher {
     result: Publisher<GroundingResult>,
     target_pose: Publisher<PoseStamped>,
     destination_pose: Publisher<PoseStamped>,
+    grasp_candidates: Publisher<PoseArray>,
+    place_pose: Publisher<PoseStamped>,
     detections: Publisher<Detection2DArray>,
     detections_3d: Publisher<Detection3DArray>,
     caption: Publisher<Text>,
@@ -34,6 +36,8 @@ impl ResultPublisher {
             result: node.create_publisher("~/result", qos())?,
             target_pose: node.create_publisher("~/target_pose", qos())?,
             destination_pose: node.create_publisher("~/destination_pose", qos())?,
+            grasp_candidates: node.create_publisher("~/grasp_candidates", qos())?,
+            place_pose: node.create_publisher("~/place_pose", qos())?,
             detections: node.create_publisher("~/detections", qos())?,
             detections_3d: node.create_publisher("~/detections_3d", qos())?,
             caption: node.create_publisher("~/caption", qos())?,
@@ -65,6 +69,12 @@ impl ResultPublisher {
         }
         if let Some(pose) = outcome.pose_stamped(outcome.result.destination.as_ref()) {
             self.destination_pose.publish(&pose)?;
+        }
+        if let Some(grasps) = outcome.grasp_candidates() {
+            self.grasp_candidates.publish(&grasps)?;
+        }
+        if let Some(place) = outcome.place_pose() {
+            self.place_pose.publish(&place)?;
         }
         if let Some(frame) = frame {
             self.detections.publish(&outcome.detections_2d())?;

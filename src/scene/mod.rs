@@ -352,8 +352,10 @@ mod tests {
                     let (x, y) = (f64::from(u) + 0.5, f64::from(v) + 0.5);
                     assert!(x > bbox.x0 - 0.5 && x < bbox.x1 + 0.5 && y > bbox.y0 - 0.5 && y < bbox.y1 + 0.5);
                     let depth = f64::from(seen.depth.get(u, v).unwrap());
-                    let point =
-                        seen.camera.unproject(nalgebra::Point2::new(f64::from(u), f64::from(v)), depth);
+                    let point = seen
+                        .camera
+                        .unproject(nalgebra::Point2::new(f64::from(u), f64::from(v)), depth)
+                        .unwrap();
                     let in_object = object.world_from_object.inverse() * (seen.world_from_camera * point);
                     let center = object.world_from_object.inverse() * object.center_in_world;
                     let outside = (in_object - center).abs() - object.size_m * 0.5;

@@ -72,7 +72,8 @@ pub(super) fn render(layout: &Layout, camera: &PinholeCamera, samples: u32, seed
                 raw.depth_m[pixel] = z;
                 if let Seen::Object { index, .. } = seen {
                     raw.mask[pixel] = index as u8 + 1;
-                    raw.sightings[index].add_surface(camera.unproject(center, f64::from(z)));
+                    raw.sightings[index].surface_sum += unprojected(camera, center) * f64::from(z);
+                    raw.sightings[index].surface_points += 1;
                     if samples == 0 {
                         raw.sightings[index].add_visible(center + Vector3::repeat(0.5).xy(), 0.5);
                     }
@@ -107,6 +108,11 @@ pub(super) fn render(layout: &Layout, camera: &PinholeCamera, samples: u32, seed
         sighting.bbox = sighting.bbox.map(|bbox| bbox.clipped(width, height));
     }
     raw
+}
+
+/// The ray through a pixel, z = 1. A scene's camera has no lens, so that every pixel has one.
+fn unprojected(camera: &PinholeCamera, pixel: Point2<f64>) -> Vector3<f64> {
+    camera.ray(pixel).unwrap_or_else(Vector3::z)
 }
 
 struct Ray {
@@ -215,11 +221,6 @@ impl Sighting {
         Self { visible: 0, alone: 0, bbox: None, surface_sum: Vector3::zeros(), surface_points: 0 }
     }
 
-    fn add_surface(&mut self, point_in_camera: Point3<f64>) {
-        self.surface_sum += point_in_camera.coords;
-        self.surface_points += 1;
-    }
-
     /// `margin`: half the distance that two neighboring rays can leave unseen, pixels.
     fn add_visible(&mut self, at: Point2<f64>, margin: f64) {
         self.visible += 1;
@@ -242,7 +243,7 @@ struct Tracer<'a> {
 impl Tracer<'_> {
     /// The world ray through a pixel (pixel centers are integers) and the length of its z = 1 vector.
     fn ray(&self, camera: &PinholeCamera, pixel: Point2<f64>) -> (Ray, f32) {
-        let in_camera = camera.ray(pixel).cast::<f32>();
+        let in_camera = unprojected(camera, pixel).cast::<f32>();
         let length = in_camera.norm();
         let pose = &self.layout.view.world_from_camera;
         (Ray { origin: pose.translation.vector, direction: pose.rotation * (in_camera / length) }, length)

@@ -1,0 +1,225 @@
+//! Where a parallel gripper could take an object: from above and from the side, scored.
+//!
+//! A grasp is the pose of the point between the fingertips: the fingers close along its y axis, and it is approached along the
+//! axis that [`Gripper::approach_axis`] names: z, as flanges and most `tool0` frames (the default), or x.
+
+use std::f64::consts::PI;
+
+use nalgebra::{Isometry3, Matrix3, Point3, Rotation3, Translation3, Unit, UnitQuaternion, Vector3};
+
+use super::{FrameGeometry, LiftedObject};
+
+/// Which axis of a grasp's frame points from the gripper to the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApproachAxis {
+    /// x forward.
+    X,
+    /// z forward.
+    Z,
+}
+
+/// A parallel gripper.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Gripper {
+    /// Largest distance between the fingers, metres.
+    pub max_opening_m: f64,
+    /// How far the fingers reach beyond the palm, metres.
+    pub finger_depth_m: f64,
+    /// Which axis points to the object.
+    pub approach_axis: ApproachAxis,
+}
+
+impl Default for Gripper {
+    /// About the size of those on common research arms.
+    fn default() -> Self {
+        Self { max_opening_m: 0.08, finger_depth_m: 0.045, approach_axis: ApproachAxis::Z }
+    }
+}
+
+/// One way to take an object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grasp {
+    /// Pose of the point between the fingertips in the camera's optical frame.
+    pub grasp_in_camera: Isometry3<f64>,
+    /// Where the gripper comes along, optical frame.
+    pub approach_in_camera: Unit<Vector3<f64>>,
+    /// In [0, 1]: room left in the opening, room for the fingers, reach, how sure the pose is. Higher is better.
+    pub score: f64,
+    /// What must fit between the fingers, metres.
+    pub opening_m: f64,
+    /// From above, else from the side.
+    pub is_top_down: bool,
+}
+
+/// At most so many are offered.
+const MAX_GRASPS: usize = 12;
+/// Room that must be left in the opening on both sides together, metres.
+const MIN_ROOM_M: f64 = 0.006;
+/// Fingertips stay this far over the support, metres.
+const OVER_SUPPORT_M: f64 = 0.005;
+/// A gripper from the side needs this much height for its own body, metres.
+const HALF_PALM_M: f64 = 0.025;
+/// Thickness and half breadth of a finger, metres.
+const FINGER_M: f64 = 0.012;
+
+impl FrameGeometry<'_> {
+    /// Ways to take a lifted object, best first; none when it is too large for the gripper. Places where the depth image shows
+    /// something else in the way of a finger are left out.
+    pub fn grasps(&self, object: &LiftedObject, gripper: &Gripper) -> Vec<Grasp> {
+        let obstacles = self.obstacles(object);
+        let up = object.object_in_camera * Vector3::z_axis();
+        let axis = |turn: f64| {
+            let (sin, cos) = turn.sin_cos();
+            object.object_in_camera * Unit::new_normalize(Vector3::new(cos, sin, 0.0))
+        };
+        let center = object.body_center;
+        let height_m = object.size_m.z;
+        let is_round = object.is_back_completed || (object.size_m.x - object.size_m.y).abs() < 1e-9;
+        let mut grasps = Vec::new();
+        let mut add = |approach: Unit<Vector3<f64>>,
+                       closing: Unit<Vector3<f64>>,
+                       at: Point3<f64>,
+                       opening_m: f64,
+                       ease: f64,
+                       is_top_down| {
+            let room = 1.0 - (opening_m + MIN_ROOM_M) / gripper.max_opening_m;
+            if room < 0.0 || is_blocked(&obstacles, &at, &approach, &closing, opening_m, gripper) {
+                return;
+            }
+            // What the pose does not know may take up the room: half of it is left at two standard deviations.
+            let position = object.covariance.fixed_view::<3, 3>(0, 0);
+            let deviation_m = closing.dot(&(position * closing.into_inner())).max(0.0).sqrt();
+            let slack_m = 0.5 * (gripper.max_opening_m - opening_m);
+            let certainty = 1.0 / (1.0 + (2.0 * deviation_m / slack_m.max(1e-3)).powi(2));
+            let score = (ease * (0.5 + 0.5 * room.sqrt()) * certainty).clamp(0.0, 1.0);
+            let grasp_in_camera = pose(&at, &approach, &closing, gripper.approach_axis);
+            grasps.push(Grasp {
+                grasp_in_camera,
+                approach_in_camera: approach,
+                score,
+                opening_m,
+                is_top_down,
+            });
+        };
+
+        // From above: the fingertips half way down, but no deeper than the fingers are long.
+        let depth_m = (0.5 * height_m).min(gripper.finger_depth_m).min(height_m - OVER_SUPPORT_M).max(0.0);
+        let at = center + up.scale(0.5 * height_m - depth_m);
+        let low = 1.0 / (1.0 + (height_m / 0.25).powi(2));
+        let turns: &[f64] = if is_round { &[0.0, 0.25, 0.5, 0.75] } else { &[0.0, 0.5] };
+        for turn in turns {
+            let closing = axis(turn * PI);
+            let opening_m = if is_round || *turn > 0.0 { object.size_m.y } else { object.size_m.x };
+            add(-up, closing, at, opening_m, 0.6 + 0.4 * low, true);
+        }
+        // A wide vessel: over its rim, wherever that is seen best: at the near side.
+        if object.hollow_depth_m > 0.0 && gripper.max_opening_m < object.size_m.y + MIN_ROOM_M {
+            let near = toward_viewer(&center, &up);
+            for turn in [-0.5_f64, 0.0, 0.5] {
+                let outward = UnitQuaternion::from_axis_angle(&up, turn) * near;
+                let depth_m = gripper.finger_depth_m.min(0.7 * object.hollow_depth_m);
+                let rim = center
+                    + outward.scale(0.5 * object.size_m.y - 0.004)
+                    + up.scale(0.5 * height_m - depth_m);
+                add(-up, outward, rim, 0.02, 0.5, true);
+            }
+        }
+        // From the side: tall things, over the support by the gripper's own half width.
+        if 2.0 * HALF_PALM_M <= height_m {
+            let raised = up.scale((0.1 * height_m).max(HALF_PALM_M - 0.5 * height_m));
+            let near = toward_viewer(&center, &up);
+            let from_viewer: Vec<Unit<Vector3<f64>>> = if is_round {
+                [-0.7, -0.35, 0.0, 0.35, 0.7]
+                    .map(|turn| UnitQuaternion::from_axis_angle(&up, turn) * -near)
+                    .to_vec()
+            } else {
+                let sides = [axis(0.0), -axis(0.0), axis(0.5 * PI), -axis(0.5 * PI)];
+                sides.into_iter().filter(|it| it.dot(&near) < -0.3).collect()
+            };
+            for approach in from_viewer {
+                let closing = Unit::new_normalize(up.cross(&approach));
+                let along_x = closing.dot(&axis(0.0)).abs();
+                let opening_m = if is_round || along_x < 0.5 { object.size_m.y } else { object.size_m.x };
+                let facing = -approach.dot(&near);
+                add(
+                    approach,
+                    closing,
+                    center + raised,
+                    opening_m,
+                    (1.0 - 0.5 * low) * (0.6 + 0.4 * facing),
+                    false,
+                );
+            }
+        }
+        grasps.sort_by(|a, b| b.score.total_cmp(&a.score));
+        grasps.truncate(MAX_GRASPS);
+        grasps
+    }
+
+    /// Points around the object that are neither on it nor on what it stands on.
+    fn obstacles(&self, object: &LiftedObject) -> Vec<Point3<f64>> {
+        let mask = &object.mask;
+        let support_m =
+            object.body_center.coords.dot(&(object.object_in_camera * Vector3::z())) - 0.5 * object.size_m.z;
+        let up = object.object_in_camera * Vector3::z();
+        let mut points = Vec::new();
+        // The window around the box holds all that is near; every other pixel is enough.
+        for v in (mask.y0..mask.y0 + mask.height).step_by(2) {
+            for u in (mask.x0..mask.x0 + mask.width).step_by(2) {
+                let is_near_mask = [(0, 0), (3, 0), (0, 3)].iter().any(|(du, dv)| {
+                    mask.contains(u + du, v + dv)
+                        || mask.contains(u.saturating_sub(*du), v.saturating_sub(*dv))
+                });
+                if !is_near_mask && let Some(point) = self.point(u, v) {
+                    let height_m = up.dot(&point.coords) - support_m;
+                    if 0.01 + 3.0 * self.noise_m(point.z) < height_m {
+                        points.push(point);
+                    }
+                }
+            }
+        }
+        points
+    }
+}
+
+/// Horizontally from the object to the camera; any horizontal direction straight below it.
+fn toward_viewer(center: &Point3<f64>, up: &Unit<Vector3<f64>>) -> Unit<Vector3<f64>> {
+    let level = |it: Vector3<f64>| Unit::try_new(it - up.scale(up.dot(&it)), 1e-3);
+    level(-center.coords).or_else(|| level(Vector3::y())).unwrap_or(Vector3::x_axis())
+}
+
+/// Whether a few points lie where a finger goes.
+fn is_blocked(
+    obstacles: &[Point3<f64>],
+    at: &Point3<f64>,
+    approach: &Unit<Vector3<f64>>,
+    closing: &Unit<Vector3<f64>>,
+    opening_m: f64,
+    gripper: &Gripper,
+) -> bool {
+    let breadth = approach.cross(closing);
+    let inner = 0.5 * opening_m;
+    let is_in_finger = |point: &&Point3<f64>| {
+        let offset = *point - at;
+        let (across, along) = (closing.dot(&offset).abs(), approach.dot(&offset));
+        (inner..=inner + 0.5 * MIN_ROOM_M + FINGER_M).contains(&across)
+            && (-gripper.finger_depth_m..=0.0).contains(&along)
+            && breadth.dot(&offset).abs() <= FINGER_M
+    };
+    4 <= obstacles.iter().filter(is_in_finger).take(4).count()
+}
+
+fn pose(
+    at: &Point3<f64>,
+    approach: &Unit<Vector3<f64>>,
+    closing: &Unit<Vector3<f64>>,
+    axis: ApproachAxis,
+) -> Isometry3<f64> {
+    let third = |a: &Unit<Vector3<f64>>, b: &Unit<Vector3<f64>>| a.cross(b);
+    let columns = match axis {
+        ApproachAxis::X => [approach.into_inner(), closing.into_inner(), third(approach, closing)],
+        ApproachAxis::Z => [third(closing, approach), closing.into_inner(), approach.into_inner()],
+    };
+    let rotation = Rotation3::from_matrix_unchecked(Matrix3::from_columns(&columns));
+    Isometry3::from_parts(Translation3::from(at.coords), UnitQuaternion::from_rotation_matrix(&rotation))
+}

@@ -1,0 +1,236 @@
+//! Where an object could be put down: on top of a thing, into it, or beside it.
+
+use nalgebra::{Isometry3, Point2, Point3, Translation3, Unit, Vector3};
+
+use super::{FrameGeometry, LiftedObject, PoseSource};
+use crate::resolve::ViewAxes;
+
+/// How the place lies to the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum PlaceRelation {
+    On,
+    In,
+    LeftOf,
+    RightOf,
+    InFrontOf,
+    Behind,
+    /// Wherever there is most room.
+    NextTo,
+}
+
+/// A place for an object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    /// Middle of the free area on the surface, z up from it, x and y as the destination's; the camera's optical frame.
+    pub place_in_camera: Isometry3<f64>,
+    /// Distance from there to the nearest edge or thing, metres.
+    pub clearance_m: f64,
+}
+
+/// Cell of the height map, metres.
+const CELL_M: f64 = 0.005;
+/// Cells whose heights differ by more are different surfaces, metres (plus noise).
+const STEP_M: f64 = 0.01;
+/// Gap left between things side by side, metres.
+const GAP_M: f64 = 0.03;
+
+impl FrameGeometry<'_> {
+    /// Where to put something of `radius_m` (half its footprint's longer side). `None` when no place is seen to be free.
+    pub fn place(&self, destination: &LiftedObject, relation: PlaceRelation, radius_m: f64) -> Option<Place> {
+        let view = self.view();
+        match relation {
+            PlaceRelation::On | PlaceRelation::In if destination.source == PoseSource::SupportPlane => None,
+            PlaceRelation::In if destination.hollow_depth_m > 0.0 => Some(inside(destination)),
+            PlaceRelation::On | PlaceRelation::In => self.place_on(destination),
+            _ => self.place_beside(destination, relation, radius_m, &view),
+        }
+    }
+
+    /// The middle of the largest round area of one height on what is seen of the destination.
+    fn place_on(&self, destination: &LiftedObject) -> Option<Place> {
+        let camera_from_object = destination.object_in_camera;
+        let half = destination.size_m * 0.5;
+        let (columns, rows) =
+            ((2.0 * half.x / CELL_M).ceil() as usize + 1, (2.0 * half.y / CELL_M).ceil() as usize + 1);
+        if 250_000 < columns * rows {
+            return None;
+        }
+        let mut heights: Vec<Vec<f64>> = vec![Vec::new(); columns * rows];
+        let mask = &destination.mask;
+        for v in mask.y0..mask.y0 + mask.height {
+            for u in mask.x0..mask.x0 + mask.width {
+                if !mask.contains(u, v) {
+                    continue;
+                }
+                let Some(point) = self.point(u, v) else { continue };
+                let it = camera_from_object.inverse_transform_point(&point);
+                let (column, row) = ((it.x + half.x) / CELL_M, (it.y + half.y) / CELL_M);
+                if 0.0 <= column && 0.0 <= row && (column as usize) < columns && (row as usize) < rows {
+                    heights[row as usize * columns + column as usize].push(it.z);
+                }
+            }
+        }
+        // A cell's height is its highest: on walls and rims that is the rim.
+        let cells: Vec<Option<f64>> =
+            heights.iter_mut().map(|it| (!it.is_empty()).then(|| super::quantile(it, 0.9))).collect();
+        let cells = filled(&cells, columns, rows);
+        let tolerance_m = STEP_M + self.noise_m(destination.body_center.z);
+        let mut best: Option<(f64, usize)> = None;
+        for (idx, height) in cells.iter().enumerate() {
+            let Some(height) = height else { continue };
+            let (column, row) = ((idx % columns) as isize, (idx / columns) as isize);
+            let is_level = |c: isize, r: isize| {
+                let is_inside = 0 <= c && 0 <= r && (c as usize) < columns && (r as usize) < rows;
+                is_inside
+                    && cells[r as usize * columns + c as usize]
+                        .is_some_and(|it| (it - height).abs() <= tolerance_m)
+            };
+            // Only better places are searched to the end.
+            let mut free = 0.0;
+            'rings: for ring in 1.. {
+                for (c, r) in around(column, row, ring) {
+                    if !is_level(c, r) {
+                        break 'rings;
+                    }
+                }
+                free = ring as f64;
+            }
+            // Among equals the one nearest to the middle.
+            let from_middle =
+                Point2::new(column as f64 - 0.5 * columns as f64, row as f64 - 0.5 * rows as f64)
+                    .coords
+                    .norm();
+            let merit = free - 1e-3 * from_middle;
+            if best.is_none_or(|(it, _)| it < merit) {
+                best = Some((merit, idx));
+            }
+        }
+        let (merit, idx) = best?;
+        let height = cells[idx]?;
+        let at = Translation3::new(
+            ((idx % columns) as f64 + 0.5) * CELL_M - half.x,
+            ((idx / columns) as f64 + 0.5) * CELL_M - half.y,
+            height,
+        );
+        Some(Place {
+            place_in_camera: camera_from_object * at,
+            clearance_m: (merit.ceil().max(0.0) + 0.5) * CELL_M,
+        })
+    }
+
+    /// On the support plane, in a direction from the destination, where nothing stands.
+    fn place_beside(
+        &self,
+        destination: &LiftedObject,
+        relation: PlaceRelation,
+        radius_m: f64,
+        view: &ViewAxes,
+    ) -> Option<Place> {
+        let up = destination.object_in_camera * Vector3::z_axis();
+        let directions: Vec<Unit<Vector3<f64>>> = match relation {
+            PlaceRelation::LeftOf => vec![-view.right],
+            PlaceRelation::RightOf => vec![view.right],
+            PlaceRelation::InFrontOf => vec![-view.forward],
+            PlaceRelation::Behind => vec![view.forward],
+            _ => vec![view.right, -view.right, -view.forward, view.forward],
+        };
+        let base = destination.body_center - up.scale(0.5 * destination.size_m.z);
+        let mut best: Option<Place> = None;
+        for direction in directions {
+            let in_object = destination.object_in_camera.inverse_transform_vector(&direction);
+            let half_m =
+                0.5 * (in_object.x.abs() * destination.size_m.x + in_object.y.abs() * destination.size_m.y);
+            for step in 0..4 {
+                let distance_m = half_m + radius_m + GAP_M * f64::from(step + 1);
+                let at = base + direction.scale(distance_m);
+                let Some(clearance_m) = self.free_radius(&at, &up, radius_m + GAP_M) else { continue };
+                if radius_m <= clearance_m
+                    && best.as_ref().is_none_or(|it| it.clearance_m + 1e-3 < clearance_m)
+                {
+                    let place_in_camera = Isometry3::from_parts(
+                        Translation3::from(at.coords),
+                        destination.object_in_camera.rotation,
+                    );
+                    best = Some(Place { place_in_camera, clearance_m });
+                }
+                if best.is_some() {
+                    break;
+                }
+            }
+        }
+        best
+    }
+
+    /// How far from a point of the support nothing stands and the support is seen; `None` when the support is not seen there.
+    fn free_radius(&self, at: &Point3<f64>, up: &Unit<Vector3<f64>>, reach_m: f64) -> Option<f64> {
+        let pixel = self.camera.project(*at)?;
+        let (fx, fy) = self.camera.focal_lengths();
+        let (reach_u, reach_v) = (fx * reach_m / at.z, fy * reach_m / at.z);
+        let (width, height) = self.camera.size();
+        let range = |middle: f64, reach: f64, n: u32| {
+            ((middle - reach).floor().max(0.0) as u32)
+                ..((middle + reach).ceil().clamp(0.0, f64::from(n)) as u32)
+        };
+        let (mut n_support, mut clearance_m) = (0, reach_m);
+        // Things rise into the image above their base: look higher up too.
+        for v in range(pixel.y - 0.5 * reach_v, 1.5 * reach_v, height) {
+            for u in range(pixel.x, reach_u, width) {
+                let Some(point) = self.point(u, v) else { continue };
+                let offset = point - at;
+                let height_m = up.dot(&offset);
+                let distance_m = (offset - up.scale(height_m)).norm();
+                let tolerance_m = 0.008 + 2.0 * self.noise_m(point.z);
+                if height_m.abs() <= tolerance_m && distance_m <= reach_m {
+                    n_support += 1;
+                } else if distance_m < clearance_m && height_m.abs() < 0.5 {
+                    // Higher: in the way. Lower: beyond the edge.
+                    clearance_m = distance_m;
+                }
+            }
+        }
+        (30 <= n_support).then_some(clearance_m)
+    }
+}
+
+/// The middle of a vessel, on its bottom as far as that is seen.
+fn inside(destination: &LiftedObject) -> Place {
+    let bottom = Translation3::new(0.0, 0.0, 0.5 * destination.size_m.z - destination.hollow_depth_m);
+    Place {
+        place_in_camera: destination.object_in_camera * bottom,
+        clearance_m: 0.5 * destination.size_m.y.min(destination.size_m.x),
+    }
+}
+
+/// Cells without a height but with heights on most sides get their mean: at a distance, pixels are wider than cells.
+fn filled(cells: &[Option<f64>], columns: usize, rows: usize) -> Vec<Option<f64>> {
+    let mut all = cells.to_vec();
+    for row in 0..rows {
+        for column in 0..columns {
+            if all[row * columns + column].is_some() {
+                continue;
+            }
+            let (mut sum, mut n) = (0.0, 0);
+            for r in row.saturating_sub(1)..(row + 2).min(rows) {
+                for c in column.saturating_sub(1)..(column + 2).min(columns) {
+                    if let Some(height) = cells[r * columns + c] {
+                        (sum, n) = (sum + height, n + 1);
+                    }
+                }
+            }
+            if 2 <= n {
+                all[row * columns + column] = Some(sum / f64::from(n));
+            }
+        }
+    }
+    all
+}
+
+/// The cells of a circle of `radius` cells, about one per cell of its length.
+fn around(column: isize, row: isize, radius: usize) -> impl Iterator<Item = (isize, isize)> {
+    let n = 8 * radius;
+    (0..n).map(move |it| {
+        let (sin, cos) = (std::f64::consts::TAU * it as f64 / n as f64).sin_cos();
+        (column + (cos * radius as f64).round() as isize, row + (sin * radius as f64).round() as isize)
+    })
+}
