@@ -309,6 +309,30 @@ mod tests {
     }
 
     #[test]
+    fn a_moving_camera_is_where_it_was_at_the_stamp() {
+        // 1 m/s along x and 1 rad/s about z, told at 50 Hz; looked up between.
+        let pose_at = |secs: f64| Isometry3::new(Vector::new(secs, 0.0, 0.0), Vector::z() * secs);
+        let mut tree = TransformTree::new(Duration::from_secs(10));
+        for tick in 0..100 {
+            let stamp = TransformStamp::At(100 * SECOND + tick * SECOND / 50);
+            let parent_from_child = pose_at(tick as f64 / 50.0);
+            let (parent, child) = ("map".to_owned(), "camera".to_owned());
+            tree.insert(&StampedTransform { parent, child, parent_from_child, stamp }).unwrap();
+        }
+        let object_in_map = Point3::new(0.5, 1.0, 0.3);
+        for millis in (3..1950).step_by(7) {
+            let secs = millis as f64 * 1e-3;
+            let seen = pose_at(secs).inverse() * object_in_map;
+            let map_from_camera =
+                tree.target_from_source("map", "camera", 100 * SECOND + millis * 1_000_000).unwrap();
+            assert!((map_from_camera * seen - object_in_map).norm() < 0.002, "at {millis} ms");
+        }
+        // Neither extrapolated nor, beyond the cache, invented.
+        assert!(tree.target_from_source("map", "camera", 103 * SECOND).is_err());
+        assert!(tree.target_from_source("map", "camera", 99 * SECOND).is_err());
+    }
+
+    #[test]
     fn errors_name_the_frames() {
         let tree = tree(&[
             edge("map", "base", 1.0, 0.0, TransformStamp::At(100 * SECOND)),

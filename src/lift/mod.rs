@@ -246,7 +246,7 @@ impl<'a> FrameGeometry<'a> {
         let points: Vec<Point3<f64>> = pixels.iter().filter_map(|it| window.points[*it]).collect();
         if points.len() < self.options.min_points.max(1) {
             // Glass, or too near: the plane it stands on tells where it is.
-            let support = self.planes.first().or(self.options.known_plane.as_ref());
+            let support = plane.as_ref().or(self.options.known_plane.as_ref());
             if let Some(lifted) =
                 support.filter(|_| 0.0 < bbox.area()).and_then(|it| lift_on_plane(&self.camera, &bbox, it))
             {

@@ -189,9 +189,7 @@ fn add_fragments(
     tolerances: &Tolerances<'_>,
     pixels: &mut Vec<usize>,
 ) {
-    let points = |pixels: &[usize]| -> Vec<Point3<f64>> {
-        pixels.iter().filter_map(|it| window.points[*it]).collect()
-    };
+    let points = |pixels: &[usize]| sample(window, pixels);
     let quantile = |points: &[Point3<f64>], share: f64, axis: usize| {
         super::quantile(&mut points.iter().map(|it| it[axis]).collect::<Vec<_>>(), share)
     };
@@ -222,9 +220,15 @@ fn add_fragments(
     }
 }
 
+/// At most about 2000 of the points: enough for extents.
+fn sample(window: &Window, pixels: &[usize]) -> Vec<Point3<f64>> {
+    let stride = pixels.len().div_ceil(2000).max(1);
+    pixels.iter().step_by(stride).filter_map(|it| window.points[*it]).collect()
+}
+
 /// Drops what lies behind a gap in depth that is wider than the object: background that flying pixels or a hole tied to it.
 fn drop_background(window: &Window, pixels: &mut Vec<usize>) {
-    let mut by_depth: Vec<Point3<f64>> = pixels.iter().filter_map(|it| window.points[*it]).collect();
+    let mut by_depth = sample(window, pixels);
     by_depth.sort_by(|a, b| a.z.total_cmp(&b.z));
     let (mut left, mut right) = (f64::MAX, f64::MIN);
     for pair in by_depth.windows(2) {
@@ -233,7 +237,7 @@ fn drop_background(window: &Window, pixels: &mut Vec<usize>) {
             let far = pair[0].z;
             let n_near = by_depth.iter().filter(|it| it.z <= far).count();
             // The larger part is the object; a few stray points in front are not.
-            if pixels.len() <= 3 * n_near {
+            if by_depth.len() <= 3 * n_near {
                 pixels.retain(|it| window.points[*it].is_some_and(|point| point.z <= far));
                 return;
             }
