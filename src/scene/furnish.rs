@@ -225,8 +225,10 @@ mod tests {
                 for pixel in (0..96 * 72u32).filter(|&it| usize::from(seen.mask[it as usize]) == index + 1) {
                     let (u, v) = (pixel % 96, pixel / 96);
                     let depth = f64::from(seen.depth.get(u, v).unwrap());
-                    let point =
-                        seen.camera.unproject(nalgebra::Point2::new(f64::from(u), f64::from(v)), depth);
+                    let point = seen
+                        .camera
+                        .unproject(nalgebra::Point2::new(f64::from(u), f64::from(v)), depth)
+                        .unwrap();
                     let in_object = object.world_from_object.inverse() * (seen.world_from_camera * point);
                     let center = object.world_from_object.inverse() * object.center_in_world;
                     assert!(((in_object - center).abs() - object.size_m * 0.5).max() < 1e-4);
