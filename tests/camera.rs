@@ -1,7 +1,5 @@
 //! Rays of distorted cameras held to OpenCV (`tests/parity/opencv_rays.py` wrote the fixture).
 
-#![expect(clippy::unwrap_used, reason = "a fixture that cannot be read fails the test")]
-
 use language_grounding::camera::{CameraError, PinholeCamera};
 use nalgebra::{Point2, Point3, Vector3};
 use serde::Deserialize;

@@ -20,14 +20,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let options = LiftOptions::default();
         let start = cpu_time();
         let geometry = FrameGeometry::new(&frame, &options)?;
-        planes_ms.push(ms(cpu_time() - start));
+        planes_ms.push(ms(cpu_time().saturating_sub(start)));
         for bbox in seen.objects.iter().filter_map(|it| it.bbox) {
             let start = cpu_time();
             let Ok(lifted) = geometry.lift("thing", &bbox) else { continue };
-            lift_ms.push(ms(cpu_time() - start));
+            lift_ms.push(ms(cpu_time().saturating_sub(start)));
             let start = cpu_time();
             let grasps = geometry.grasps(&lifted, &Gripper::default());
-            grasp_ms.push(ms(cpu_time() - start));
+            grasp_ms.push(ms(cpu_time().saturating_sub(start)));
             std::hint::black_box(grasps);
         }
     }

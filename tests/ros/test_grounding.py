@@ -57,8 +57,9 @@ def test_right_box_frame_stamp_and_pose(running):
     assert any(it.results[0].hypothesis.class_id == PRESENT and it.id == target.id for it in boxes_2d[-1].detections)
     assert all(0 <= it.results[0].hypothesis.score <= 1 for it in boxes_2d[-1].detections)
     assert boxes_3d[-1].header.frame_id == "world" and target.id in [it.id for it in boxes_3d[-1].detections]
-    assert {it.ns for it in markers[-1].markers if it.action == Marker.ADD} == {
-        "target/box", "target/axes", "target/label"}
+    # A grasp is drawn only where one fits the gripper.
+    assert {it.ns for it in markers[-1].markers if it.action == Marker.ADD} - {"target/grasp"} == {
+        "target/box", "target/axes", "target/label", "target/uncertainty", "target/plane"}
 
 
 def test_absent_object_is_not_found_and_has_no_pose(running):
