@@ -172,3 +172,14 @@ fn a_checkpoint_without_a_dense_head_grounds_and_captions() {
     }
     std::fs::remove_dir_all(dir).unwrap();
 }
+
+#[test]
+fn every_task_survives_images_of_every_size() {
+    let dir = headless_dir("sizes");
+    for (limit_to_locations, n_images, n_beams) in [(false, 14, 3), (true, 4, 1)] {
+        let mut model = load(&dir, true, limit_to_locations);
+        let n_calls = parity_support::run_all_tasks(&mut *model, n_images, 5, n_beams);
+        assert_eq!(n_calls as u64, n_images * 17);
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-
 use language_grounding::image::RgbImage;
+use language_grounding::model::candle::decode::{Input, Task};
 use language_grounding::model::candle::loading::read_json;
+use language_grounding::model::{KeyedImage, RawTask, VisionLanguageModel};
 use serde_json::Value;
 
 pub(crate) fn fixture_dir() -> PathBuf {
@@ -72,4 +73,76 @@ pub(crate) fn deviation(got: &Tensor, expected: &Tensor, name: &str) -> f32 {
         let difference = (got - expected).abs() / largest;
         if difference.is_nan() { f32::INFINITY } else { worst.max(difference) }
     })
+}
+
+/// Runs every task on images of random content and random size, 1x1 to 4000x3000, with `n_beams`; grounds and captions too.
+/// Returns the number of calls.
+pub(crate) fn run_all_tasks(
+    model: &mut dyn VisionLanguageModel,
+    n_images: u64,
+    seed: u64,
+    n_beams: usize,
+) -> usize {
+    let tasks: Vec<Task> = Task::all().collect();
+    let mut random = Random(seed);
+    let mut n_calls = 0;
+    for key in 0..n_images {
+        // Sides spread over the orders of magnitude; the extremes come first.
+        let (width, height) = match key {
+            0 => (1, 1),
+            1 => (4000, 3000),
+            2 => (4000, 1),
+            3 => (1, 3000),
+            _ => (random.side(4000), random.side(3000)),
+        };
+        let noise = random.next();
+        let image = RgbImage::from_fn(width, height, |x, y| {
+            let value = (u64::from(x) * 31 + u64::from(y) * 17 + noise).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            image::Rgb([(value >> 56) as u8, (value >> 48) as u8, (x / 3 + y / 5) as u8])
+        });
+        let image = KeyedImage { key, image: &image };
+        for task in &tasks {
+            let words = ["red cup", "杯子 </s><loc_5>", "a", "the thing left of the\nother thing"];
+            let (x, y) = (f64::from(width), f64::from(height));
+            let region = format!("{},{},{},{}", x * 0.1, y * 0.2, x * 0.9, y * 0.8);
+            let text = match task.input() {
+                Input::None => None,
+                Input::Words => Some(words[(random.next() % 4) as usize]),
+                Input::Region => Some(region.as_str()),
+            };
+            let output =
+                model.raw_task(image, &RawTask { name: task.name(), text, n_beams, ..RawTask::default() });
+            let output =
+                output.unwrap_or_else(|error| panic!("{} of {width}x{height}: {error}", task.name()));
+            assert_eq!(output.log_probs.len() + 1, output.token_ids.len());
+            n_calls += 1;
+        }
+        let found = model.ground(image, &["red cup", "a green bottle"]).unwrap();
+        for detection in found.iter().flatten() {
+            let bbox = detection.bbox;
+            assert!(
+                bbox.x0 >= 0.0 && bbox.x1 <= f64::from(width) && bbox.y1 <= f64::from(height),
+                "{bbox:?}"
+            );
+            assert!((0.0..=1.0).contains(&detection.score), "{}", detection.score);
+        }
+        model.caption(image, None).unwrap();
+        n_calls += 2;
+    }
+    n_calls
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    /// 1 to `largest`, evenly in the logarithm.
+    fn side(&mut self, largest: u32) -> u32 {
+        let share = (self.next() % 10_000) as f64 / 10_000.0;
+        (f64::from(largest).powf(share) as u32).clamp(1, largest)
+    }
 }

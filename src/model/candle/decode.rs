@@ -34,10 +34,14 @@ pub enum Task {
     OcrWithRegion,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Input {
+/// What a task needs beside the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing.
     None,
+    /// A phrase or caption.
     Words,
+    /// A box: four pixels, or four location tokens.
     Region,
 }
 
@@ -189,6 +193,16 @@ impl std::str::FromStr for Task {
 impl Task {
     fn row(self) -> &'static Row {
         &TASKS[self as usize]
+    }
+
+    /// All tasks.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TASKS.iter().map(|row| row.0)
+    }
+
+    /// What it needs beside the image.
+    pub fn input(self) -> Input {
+        self.row().4
     }
 
     /// The reference's name without brackets.

@@ -9,8 +9,8 @@ use candle_core::{D, Device, Tensor};
 
 use super::florence2_config::{Config, TextConfig, VisionConfig};
 use super::kernels::{
-    Activation, Conv2d, Visible, attention, channel_attention, conv2d, depthwise_3x3_residual, layer_norm,
-    linear, window_attention,
+    Activation, Conv2d, FeedForwardWeights, LayerNormWeights, Visible, attention, channel_attention, conv2d,
+    depthwise_3x3_residual, feed_forward, layer_norm, linear, window_attention,
 };
 use super::loading::Weights;
 use crate::model::ModelError;
@@ -81,6 +81,22 @@ impl LayerNorm {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         layer_norm(x, &self.weight, &self.bias, LAYER_NORM_EPS)
     }
+}
+
+/// `x + fc2(gelu(fc1(norm(x))))`, fused where both layers have a bias, as all of Florence-2's have.
+fn feed_forward_of(
+    fc1: &Linear,
+    fc2: &Linear,
+    x: &Tensor,
+    norm: Option<&LayerNorm>,
+) -> candle_core::Result<Tensor> {
+    let norm = norm.map(|it| LayerNormWeights { weight: &it.weight, bias: &it.bias, eps: LAYER_NORM_EPS });
+    let (Some(b1), Some(b2)) = (&fc1.bias, &fc2.bias) else {
+        candle_core::bail!("feed-forward layers without a bias")
+    };
+    let layers =
+        FeedForwardWeights { activation: Activation::Gelu, w1: &fc1.weight, b1, w2: &fc2.weight, b2 };
+    feed_forward(x, norm.as_ref(), &layers)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -186,7 +202,7 @@ impl VisionBlock {
         let x = self.conv1.forward(x)?;
         let x = self.attend(&x, &self.norm1.forward(&x)?)?;
         let x = self.conv2.forward(&x)?;
-        self.fc2.forward_onto(&x, &self.fc1.forward_gelu(&self.norm2.forward(&x)?)?)
+        feed_forward_of(&self.fc1, &self.fc2, &x, Some(&self.norm2))
     }
 
     /// `x + attention(normed)`
@@ -351,7 +367,7 @@ impl FeedForward {
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.final_layer_norm.forward(&self.fc2.forward_onto(x, &self.fc1.forward_gelu(x)?)?)
+        self.final_layer_norm.forward(&feed_forward_of(&self.fc1, &self.fc2, x, None)?)
     }
 }
 

@@ -51,6 +51,45 @@ pub fn linear(
     }
 }
 
+/// `x + fc2(activation(fc1(norm(x))))`: what transformers do between attentions, without ever holding the whole hidden layer.
+/// x [.., n]; without `norm`, x goes into the first layer as it is.
+pub fn feed_forward(
+    x: &Tensor,
+    norm: Option<&LayerNormWeights<'_>>,
+    layers: &FeedForwardWeights<'_>,
+) -> Result<Tensor> {
+    match x.device() {
+        Device::Cpu => linear::feed_forward(x, norm, layers),
+        _ => reference::feed_forward(x, norm, layers),
+    }
+}
+
+/// Two linear layers with an activation between them.
+#[derive(Clone, Copy)]
+pub struct FeedForwardWeights<'a> {
+    /// Between the layers.
+    pub activation: Activation,
+    /// [hidden, n]
+    pub w1: &'a Tensor,
+    /// [hidden]
+    pub b1: &'a Tensor,
+    /// [n, hidden]
+    pub w2: &'a Tensor,
+    /// [n]
+    pub b2: &'a Tensor,
+}
+
+/// A layer normalization's weights.
+#[derive(Clone, Copy)]
+pub struct LayerNormWeights<'a> {
+    /// [channels]
+    pub weight: &'a Tensor,
+    /// [channels]
+    pub bias: &'a Tensor,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
 /// Layer normalization over the last axis; weight and bias [channels].
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
     match x.device() {

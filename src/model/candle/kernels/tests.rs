@@ -46,6 +46,24 @@ fn linear_layers() {
 }
 
 #[test]
+fn feed_forwards() {
+    for (rows, n, n_hidden) in [(1, 24, 40), (17, 7, 5), (250, 16, 24), (700, 24, 33)] {
+        let x = random(&[rows, n], 1);
+        let (w1, b1) = (random(&[n_hidden, n], 2), random(&[n_hidden], 3));
+        let (w2, b2) = (random(&[n, n_hidden], 4), random(&[n], 5));
+        let (weight, bias) = (random(&[n], 6), random(&[n], 7));
+        let layers = FeedForwardWeights { activation: Activation::Gelu, w1: &w1, b1: &b1, w2: &w2, b2: &b2 };
+        for norm in [None, Some(&LayerNormWeights { weight: &weight, bias: &bias, eps: 1e-5 })] {
+            check_close(
+                &format!("feed_forward {rows}x{n}x{n_hidden}"),
+                &linear::feed_forward(&x, norm, &layers),
+                &reference::feed_forward(&x, norm, &layers),
+            );
+        }
+    }
+}
+
+#[test]
 fn layer_norms() {
     for (rows, n) in [(1, 1), (3, 7), (200, 192), (5, 33)] {
         let (x, w, b) = (random(&[rows, n], 1), random(&[n], 2), random(&[n], 3));

@@ -1,0 +1,79 @@
+//! Our side of `tests/benches/florence2_vs_transformers.py`: loads a checkpoint, then runs one job per line of standard input
+//! and answers with one line of JSON. Also says where the time goes.
+//!
+//! A job is `KEY N_BEAMS TASK [TEXT]`; images with the same KEY are the same image (a formula of it, 640x480). Arguments:
+//! `DIR [OPTION=VALUE ..]` with the options `quantize` and `limit_to_locations`.
+
+use std::io::{BufRead as _, Write as _};
+use std::path::Path;
+use std::time::Instant;
+
+use language_grounding::image::RgbImage;
+use language_grounding::model::candle::load_model_with;
+use language_grounding::model::{KeyedImage, ModelOptions, RawTask};
+use serde_json::json;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let dir = arguments.next().ok_or("expected a checkpoint directory")?;
+    let mut options = ModelOptions { device: "cpu".into(), ..ModelOptions::default() };
+    for argument in arguments {
+        match argument.split_once('=') {
+            Some(("limit_to_locations", value)) => options.limit_to_locations = value == "true",
+            _ => return Err(format!("unknown option {argument:?}").into()),
+        }
+    }
+    let mut model = load_model_with(Path::new(&dir), &options)?;
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "{}",
+        json!({"ready": true, "peak_rss_mb": peak_rss_mb(), "threads": rayon::current_num_threads()})
+    )?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let mut parts = line.splitn(4, ' ');
+        let mut part = || parts.next().ok_or("expected KEY N_BEAMS TASK [TEXT]");
+        let (key, n_beams, name) = (part()?.parse::<u64>()?, part()?.parse()?, part()?);
+        let image = make_image(640, 480, key as i64);
+        let (wall, cpu) = (Instant::now(), cpu_seconds());
+        let task = RawTask { name, text: parts.next(), n_beams, ..RawTask::default() };
+        let output = model.raw_task(KeyedImage { key, image: &image }, &task)?;
+        let answer = json!({
+            "wall_s": wall.elapsed().as_secs_f64(), "cpu_s": cpu_seconds() - cpu, "ids": output.token_ids,
+            "peak_rss_mb": peak_rss_mb(),
+        });
+        writeln!(out, "{answer}")?;
+    }
+    Ok(())
+}
+
+/// The formula of `make_image` in `tests/parity/florence2_reference.py`.
+#[expect(clippy::manual_midpoint, reason = "as in the script")]
+fn make_image(width: u32, height: u32, seed: i64) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let (x, y) = (i64::from(x), i64::from(y));
+        image::Rgb(std::array::from_fn(|c| {
+            let c = c as i64;
+            let wave = (x * (3 + seed % 5 + c) + y * (2 + seed % 7)) / 2;
+            let blob = (x * x + y * y * (1 + c) + seed * 97) / (11 + 5 * c);
+            let noise = ((x * 73_856_093) ^ (y * 19_349_663) ^ ((seed + c) * 83_492_791)) % 41;
+            ((wave + blob % 120 + noise) % 256) as u8
+        }))
+    })
+}
+
+/// User and system time of this process, from /proc (100 ticks a second); 0 where there is none.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let fields = after_name.split_whitespace().skip(11).take(2).filter_map(|it| it.parse::<f64>().ok());
+    fields.sum::<f64>() / 100.0
+}
+
+/// The most memory this process ever had, from /proc; 0 where there is none.
+fn peak_rss_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
