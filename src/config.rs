@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::lift::{ApproachAxis, Gripper, LiftOptions};
-use crate::model::{Decode, ModelOptions};
+use crate::model::{Decode, ModelOptions, Quantize};
 use crate::resolve::{ResolveOptions, ViewAxes};
 
 /// A parameter's value as ROS and YAML know it.
@@ -165,6 +165,8 @@ parameters! {
         "A generative model may answer with boxes of the asked phrase only: faster, and always at least one box. When false it may say anything, as in the reference.";
     verifier: String = String::new(), "", Any, ReadOnly,
         "Directory or name of a second model (CLIP or SigLIP) that compares each box with the phrase and with distractors: the score part contrastive_margin. Empty: none.";
+    quantize: String = "none".to_owned(), "", Choice(&["none", "q8_0"]), ReadOnly,
+        "Keep a Florence-2's linear layers in 8 bits (q8_0): less than half the memory and faster writing for slightly different numbers. On the CPU only.";
     image_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressed"]), ReadOnly,
         "How color images come: sensor_msgs/Image on `image`, or sensor_msgs/CompressedImage on `image/compressed`.";
     depth_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressedDepth"]), ReadOnly,
@@ -371,6 +373,7 @@ impl TryFrom<RawConfig> for Config {
                 ban_repeated_locations: raw.ban_repeated_locations,
                 limit_to_locations: raw.limit_to_locations,
                 verifier: raw.verifier,
+                quantize: if raw.quantize == "q8_0" { Quantize::Q8_0 } else { Quantize::None },
             },
             image_transport: if raw.image_transport == "raw" {
                 ImageTransport::Raw

@@ -99,6 +99,45 @@ fn full_size_agrees_with_transformers() {
     println!("{} answers token-exact, greedy and with 3 beams", expected.cases.len());
 }
 
+/// What 8-bit weights change, on random weights: distances to the f32 numbers, and how far greedy answers stay the same.
+#[test]
+#[ignore = "needs a checkpoint of full size"]
+fn full_size_in_8_bits_stays_close() {
+    let dir = dir();
+    let expected: Expected = read_json(&dir.join("expected.json")).unwrap();
+    let tensors: BTreeMap<String, Tensor> =
+        candle_core::safetensors::load(dir.join("expected.safetensors"), &Device::Cpu)
+            .unwrap()
+            .into_iter()
+            .collect();
+    let config = Config::open(&dir.join("config.json")).unwrap();
+    let tokenizer =
+        FlorenceTokenizer::open(&dir, config.image_token_id, config.text_config.vocab_size).unwrap();
+    let mut checkpoint = Checkpoint::open(&dir, &Device::Cpu).unwrap();
+    checkpoint.quantize_linear_layers();
+    let network = Florence2Network::new(&checkpoint.root(), config).unwrap();
+    for case in &expected.cases {
+        let pixels = &tensors[&format!("{}.pixels", case.seed)];
+        let features = network.encode_image(pixels, &mut Trace::off()).unwrap();
+        let prompt = tokenizer.encode_prompt(&case.prompt).unwrap();
+        let encoded = network.encode(&features, &[prompt], &mut Trace::off()).unwrap();
+        let mut cache = network.start_decoding(&encoded, 0, 1, 32).unwrap();
+        let logits = network.decode(&mut cache, &expected.decoder_ids, &mut Trace::off()).unwrap();
+        for (name, got) in [("encoder", &encoded.states), ("logits", &logits)] {
+            let reference = &tensors[&format!("{}.{name}", case.seed)];
+            let rms = |it: &Tensor| {
+                it.sqr().unwrap().mean_all().unwrap().sqrt().unwrap().to_scalar::<f32>().unwrap()
+            };
+            let relative = rms(&(got - reference).unwrap()) / rms(reference);
+            println!("{name}: relative RMS deviation {:.2} %", 100.0 * relative);
+            assert!(relative < 0.1, "{name}");
+        }
+        let best = |it: &Tensor| it.argmax(2).unwrap().flatten_all().unwrap().to_vec1::<u32>().unwrap();
+        let reference = &tensors[&format!("{}.logits", case.seed)];
+        println!("most probable tokens: {:?}, in f32 {:?}", best(&logits), best(reference));
+    }
+}
+
 /// Every task on images of every size. `FLORENCE2_IMAGES=N` sets how many (1000 without).
 #[test]
 #[ignore = "needs a checkpoint of full size, and hours for all 1000 images"]

@@ -53,6 +53,17 @@ pub struct ModelOptions {
     pub limit_to_locations: bool,
     /// Directory or name of a second model that looks at each box again (CLIP or SigLIP); empty = none.
     pub verifier: String,
+    /// How the weights of linear layers are kept. Florence-2 on the CPU only.
+    pub quantize: Quantize,
+}
+
+/// How the weights of linear layers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantize {
+    /// As the checkpoint has them, computed with in f32.
+    None,
+    /// In 8 bits, 32 values sharing a scale.
+    Q8_0,
 }
 
 /// How text is generated.
@@ -72,6 +83,7 @@ impl Default for ModelOptions {
             ban_repeated_locations: true,
             limit_to_locations: false,
             verifier: String::new(),
+            quantize: Quantize::None,
         }
     }
 }

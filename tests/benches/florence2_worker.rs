@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use language_grounding::image::RgbImage;
 use language_grounding::model::candle::load_model_with;
-use language_grounding::model::{KeyedImage, ModelOptions, RawTask};
+use language_grounding::model::{KeyedImage, ModelOptions, Quantize, RawTask};
 use serde_json::json;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for argument in arguments {
         match argument.split_once('=') {
             Some(("limit_to_locations", value)) => options.limit_to_locations = value == "true",
+            Some(("quantize", "q8_0")) => options.quantize = Quantize::Q8_0,
             _ => return Err(format!("unknown option {argument:?}").into()),
         }
     }

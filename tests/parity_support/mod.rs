@@ -13,7 +13,7 @@ use candle_core::{Device, Tensor};
 use language_grounding::image::RgbImage;
 use language_grounding::model::candle::decode::{Input, Task};
 use language_grounding::model::candle::loading::read_json;
-use language_grounding::model::{KeyedImage, RawTask, VisionLanguageModel};
+use language_grounding::model::{KeyedImage, ModelError, RawTask, VisionLanguageModel};
 use serde_json::Value;
 
 pub(crate) fn fixture_dir() -> PathBuf {
@@ -112,9 +112,12 @@ pub(crate) fn run_all_tasks(
             };
             let output =
                 model.raw_task(image, &RawTask { name: task.name(), text, n_beams, ..RawTask::default() });
-            let output =
-                output.unwrap_or_else(|error| panic!("{} of {width}x{height}: {error}", task.name()));
-            assert_eq!(output.log_probs.len() + 1, output.token_ids.len());
+            match output {
+                Ok(output) => assert_eq!(output.log_probs.len() + 1, output.token_ids.len()),
+                // Long words and a short limit of tokens.
+                Err(ModelError::Input(problem)) if problem.contains("shorter") => {}
+                Err(error) => panic!("{} of {width}x{height}: {error}", task.name()),
+            }
             n_calls += 1;
         }
         let found = model.ground(image, &["red cup", "a green bottle"]).unwrap();

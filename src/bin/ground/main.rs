@@ -73,6 +73,9 @@ struct ModelArguments {
     /// How the model writes: beam or greedy.
     #[arg(long)]
     decode: Option<String>,
+    /// How the model keeps its weights: none (as they are) or q8_0.
+    #[arg(long)]
+    quantize: Option<String>,
     /// Let a generative model answer with boxes of the asked phrase only.
     #[arg(long)]
     limit_to_locations: bool,
@@ -245,6 +248,7 @@ fn load_config(path: Option<&Path>, model: ModelArguments) -> anyhow::Result<Con
     }
     raw.device = model.device.unwrap_or(raw.device);
     raw.decode = model.decode.unwrap_or(raw.decode);
+    raw.quantize = model.quantize.unwrap_or(raw.quantize);
     raw.limit_to_locations |= model.limit_to_locations;
     raw.verifier = model.verifier.unwrap_or(raw.verifier);
     Ok(Config::try_from(raw)?)

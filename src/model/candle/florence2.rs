@@ -5,12 +5,15 @@
 //! `models/bart/modeling_bart.py`; tensor names are those of its checkpoints.
 //! The dense head is ours; checkpoints without `grounding_head.*` load and run without it.
 
+use std::ops::Range;
+
 use candle_core::{D, Device, Tensor};
 
 use super::florence2_config::{Config, TextConfig, VisionConfig};
 use super::kernels::{
-    Activation, Conv2d, FeedForwardWeights, LayerNormWeights, Visible, attention, channel_attention, conv2d,
-    depthwise_3x3_residual, feed_forward, layer_norm, linear, window_attention,
+    Activation, Conv2d, FeedForwardWeights, LayerNormWeights, QuantizedMatrix, Visible, attention,
+    channel_attention, conv2d, depthwise_3x3_residual, feed_forward, layer_norm, linear, linear_q8,
+    window_attention,
 };
 use super::loading::Weights;
 use crate::model::ModelError;
@@ -44,27 +47,69 @@ impl<'a> Trace<'a> {
 
 type Result<T> = std::result::Result<T, ModelError>;
 
+/// A linear layer's matrix [out, in].
+enum Matrix {
+    Dense(Tensor),
+    Quantized(QuantizedMatrix),
+}
+
+impl Matrix {
+    /// In 8 bits if the checkpoint is to be loaded so.
+    fn new(w: &Weights<'_>, weight: Tensor) -> Result<Self> {
+        let quantizes = w.quantizes() && QuantizedMatrix::fits(weight.dim(D::Minus1)?);
+        Ok(if quantizes { Self::Quantized(QuantizedMatrix::quantize(&weight)?) } else { Self::Dense(weight) })
+    }
+
+    /// `activation(x w^T + bias) + residual`
+    fn apply(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        activation: Activation,
+        residual: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Dense(w) => linear(x, w, bias, activation, residual),
+            Self::Quantized(w) => linear_q8(x, w, &(0..w.dims().0), bias, activation, residual),
+        }
+    }
+
+    /// `x w^T + bias` with some rows of w.
+    fn apply_rows(
+        &self,
+        x: &Tensor,
+        rows: Range<usize>,
+        bias: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Dense(w) => linear(x, &w.narrow(0, rows.start, rows.len())?, bias, Activation::None, None),
+            Self::Quantized(w) => linear_q8(x, w, &rows, bias, Activation::None, None),
+        }
+    }
+}
+
 struct Linear {
-    weight: Tensor,
+    weight: Matrix,
     bias: Option<Tensor>,
 }
 
 impl Linear {
     fn new(w: &Weights<'_>, n_in: usize, n_out: usize) -> Result<Self> {
-        Ok(Self { weight: w.get("weight", &[n_out, n_in])?, bias: Some(w.get("bias", &[n_out])?) })
+        let weight = Matrix::new(w, w.get("weight", &[n_out, n_in])?)?;
+        Ok(Self { weight, bias: Some(w.get("bias", &[n_out])?) })
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        linear(x, &self.weight, self.bias.as_ref(), Activation::None, None)
+        self.weight.apply(x, self.bias.as_ref(), Activation::None, None)
     }
 
     fn forward_gelu(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        linear(x, &self.weight, self.bias.as_ref(), Activation::Gelu, None)
+        self.weight.apply(x, self.bias.as_ref(), Activation::Gelu, None)
     }
 
     /// `residual + self(x)`
     fn forward_onto(&self, residual: &Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
-        linear(x, &self.weight, self.bias.as_ref(), Activation::None, Some(residual))
+        self.weight.apply(x, self.bias.as_ref(), Activation::None, Some(residual))
     }
 }
 
@@ -83,19 +128,26 @@ impl LayerNorm {
     }
 }
 
-/// `x + fc2(gelu(fc1(norm(x))))`, fused where both layers have a bias, as all of Florence-2's have.
+/// `x + fc2(gelu(fc1(norm(x))))`, fused where the matrices are dense.
 fn feed_forward_of(
     fc1: &Linear,
     fc2: &Linear,
     x: &Tensor,
     norm: Option<&LayerNorm>,
 ) -> candle_core::Result<Tensor> {
-    let norm = norm.map(|it| LayerNormWeights { weight: &it.weight, bias: &it.bias, eps: LAYER_NORM_EPS });
-    let (Some(b1), Some(b2)) = (&fc1.bias, &fc2.bias) else {
-        candle_core::bail!("feed-forward layers without a bias")
+    let (
+        Linear { weight: Matrix::Dense(w1), bias: Some(b1) },
+        Linear { weight: Matrix::Dense(w2), bias: Some(b2) },
+    ) = (fc1, fc2)
+    else {
+        let hidden = match norm {
+            Some(norm) => fc1.forward_gelu(&norm.forward(x)?)?,
+            None => fc1.forward_gelu(x)?,
+        };
+        return fc2.forward_onto(x, &hidden);
     };
-    let layers =
-        FeedForwardWeights { activation: Activation::Gelu, w1: &fc1.weight, b1, w2: &fc2.weight, b2 };
+    let norm = norm.map(|it| LayerNormWeights { weight: &it.weight, bias: &it.bias, eps: LAYER_NORM_EPS });
+    let layers = FeedForwardWeights { activation: Activation::Gelu, w1, b1, w2, b2 };
     feed_forward(x, norm.as_ref(), &layers)
 }
 
@@ -187,7 +239,7 @@ impl VisionBlock {
             norm1: LayerNorm::new(&w.at("norm1"), dim)?,
             kind,
             qkv: Linear {
-                weight: qkv.get("weight", &[3 * dim, dim])?,
+                weight: Matrix::new(&qkv, qkv.get("weight", &[3 * dim, dim])?)?,
                 bias: config.qkv_bias.then(|| qkv.get("bias", &[3 * dim])).transpose()?,
             },
             proj: Linear::new(&attn.at("proj"), dim, dim)?,
@@ -536,7 +588,7 @@ pub struct Florence2Network {
     encoder_layers: Vec<EncoderLayer>,
     decoder_start: SequenceStart,
     decoder_layers: Vec<DecoderLayer>,
-    lm_head: Tensor,
+    lm_head: Matrix,
     logits_bias: Option<Tensor>,
     grounding_head: Option<GroundingHead>,
 }
@@ -567,7 +619,7 @@ impl Florence2Network {
             decoder_layers: (0..text.decoder_layers)
                 .map(|i| DecoderLayer::new(&decoder_layers.at(i), text))
                 .collect::<Result<_>>()?,
-            lm_head,
+            lm_head: Matrix::new(root, lm_head)?,
             logits_bias,
             grounding_head: config
                 .grounding_head
@@ -674,14 +726,14 @@ impl Florence2Network {
 
     /// Logits of decoder states `[.., d_model]` over the vocabulary.
     pub fn head(&self, states: &Tensor) -> Result<Tensor> {
-        Ok(linear(states, &self.lm_head, self.logits_bias.as_ref(), Activation::None, None)?)
+        Ok(self.lm_head.apply(states, self.logits_bias.as_ref(), Activation::None, None)?)
     }
 
     /// Logits of decoder states `[.., d_model]` for the tokens `ids` only: a small part of the time of [`Self::head`].
     pub fn head_rows(&self, states: &Tensor, ids: std::ops::Range<u32>) -> Result<Tensor> {
         let (first, n) = (ids.start as usize, ids.len());
         let bias = self.logits_bias.as_ref().map(|bias| bias.narrow(0, first, n)).transpose()?;
-        Ok(linear(states, &self.lm_head.narrow(0, first, n)?, bias.as_ref(), Activation::None, None)?)
+        Ok(self.lm_head.apply_rows(states, first..first + n, bias.as_ref())?)
     }
 
     /// [`Self::decode`] up to the output projection: [beams, tokens, `d_model`].

@@ -16,7 +16,8 @@ use super::preprocess::ImageProcessor;
 use super::tokenize::{FlorenceTokenizer, plain_words};
 use crate::detection::{BoundingBox2d, Detection2d, non_maximum_suppression};
 use crate::model::{
-    Decode, KeyedImage, ModelError, ModelInfo, ModelOptions, RawTask, RawTaskOutput, VisionLanguageModel,
+    Decode, KeyedImage, ModelError, ModelInfo, ModelOptions, Quantize, RawTask, RawTaskOutput,
+    VisionLanguageModel,
 };
 
 /// Boxes below this score are not worth a caller's look.
@@ -55,6 +56,14 @@ impl Florence2 {
         check_grid(dir, &config, &image_processor)?;
         let (device, device_name) = device.open()?;
         let mut checkpoint = Checkpoint::open(dir, &device)?;
+        if options.quantize == Quantize::Q8_0 {
+            if !device.is_cpu() {
+                return Err(ModelError::Device(format!(
+                    "quantize: q8_0 runs on the CPU only, and the device is {device_name}; use quantize: none or device: cpu"
+                )));
+            }
+            checkpoint.quantize_linear_layers();
+        }
         if is_old_layout(checkpoint.names()) {
             checkpoint.rename(native_name)?;
         }

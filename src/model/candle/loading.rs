@@ -29,6 +29,7 @@ pub struct Checkpoint {
     files: Vec<(PathBuf, File)>,
     tensors: BTreeMap<String, Entry>,
     used: Mutex<BTreeSet<String>>,
+    quantizes: bool,
 }
 
 /// One tensor of a checkpoint.
@@ -77,6 +78,7 @@ impl Checkpoint {
             files: Vec::new(),
             tensors: BTreeMap::new(),
             used: Mutex::default(),
+            quantizes: false,
         };
         for name in weight_files(dir)? {
             checkpoint.add_file(dir.join(name))?;
@@ -97,7 +99,13 @@ impl Checkpoint {
             files: Vec::new(),
             tensors: shapes.into_iter().map(entry).collect(),
             used: Mutex::default(),
+            quantizes: false,
         }
+    }
+
+    /// Asks the models to keep the weights of their linear layers in 8 bits.
+    pub fn quantize_linear_layers(&mut self) {
+        self.quantizes = true;
     }
 
     /// The names of all tensors.
@@ -267,6 +275,11 @@ impl Weights<'_> {
     pub fn get_if_present(&self, name: &str) -> Result<Option<Tensor>, ModelError> {
         let path = self.path(name);
         self.checkpoint.tensors.contains_key(&path).then(|| self.checkpoint.load(&path, None)).transpose()
+    }
+
+    /// Whether linear layers are to be kept in 8 bits.
+    pub fn quantizes(&self) -> bool {
+        self.checkpoint.quantizes
     }
 
     /// Whether there is a tensor `name` or anything below that name.

@@ -29,6 +29,21 @@ pub struct ImageProcessor {
     pub image_seq_length: Option<usize>,
 }
 
+/// What the model sees, and where that is in the source image.
+pub struct ModelInput {
+    /// [1, height, width, 3]
+    pub pixels: Tensor,
+    /// Source pixels that one input pixel stands for, along x and y. Edges fall on edges: the aspect is not kept.
+    pub source_px_per_input_px: [f64; 2],
+}
+
+impl ModelInput {
+    /// A point of the input in pixels of the source image.
+    pub fn to_source(&self, x: f64, y: f64) -> (f64, f64) {
+        (x * self.source_px_per_input_px[0], y * self.source_px_per_input_px[1])
+    }
+}
+
 #[derive(Deserialize)]
 struct RawConfig {
     size: Size,
@@ -101,6 +116,13 @@ impl ImageProcessor {
             std: raw.image_std,
             image_seq_length: raw.image_seq_length,
         })
+    }
+
+    /// [`Self::process`] with the way back to the source image.
+    pub fn process_with_map(&self, image: &RgbImage, device: &Device) -> Result<ModelInput, ModelError> {
+        let (width, height) = image.dimensions();
+        let scale = [f64::from(width) / f64::from(self.width), f64::from(height) / f64::from(self.height)];
+        Ok(ModelInput { pixels: self.process(image, device)?, source_px_per_input_px: scale })
     }
 
     /// Model input [1, height, width, 3] (channels last).

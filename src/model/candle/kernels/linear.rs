@@ -13,7 +13,7 @@ const MAX_ROWS_PER_TASK: usize = 288;
 /// With fewer rows per task than this, packing costs more than another thread brings.
 const MIN_ROWS_PER_TASK: usize = 48;
 /// Up to this many rows (a decoding step) the threads share the columns, not the rows.
-const FEW_ROWS: usize = 16;
+pub(super) const FEW_ROWS: usize = 16;
 /// Below this many multiply-adds a product with few rows stays on one thread: it is over before another wakes.
 const MIN_PARALLEL_WORK_FEW_ROWS: usize = 1 << 21;
 
@@ -45,7 +45,7 @@ pub(super) fn linear(
 }
 
 #[expect(clippy::too_many_arguments, reason = "the operands of one fused operation")]
-fn apply(
+pub(super) fn apply(
     out: &mut [f32],
     x: &[f32],
     w: &[f32],
@@ -196,7 +196,7 @@ pub(super) fn feed_forward(
 }
 
 /// Hands `f` a buffer of this length that the thread keeps; its values are whatever was there.
-fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+pub(super) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     thread_local! {
         static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
     }

@@ -9,9 +9,11 @@ mod conv;
 mod linear;
 mod math;
 mod matmul;
+mod quantized;
 mod reference;
 
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
+pub use quantized::{QuantizedMatrix, linear_q8};
 use rayon::prelude::*;
 
 /// What a linear layer applies to its output.

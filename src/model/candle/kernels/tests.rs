@@ -64,6 +64,40 @@ fn feed_forwards() {
 }
 
 #[test]
+fn quantized_linear_layers() {
+    for (rows, n_in, n_out) in [(1, 32, 5), (3, 96, 300), (16, 64, 7), (60, 64, 48)] {
+        let (x, b) = (random(&[rows, n_in], 1), random(&[n_out], 3));
+        // Multiples of the step of blocks whose largest value is 127 steps are kept exactly.
+        let steps = (random(&[n_out, n_in], 2) * 50.0).unwrap().round().unwrap();
+        let is_first = Tensor::arange(0u32, n_in as u32, &Device::Cpu).unwrap();
+        let is_first = is_first.to_dtype(candle_core::DType::F32).unwrap();
+        let is_first = ((&is_first / 32.0).unwrap().floor().unwrap() * 32.0).unwrap().eq(&is_first).unwrap();
+        let is_first = is_first.broadcast_as((n_out, n_in)).unwrap();
+        let largest = Tensor::full(127.0f32, (n_out, n_in), &Device::Cpu).unwrap();
+        let w = (is_first.where_cond(&largest, &steps).unwrap() * 0.01).unwrap();
+        let q = QuantizedMatrix::quantize(&w).unwrap();
+        let residual = random(&[rows, n_out], 4);
+        for (bias, activation, residual) in [
+            (None, Activation::None, None),
+            (Some(&b), Activation::Gelu, None),
+            (Some(&b), Activation::None, Some(&residual)),
+        ] {
+            check_close(
+                &format!("linear_q8 {rows}x{n_in}x{n_out} {activation:?}"),
+                &linear_q8(&x, &q, &(0..n_out), bias, activation, residual),
+                &reference::linear(&x, &w, bias, activation, residual),
+            );
+        }
+        check_close(
+            "linear_q8, some rows",
+            &linear_q8(&x, &q, &(2..5), None, Activation::None, None),
+            &reference::linear(&x, &w.narrow(0, 2, 3).unwrap(), None, Activation::None, None),
+        );
+    }
+    assert!(QuantizedMatrix::quantize(&random(&[2, 33], 1)).is_err());
+}
+
+#[test]
 fn layer_norms() {
     for (rows, n) in [(1, 1), (3, 7), (200, 192), (5, 33)] {
         let (x, w, b) = (random(&[rows, n], 1), random(&[n], 2), random(&[n], 3));
