@@ -8,6 +8,7 @@ mod parity_support;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{DType, Device, Tensor};
 use language_grounding::model::candle::florence2::Florence2Network;
@@ -42,7 +43,9 @@ fn released() -> BTreeMap<String, ReleasedCheckpoint> {
 
 /// Builds the network from names and shapes alone.
 fn load_shapes(config: &Value, tensors: Shapes) -> Result<(), ModelError> {
-    let path = std::env::temp_dir().join(format!("florence2_layouts_{}.json", std::process::id()));
+    static N_CALLS: AtomicUsize = AtomicUsize::new(0);
+    let call = N_CALLS.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("florence2_layouts_{}_{call}.json", std::process::id()));
     std::fs::write(&path, config.to_string()).unwrap();
     let config = Config::open(&path);
     std::fs::remove_file(&path).unwrap();

@@ -2,7 +2,7 @@
 
     python tests/parity/florence2_full_size.py DIR
     cargo bench --no-default-features --bench florence2_worker --no-run
-    python tests/benches/florence2_vs_transformers.py DIR [--rounds 5] [--threads 2] [--ours OPTION=VALUE ...]
+    python tests/benches/florence2_vs_transformers.py DIR [--rounds 5] [--threads 2] [--skip-bfloat16] [--ours OPTION=VALUE ...]
 
 Every round runs each side once on a new image (preprocessing, vision, encoder, 20 greedy tokens) and once more with another
 sentence about the same image, A/B/A/B. transformers has no cache of image features; its second time is that of the whole
@@ -96,6 +96,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--beams", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--skip-bfloat16", action="store_true", help="minutes per call on a CPU without bfloat16 instructions")
     parser.add_argument("--ours", nargs="*", default=[], help="options of our side, such as quantize=q8_0")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -106,7 +107,8 @@ def main():
     threads = {"RAYON_NUM_THREADS": str(arguments.threads), "OMP_NUM_THREADS": str(arguments.threads)}
     python = [sys.executable, str(Path(__file__).resolve()), directory, "--threads", str(arguments.threads), "--worker"]
     sides = [
-        Side("transformers float32", python + ["float32"], threads), Side("transformers bfloat16", python + ["bfloat16"], threads),
+        Side("transformers float32", python + ["float32"], threads),
+        *([] if arguments.skip_bfloat16 else [Side("transformers bfloat16", python + ["bfloat16"], threads)]),
         Side(" ".join(["ours", *arguments.ours]), [find_worker(), directory, *arguments.ours], threads),
     ]
     for number in range(arguments.rounds + 1):
@@ -115,19 +117,19 @@ def main():
                 side.run(number, arguments.beams, task, text)
                 if number:  # the first round warms up
                     calls.append(side.last)
-        a, c = sides[0].last["ids"], sides[2].last["ids"]
+        a, c = sides[0].last["ids"], sides[-1].last["ids"]
         if a != c and not any("quantize" in it for it in arguments.ours):
             sys.exit(f"the sides disagree: {a} and {c}")
         print(f"round {number} of {arguments.rounds}", file=sys.stderr)
 
-    n = len(sides[2].last["ids"]) - 1
+    n = len(sides[-1].last["ids"]) - 1
     print(f"{n} tokens, {arguments.beams} beam(s), {arguments.threads} threads, {arguments.rounds} rounds, medians")
     print(f"{'':36}{'CPU s':>9}{'wall s':>9}{'p95':>9}{'/ f32':>9}{'/ bf16':>9}")
     reference = []
-    for side in sides[:2]:
+    for side in sides[:-1]:
         reference.append(row(f"{side.name}, new image", side.first, reference))
-    first = row(f"{sides[2].name}, new image", sides[2].first, reference)
-    second = row(f"{sides[2].name}, same image", sides[2].second, reference)
+    first = row(f"{sides[-1].name}, new image", sides[-1].first, reference)
+    second = row(f"{sides[-1].name}, same image", sides[-1].second, reference)
     print(f"second instruction on the same frame: {100 * second / first:.0f} % of the first")
     weights = sum(it.stat().st_size for it in arguments.dir.glob("*.safetensors") if it.name.startswith("model")) / 2**20
     for side in sides:

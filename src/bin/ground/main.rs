@@ -85,6 +85,7 @@ struct ModelArguments {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it, for a moment")]
 enum Command {
     /// Print what the words mean, as JSON.
     Parse {

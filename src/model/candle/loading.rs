@@ -240,7 +240,7 @@ impl Checkpoint {
                 let values = self.read(place).map_err(problem)?;
                 Tensor::from_vec(values, entry.shape.as_slice(), &self.device)?
             }
-            None => Tensor::zeros(1, DType::F32, &self.device)?.broadcast_as(entry.shape.as_slice())?,
+            None => Tensor::zeros((), DType::F32, &self.device)?.broadcast_as(entry.shape.as_slice())?,
         };
         self.used().insert(name.to_owned());
         if entry.is_transposed { Ok(tensor.t()?.contiguous()?) } else { Ok(tensor) }

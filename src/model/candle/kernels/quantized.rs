@@ -149,10 +149,7 @@ fn multiply_few_rows(
     }
 }
 
-#[expect(
-    clippy::inline_always,
-    reason = "only inlined code is compiled for the instruction set of `vectorized`"
-)]
+/// Inlined, so that it is compiled for the instruction set of `vectorized`.
 #[inline(always)]
 fn dot(values: &[i8], scales: &[f32], x: &[f32]) -> f32 {
     const LANES: usize = 8;
