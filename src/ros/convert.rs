@@ -387,7 +387,12 @@ mod tests {
         info.distortion_model = "plumb_bob".to_owned();
         info.d = vec![-0.2, 0.05, 0.001, 0.0, 0.0];
         let part = camera(&info, (200, 240), false).unwrap();
-        let whole_info = CameraInfo { binning_x: 0, binning_y: 0, roi: Default::default(), ..info.clone() };
+        let whole_info = CameraInfo {
+            binning_x: 0,
+            binning_y: 0,
+            roi: r2r::sensor_msgs::msg::RegionOfInterest::default(),
+            ..info.clone()
+        };
         let whole = camera(&whole_info, (640, 480), false).unwrap();
         let ray = part.ray(nalgebra::Point2::new(30.0, 200.0)).unwrap();
         let same = whole.ray(nalgebra::Point2::new(100.0 + 60.0, 400.0)).unwrap();
