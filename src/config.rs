@@ -166,7 +166,7 @@ parameters! {
     verifier: String = String::new(), "", Any, ReadOnly,
         "Directory or name of a second model (CLIP or SigLIP) that compares each box with the phrase and with distractors: the score part contrastive_margin. Empty: none.";
     quantize: String = "none".to_owned(), "", Choice(&["none", "q8_0"]), ReadOnly,
-        "Keep a Florence-2's linear layers in 8 bits (q8_0): less than half the memory and faster writing for slightly different numbers. On the CPU only.";
+        "Keep a Florence-2's linear layers in 8 bits (q8_0): less than half the memory after loading, about the same time, slightly different numbers. On the CPU only.";
     image_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressed"]), ReadOnly,
         "How color images come: sensor_msgs/Image on `image`, or sensor_msgs/CompressedImage on `image/compressed`.";
     depth_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressedDepth"]), ReadOnly,
