@@ -24,9 +24,10 @@ use crate::model::worker::{ModelWorker, WorkerError};
 use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
 use crate::pipeline::{GroundingResult, Pipeline, Status};
 
-/// How long a color image may wait for its depth image.
+/// How long a color image may wait for its depth image and for the intrinsics.
 const DEPTH_GRACE: Duration = Duration::from_millis(150);
-/// How long a camera that has just started may take until its depth arrives too: its topics are discovered one by one.
+/// How long a camera that has just started may take until its depth and intrinsics arrive too: its topics are discovered one by
+/// one.
 const STARTUP_GRACE: Duration = Duration::from_secs(1);
 /// How long a request without a timeout of its own waits for the model.
 const MODEL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -473,7 +474,7 @@ impl Engine {
         Err((Status::Blocked, message))
     }
 
-    /// The newest image after `after_sequence` that is fresh, with its depth image if that comes in time.
+    /// The newest image after `after_sequence` that is fresh, with its depth image and intrinsics if they come in time.
     async fn wait_for_frame(
         &self,
         after_sequence: u64,
@@ -490,11 +491,12 @@ impl Engine {
             let usable = |it: &PairedMessages| {
                 it.sequence > after_sequence && self.stamp_problem(it, config.max_frame_age).is_none()
             };
-            if let Some(paired) = with_depth.filter(usable) {
-                return Ok(paired);
+            let with_depth = with_depth.filter(usable);
+            if let Some(paired) = with_depth.as_ref().filter(|it| it.camera_info.is_some()) {
+                return Ok(paired.clone());
             }
             let mut wake = deadline;
-            if let Some(paired) = newest.filter(usable) {
+            if let Some(paired) = with_depth.or_else(|| newest.filter(usable)) {
                 let first_arrived = *first_arrived.get_or_insert(paired.arrived);
                 let depth_due = self.depth_due(first_arrived, &config);
                 if depth_due <= Instant::now() {
@@ -511,7 +513,7 @@ impl Engine {
         }
     }
 
-    /// Until when to wait for the depth of an image that arrived at `image_arrived`.
+    /// Until when to wait for the depth and the intrinsics of an image that arrived at `image_arrived`.
     fn depth_due(&self, image_arrived: Instant, config: &Config) -> Instant {
         if !config.use_depth {
             return image_arrived;
