@@ -165,13 +165,7 @@ impl Canvas {
 
     /// The fingers of a gripper: a bracket around where it closes, along y.
     fn grasp(&mut self, grasp: &Grasp, camera: &PinholeCamera) {
-        let half = 0.5 * grasp.opening_m + 0.005;
-        let back = grasp.approach_in_camera.scale(-0.04);
-        let at = |y: f64, behind: bool| {
-            let tip = grasp.grasp_in_camera * Point3::new(0.0, y, 0.0);
-            camera.project(if behind { tip + back } else { tip })
-        };
-        let corners = [at(-half, false), at(-half, true), at(half, true), at(half, false)];
+        let corners = grasp.outline().map(|it| camera.project(it));
         for pair in corners.windows(2) {
             self.line(pair[0], pair[1], GRASP, self.scale as i32 + 1);
         }

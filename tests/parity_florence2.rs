@@ -24,7 +24,7 @@ use language_grounding::model::candle::loading::{Checkpoint, read_json};
 use language_grounding::model::candle::preprocess::resize_bicubic;
 use language_grounding::model::candle::tokenize::FlorenceTokenizer;
 use language_grounding::model::{KeyedImage, RawTask, VisionLanguageModel};
-use parity_support::{edit_json, fixture_dir, make_image, model_dir};
+use parity_support::{deviation, edit_json, fixture_dir, make_image, model_dir};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -72,8 +72,7 @@ fn cases() -> Cases {
 }
 
 fn expected() -> BTreeMap<String, Tensor> {
-    let path = fixture_dir().join("expected.safetensors");
-    candle_core::safetensors::load(path, &Device::Cpu).unwrap().into_iter().collect()
+    parity_support::expected(&fixture_dir())
 }
 
 fn network() -> Florence2Network {
@@ -87,18 +86,6 @@ fn network() -> Florence2Network {
 fn tokenizer(network: &Florence2Network) -> FlorenceTokenizer {
     let config = network.config();
     FlorenceTokenizer::open(&fixture_dir(), config.image_token_id, config.text_config.vocab_size).unwrap()
-}
-
-/// Largest difference, relative to the largest expected value when that is above 1.
-fn deviation(got: &Tensor, expected: &Tensor, name: &str) -> f32 {
-    assert_eq!(got.dims(), expected.dims(), "{name}: shape");
-    let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let (got, expected) = (values(got), values(expected));
-    let largest = expected.iter().fold(1.0, |largest: f32, value| largest.max(value.abs()));
-    got.iter().zip(expected).fold(0.0, |worst: f32, (got, expected)| {
-        let difference = (got - expected).abs() / largest;
-        if difference.is_nan() { f32::INFINITY } else { worst.max(difference) }
-    })
 }
 
 /// Compares everything the network shows with the expected tensors under `prefix`; returns how many and the worst.

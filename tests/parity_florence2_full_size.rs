@@ -5,8 +5,7 @@
 
 mod parity_support;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use language_grounding::model::candle::florence2::{Florence2Network, Trace};
@@ -14,7 +13,7 @@ use language_grounding::model::candle::florence2_config::Config;
 use language_grounding::model::candle::loading::{Checkpoint, read_json};
 use language_grounding::model::candle::tokenize::FlorenceTokenizer;
 use language_grounding::model::candle::{load_model, load_model_with};
-use language_grounding::model::{KeyedImage, ModelOptions, RawTask};
+use language_grounding::model::{KeyedImage, ModelOptions, Quantize, RawTask};
 use parity_support::make_image;
 use serde::Deserialize;
 
@@ -38,6 +37,19 @@ fn dir() -> PathBuf {
     )
 }
 
+fn open(dir: &Path, quantize: Quantize) -> (FlorenceTokenizer, Florence2Network) {
+    let config = Config::open(&dir.join("config.json")).unwrap();
+    let tokenizer =
+        FlorenceTokenizer::open(dir, config.image_token_id, config.text_config.vocab_size).unwrap();
+    let mut checkpoint = Checkpoint::open(dir, &Device::Cpu).unwrap();
+    if quantize == Quantize::Q8_0 {
+        checkpoint.quantize_linear_layers();
+    }
+    let network = Florence2Network::new(&checkpoint.root(), config).unwrap();
+    checkpoint.finish().unwrap();
+    (tokenizer, network)
+}
+
 fn largest(tensor: &Tensor) -> f32 {
     tensor.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
 }
@@ -47,18 +59,9 @@ fn largest(tensor: &Tensor) -> f32 {
 fn full_size_agrees_with_transformers() {
     let dir = dir();
     let expected: Expected = read_json(&dir.join("expected.json")).unwrap();
-    let tensors: BTreeMap<String, Tensor> =
-        candle_core::safetensors::load(dir.join("expected.safetensors"), &Device::Cpu)
-            .unwrap()
-            .into_iter()
-            .collect();
+    let tensors = parity_support::expected(&dir);
     {
-        let config = Config::open(&dir.join("config.json")).unwrap();
-        let tokenizer =
-            FlorenceTokenizer::open(&dir, config.image_token_id, config.text_config.vocab_size).unwrap();
-        let checkpoint = Checkpoint::open(&dir, &Device::Cpu).unwrap();
-        let network = Florence2Network::new(&checkpoint.root(), config).unwrap();
-        checkpoint.finish().unwrap();
+        let (tokenizer, network) = open(&dir, Quantize::None);
         println!("{:10} {:>12} {:>12} {:>12}", "output", "largest", "abs. diff.", "rel. diff.");
         for case in &expected.cases {
             let show = |name: &str, got: &Tensor, limit: f32| {
@@ -105,17 +108,8 @@ fn full_size_agrees_with_transformers() {
 fn full_size_in_8_bits_stays_close() {
     let dir = dir();
     let expected: Expected = read_json(&dir.join("expected.json")).unwrap();
-    let tensors: BTreeMap<String, Tensor> =
-        candle_core::safetensors::load(dir.join("expected.safetensors"), &Device::Cpu)
-            .unwrap()
-            .into_iter()
-            .collect();
-    let config = Config::open(&dir.join("config.json")).unwrap();
-    let tokenizer =
-        FlorenceTokenizer::open(&dir, config.image_token_id, config.text_config.vocab_size).unwrap();
-    let mut checkpoint = Checkpoint::open(&dir, &Device::Cpu).unwrap();
-    checkpoint.quantize_linear_layers();
-    let network = Florence2Network::new(&checkpoint.root(), config).unwrap();
+    let tensors = parity_support::expected(&dir);
+    let (tokenizer, network) = open(&dir, Quantize::Q8_0);
     for case in &expected.cases {
         let pixels = &tensors[&format!("{}.pixels", case.seed)];
         let features = network.encode_image(pixels, &mut Trace::off()).unwrap();

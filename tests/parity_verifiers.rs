@@ -68,7 +68,11 @@ fn cosines_and_logits_match_on_images_of_odd_sizes() {
 
 /// A copy of a fixture with something changed; the error that loading it gives.
 fn load_error(name: &str, change: impl FnOnce(&Path)) -> String {
-    let dir = std::env::temp_dir().join(format!("verifier_parity_{}_{name}", std::process::id()));
+    let dir = std::env::temp_dir().join(format!(
+        "verifier_parity_{}_{:?}_{name}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
     std::fs::create_dir_all(&dir).unwrap();
     for file in ["config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors"] {
         std::fs::copy(fixture_dir(name).join(file), dir.join(file)).unwrap();
@@ -94,6 +98,19 @@ fn wrong_checkpoints_are_refused_with_what_was_expected() {
             edit_json(&dir.join(file), |it| *it.pointer_mut(pointer).unwrap() = value);
         });
         assert!(error.contains(expected), "{name} {pointer}: expected {expected:?} in: {error}");
+    }
+}
+
+#[test]
+fn a_checkpoint_without_its_scale_is_refused() {
+    for (name, scalar) in [("clip", "logit_scale"), ("siglip", "logit_scale"), ("siglip", "logit_bias")] {
+        let error = load_error(name, |dir| {
+            let path = dir.join("model.safetensors");
+            let mut tensors = candle_core::safetensors::load(&path, &candle_core::Device::Cpu).unwrap();
+            tensors.remove(scalar).unwrap();
+            candle_core::safetensors::save(&tensors, path).unwrap();
+        });
+        assert!(error.contains(scalar) && error.contains("is missing"), "{name}: {error}");
     }
 }
 

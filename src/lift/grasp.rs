@@ -51,6 +51,17 @@ pub struct Grasp {
     pub is_top_down: bool,
 }
 
+impl Grasp {
+    /// The fingers as a line to draw: from one tip over the palm to the other; optical frame.
+    pub fn outline(&self) -> [Point3<f64>; 4] {
+        // Drawn somewhat wider than closed, and short: a gripper's own shape is not known.
+        let half = 0.5 * self.opening_m + 0.005;
+        let back = self.approach_in_camera.scale(-0.04);
+        let tip = |y: f64| self.grasp_in_camera * Point3::new(0.0, y, 0.0);
+        [tip(-half), tip(-half) + back, tip(half) + back, tip(half)]
+    }
+}
+
 /// At most so many are offered.
 const MAX_GRASPS: usize = 12;
 /// Room that must be left in the opening on both sides together, metres.

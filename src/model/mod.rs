@@ -155,6 +155,13 @@ pub struct RawTask<'a> {
     pub n_beams: usize,
 }
 
+impl<'a> RawTask<'a> {
+    /// The texts that `;` separates.
+    pub fn texts(&self) -> Vec<&'a str> {
+        self.text.unwrap_or_default().split(';').map(str::trim).filter(|it| !it.is_empty()).collect()
+    }
+}
+
 /// What a raw task gave.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct RawTaskOutput {

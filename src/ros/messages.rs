@@ -14,7 +14,7 @@ use super::time_from_nanos;
 use crate::detection::BoundingBox2d;
 use crate::image::RgbImage;
 use crate::instruction::RelationKind;
-use crate::lift::{Grasp, LiftedObject, Place, PoseSource};
+use crate::lift::{LiftedObject, Place, PoseSource};
 use crate::pipeline::{GroundedObject, GroundingResult, Status};
 use crate::transform::rotate_covariance;
 
@@ -359,20 +359,11 @@ fn object_markers(
         let mut fingers = marker("grasp", Marker::LINE_STRIP as i64);
         fingers.pose = pose(&target.target_from_camera);
         fingers.scale.x = 0.005;
-        fingers.points = fingers_of(grasp);
+        fingers.points = grasp.outline().map(|it| Point { x: it.x, y: it.y, z: it.z }).into();
         fingers.color = ColorRGBA { r: 1.0, g: 0.3, b: 0.85, a: 1.0 };
         markers.push(fingers);
     }
     markers
-}
-
-/// A gripper around where it closes, in the camera's frame.
-fn fingers_of(grasp: &Grasp) -> Vec<Point> {
-    let half = 0.5 * grasp.opening_m + 0.005;
-    let back = grasp.approach_in_camera.scale(-0.04);
-    let tip = |y: f64| grasp.grasp_in_camera * nalgebra::Point3::new(0.0, y, 0.0);
-    let points = [tip(-half), tip(-half) + back, tip(half) + back, tip(half)];
-    points.iter().map(|it| Point { x: it.x, y: it.y, z: it.z }).collect()
 }
 
 /// The disc that is free.

@@ -242,6 +242,15 @@ mod tests {
     use nalgebra::{Translation3, UnitQuaternion};
 
     use super::*;
+
+    /// How far the point that a pixel sees lies outside of an object's own box, metres.
+    pub(super) fn outside_m(seen: &RenderedScene, object: &SceneObject, u: u32, v: u32) -> f64 {
+        let pixel = nalgebra::Point2::new(f64::from(u), f64::from(v));
+        let point = seen.camera.unproject(pixel, f64::from(seen.depth.get(u, v).unwrap())).unwrap();
+        let in_object = object.world_from_object.inverse() * (seen.world_from_camera * point);
+        let center = object.world_from_object.inverse() * object.center_in_world;
+        ((in_object - center).abs() - object.size_m * 0.5).max()
+    }
     use crate::scene::layout::Placed;
     use crate::scene::random::SceneRng;
     use crate::scene::shape::Shape;
@@ -351,15 +360,8 @@ mod tests {
                 for &(u, v) in &pixels {
                     let (x, y) = (f64::from(u) + 0.5, f64::from(v) + 0.5);
                     assert!(x > bbox.x0 - 0.5 && x < bbox.x1 + 0.5 && y > bbox.y0 - 0.5 && y < bbox.y1 + 0.5);
-                    let depth = f64::from(seen.depth.get(u, v).unwrap());
-                    let point = seen
-                        .camera
-                        .unproject(nalgebra::Point2::new(f64::from(u), f64::from(v)), depth)
-                        .unwrap();
-                    let in_object = object.world_from_object.inverse() * (seen.world_from_camera * point);
-                    let center = object.world_from_object.inverse() * object.center_in_world;
-                    let outside = (in_object - center).abs() - object.size_m * 0.5;
-                    assert!(outside.max() < 1e-4, "seed {seed} {}: {outside} outside", object.phrase());
+                    let outside = outside_m(&seen, object, u, v);
+                    assert!(outside < 1e-4, "seed {seed} {}: {outside} m outside", object.phrase());
                 }
             }
         }

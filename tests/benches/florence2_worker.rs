@@ -4,11 +4,13 @@
 //! A job is `KEY N_BEAMS TASK [TEXT]`; images with the same KEY are the same image (a formula of it, 640x480). Arguments:
 //! `DIR [OPTION=VALUE ..]` with the options `quantize` and `limit_to_locations`.
 
+#[path = "../parity_support/images.rs"]
+mod images;
+
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
-use language_grounding::image::RgbImage;
 use language_grounding::model::candle::load_model_with;
 use language_grounding::model::{KeyedImage, ModelOptions, Quantize, RawTask};
 use serde_json::json;
@@ -36,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut parts = line.splitn(4, ' ');
         let mut part = || parts.next().ok_or("expected KEY N_BEAMS TASK [TEXT]");
         let (key, n_beams, name) = (part()?.parse::<u64>()?, part()?.parse()?, part()?);
-        let image = make_image(640, 480, key as i64);
+        let image = images::make_image(640, 480, key as i64);
         let (wall, cpu) = (Instant::now(), cpu_seconds());
         let task = RawTask { name, text: parts.next(), n_beams, ..RawTask::default() };
         let output = model.raw_task(KeyedImage { key, image: &image }, &task)?;
@@ -47,21 +49,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         writeln!(out, "{answer}")?;
     }
     Ok(())
-}
-
-/// The formula of `make_image` in `tests/parity/florence2_reference.py`.
-#[expect(clippy::manual_midpoint, reason = "as in the script")]
-fn make_image(width: u32, height: u32, seed: i64) -> RgbImage {
-    RgbImage::from_fn(width, height, |x, y| {
-        let (x, y) = (i64::from(x), i64::from(y));
-        image::Rgb(std::array::from_fn(|c| {
-            let c = c as i64;
-            let wave = (x * (3 + seed % 5 + c) + y * (2 + seed % 7)) / 2;
-            let blob = (x * x + y * y * (1 + c) + seed * 97) / (11 + 5 * c);
-            let noise = ((x * 73_856_093) ^ (y * 19_349_663) ^ ((seed + c) * 83_492_791)) % 41;
-            ((wave + blob % 120 + noise) % 256) as u8
-        }))
-    })
 }
 
 /// User and system time of this process, from /proc (100 ticks a second); 0 where there is none.

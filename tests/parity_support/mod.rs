@@ -1,10 +1,8 @@
 //! What the parity tests share: the tiny random checkpoint, images by formula, edited copies.
 
-#![allow(
-    dead_code,
-    clippy::manual_midpoint,
-    reason = "each test uses some of it; formulas as in the reference script"
-)]
+#![allow(dead_code, reason = "each test uses some of it")]
+
+mod images;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,22 +14,10 @@ use language_grounding::model::candle::loading::read_json;
 use language_grounding::model::{KeyedImage, ModelError, RawTask, VisionLanguageModel};
 use serde_json::Value;
 
+pub(crate) use self::images::make_image;
+
 pub(crate) fn fixture_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/parity/florence2")
-}
-
-/// The formula of `make_image` in the reference script.
-pub(crate) fn make_image(width: u32, height: u32, seed: i64) -> RgbImage {
-    RgbImage::from_fn(width, height, |x, y| {
-        let (x, y) = (i64::from(x), i64::from(y));
-        image::Rgb(std::array::from_fn(|c| {
-            let c = c as i64;
-            let wave = (x * (3 + seed % 5 + c) + y * (2 + seed % 7)) / 2;
-            let blob = (x * x + y * y * (1 + c) + seed * 97) / (11 + 5 * c);
-            let noise = ((x * 73_856_093) ^ (y * 19_349_663) ^ ((seed + c) * 83_492_791)) % 41;
-            ((wave + blob % 120 + noise) % 256) as u8
-        }))
-    })
 }
 
 /// A copy of the fixture's model directory with some files replaced.

@@ -13,11 +13,12 @@ use candle_nn::VarBuilder;
 use candle_nn::var_builder::SimpleBackend;
 use candle_transformers::models::{clip, siglip};
 use serde::Deserialize;
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::Tokenizer;
 
 use super::device::DeviceChoice;
 use super::loading::{Checkpoint, checkpoint_error, read_json};
 use super::preprocess::{Filter, resize};
+use super::tokenize::open_cutting_tokenizer;
 use crate::detection::Detection2d;
 use crate::image::RgbImage;
 use crate::model::{
@@ -47,13 +48,9 @@ enum Network {
 impl Contrastive {
     /// Reads a model directory in the hub's layout: config.json, `preprocessor_config.json`, tokenizer.json,
     /// model.safetensors.
-    pub fn load(dir: &Path, device: DeviceChoice) -> Result<Self, ModelError> {
-        #[derive(Deserialize)]
-        struct ModelType {
-            model_type: String,
-        }
+    /// `model_type` is config.json's: clip, siglip or siglip2.
+    pub fn load(dir: &Path, device: DeviceChoice, model_type: &str) -> Result<Self, ModelError> {
         let config_path = dir.join("config.json");
-        let ModelType { model_type } = read_json(&config_path)?;
         let problem = |problem: String| checkpoint_error(&config_path, problem);
         let (device, device_name) = device.open()?;
         let checkpoint = Checkpoint::open(dir, &device)?;
@@ -74,15 +71,12 @@ impl Contrastive {
             (Network::Clip(Box::new(network)), side, tokenizer)
         } else {
             let config: SiglipConfig = read_json(&config_path)?;
-            if let Some(other) = [&config.text_config.attention_type, &config.vision_config.model_type]
-                .into_iter()
-                .flatten()
-                .find(|it| *it == "siglip2_vision_model")
-            {
-                return Err(problem(format!(
-                    "vision_config.model_type {other:?} (NaFlex, images of any shape) is not supported; take a checkpoint of \
-                     fixed resolution such as siglip2-base-patch16-224"
-                )));
+            if config.vision_config.model_type.as_deref() == Some("siglip2_vision_model") {
+                return Err(problem(
+                    "vision_config.model_type \"siglip2_vision_model\" (NaFlex, images of any shape) is not supported; take a \
+                     checkpoint of fixed resolution such as siglip2-base-patch16-224"
+                        .to_owned(),
+                ));
             }
             let config: siglip::Config = read_json(&config_path)?;
             let side = config.vision_config.image_size;
@@ -90,19 +84,31 @@ impl Contrastive {
             let network = siglip::Model::new(&config, weights.clone()).map_err(failed)?;
             (Network::Siglip(Box::new(network)), side, tokenizer)
         };
-        let scalar = |name: &str| -> Result<f32, ModelError> {
-            checkpoint
-                .root()
-                .get_if_present(name)?
-                .map_or(Ok(0.0), |it| Ok(it.flatten_all()?.to_vec1::<f32>()?.first().copied().unwrap_or(0.0)))
+        // Of one element: CLIP's scale is a scalar, SigLIP's and its bias are vectors.
+        let single = |name: &str| -> Result<f32, ModelError> {
+            let tensor = checkpoint.root().get_if_present(name)?;
+            let tensor =
+                tensor.ok_or_else(|| checkpoint_error(dir, format!("tensor {name:?} is missing")))?;
+            tensor.reshape(1).and_then(|it| it.get(0)?.to_scalar()).map_err(|_| {
+                checkpoint_error(
+                    dir,
+                    format!("tensor {name:?}: expected one number, got {:?}", tensor.dims()),
+                )
+            })
         };
-        let (logit_scale, logit_bias) = (scalar("logit_scale")?.exp(), scalar("logit_bias")?);
+        let logit_scale = single("logit_scale")?.exp();
+        let logit_bias = if model_type == "clip" { 0.0 } else { single("logit_bias")? };
         drop(weights);
         checkpoint.finish()?;
         let name =
-            dir.file_name().map_or_else(|| model_type.clone(), |name| name.to_string_lossy().into_owned());
+            dir.file_name().map_or_else(|| model_type.to_owned(), |name| name.to_string_lossy().into_owned());
         Ok(Self {
-            info: ModelInfo { name, model_type, device: device_name, synthetic: false },
+            info: ModelInfo {
+                name,
+                model_type: model_type.to_owned(),
+                device: device_name,
+                synthetic: false,
+            },
             device,
             network,
             tokenizer,
@@ -191,8 +197,7 @@ impl VisionLanguageModel for Contrastive {
         if task.name != "verify" {
             return Err(ModelError::Input(format!("task {:?}: a verifier knows verify", task.name)));
         }
-        let texts: Vec<&str> =
-            task.text.unwrap_or_default().split(';').map(str::trim).filter(|it| !it.is_empty()).collect();
+        let texts = task.texts();
         if texts.is_empty() {
             return Err(ModelError::Input(
                 "task verify: expected --text with what to compare, such as \"red cup;laptop\"".into(),
@@ -382,15 +387,12 @@ impl ClipConfig {
 #[derive(Deserialize)]
 struct SiglipConfig {
     #[serde(default)]
-    text_config: SiglipPart,
-    #[serde(default)]
-    vision_config: SiglipPart,
+    vision_config: SiglipVisionConfig,
 }
 
 #[derive(Deserialize, Default)]
-struct SiglipPart {
+struct SiglipVisionConfig {
     model_type: Option<String>,
-    attention_type: Option<String>,
 }
 
 /// Text to token ids.
@@ -402,13 +404,13 @@ struct TextProcessor {
 
 impl TextProcessor {
     fn clip(dir: &Path, max_length: usize) -> Result<Self, ModelError> {
-        Ok(Self { tokenizer: open_tokenizer(dir, max_length)?, padding: None })
+        Ok(Self { tokenizer: open_cutting_tokenizer(dir, max_length)?, padding: None })
     }
 
     fn siglip(dir: &Path, config: &siglip::TextConfig) -> Result<Self, ModelError> {
         let tokenizer = Tokenizer::from_file(dir.join("tokenizer.json"));
         let of_file = tokenizer.ok().and_then(|it| it.get_padding().map(|padding| padding.pad_id));
-        let tokenizer = open_tokenizer(dir, config.max_position_embeddings)?;
+        let tokenizer = open_cutting_tokenizer(dir, config.max_position_embeddings)?;
         let pad_id = of_file.or_else(|| tokenizer.token_to_id("<pad>")).unwrap_or(config.pad_token_id);
         Ok(Self { tokenizer, padding: Some((pad_id, config.max_position_embeddings)) })
     }
@@ -431,16 +433,6 @@ impl TextProcessor {
 fn canonical(text: &str) -> String {
     let kept: String = text.chars().filter(|it| !it.is_ascii_punctuation()).collect();
     kept.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn open_tokenizer(dir: &Path, max_length: usize) -> Result<Tokenizer, ModelError> {
-    let path = dir.join("tokenizer.json");
-    let problem = |problem: String| checkpoint_error(&path, problem);
-    let mut tokenizer = Tokenizer::from_file(&path).map_err(|error| problem(error.to_string()))?;
-    tokenizer.with_padding(None);
-    let truncation = TruncationParams { max_length, ..TruncationParams::default() };
-    tokenizer.with_truncation(Some(truncation)).map_err(|error| problem(error.to_string()))?;
-    Ok(tokenizer)
 }
 
 /// Pictures to model input, as `CLIPImageProcessor` and `SiglipImageProcessor` with Pillow do.

@@ -5,16 +5,14 @@
 //! `models/bart/modeling_bart.py`; tensor names are those of its checkpoints.
 //! The dense head is ours; checkpoints without `grounding_head.*` load and run without it.
 
-use std::ops::Range;
-
 use candle_core::{D, Device, Tensor};
 
 use super::florence2_config::{Config, TextConfig, VisionConfig};
 use super::kernels::{
-    Activation, Conv2d, FeedForwardWeights, LayerNormWeights, QuantizedMatrix, Visible, attention,
-    channel_attention, conv2d, depthwise_3x3_residual, feed_forward, layer_norm, linear, linear_q8,
+    Activation, Conv2d, Visible, attention, channel_attention, conv2d, depthwise_3x3_residual, linear,
     window_attention,
 };
+use super::layers::{LayerNorm, Linear, Matrix, feed_forward_of};
 use super::loading::Weights;
 use crate::model::ModelError;
 
@@ -47,110 +45,6 @@ impl<'a> Trace<'a> {
 
 type Result<T> = std::result::Result<T, ModelError>;
 
-/// A linear layer's matrix [out, in].
-enum Matrix {
-    Dense(Tensor),
-    Quantized(QuantizedMatrix),
-}
-
-impl Matrix {
-    /// In 8 bits if the checkpoint is to be loaded so.
-    fn new(w: &Weights<'_>, weight: Tensor) -> Result<Self> {
-        let quantizes = w.quantizes() && QuantizedMatrix::fits(weight.dim(D::Minus1)?);
-        Ok(if quantizes { Self::Quantized(QuantizedMatrix::quantize(&weight)?) } else { Self::Dense(weight) })
-    }
-
-    /// `activation(x w^T + bias) + residual`
-    fn apply(
-        &self,
-        x: &Tensor,
-        bias: Option<&Tensor>,
-        activation: Activation,
-        residual: Option<&Tensor>,
-    ) -> candle_core::Result<Tensor> {
-        match self {
-            Self::Dense(w) => linear(x, w, bias, activation, residual),
-            Self::Quantized(w) => linear_q8(x, w, &(0..w.dims().0), bias, activation, residual),
-        }
-    }
-
-    /// `x w^T + bias` with some rows of w.
-    fn apply_rows(
-        &self,
-        x: &Tensor,
-        rows: Range<usize>,
-        bias: Option<&Tensor>,
-    ) -> candle_core::Result<Tensor> {
-        match self {
-            Self::Dense(w) => linear(x, &w.narrow(0, rows.start, rows.len())?, bias, Activation::None, None),
-            Self::Quantized(w) => linear_q8(x, w, &rows, bias, Activation::None, None),
-        }
-    }
-}
-
-struct Linear {
-    weight: Matrix,
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    fn new(w: &Weights<'_>, n_in: usize, n_out: usize) -> Result<Self> {
-        let weight = Matrix::new(w, w.get("weight", &[n_out, n_in])?)?;
-        Ok(Self { weight, bias: Some(w.get("bias", &[n_out])?) })
-    }
-
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.weight.apply(x, self.bias.as_ref(), Activation::None, None)
-    }
-
-    fn forward_gelu(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.weight.apply(x, self.bias.as_ref(), Activation::Gelu, None)
-    }
-
-    /// `residual + self(x)`
-    fn forward_onto(&self, residual: &Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.weight.apply(x, self.bias.as_ref(), Activation::None, Some(residual))
-    }
-}
-
-struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl LayerNorm {
-    fn new(w: &Weights<'_>, n: usize) -> Result<Self> {
-        Ok(Self { weight: w.get("weight", &[n])?, bias: w.get("bias", &[n])? })
-    }
-
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        layer_norm(x, &self.weight, &self.bias, LAYER_NORM_EPS)
-    }
-}
-
-/// `x + fc2(gelu(fc1(norm(x))))`, fused where the matrices are dense.
-fn feed_forward_of(
-    fc1: &Linear,
-    fc2: &Linear,
-    x: &Tensor,
-    norm: Option<&LayerNorm>,
-) -> candle_core::Result<Tensor> {
-    let (
-        Linear { weight: Matrix::Dense(w1), bias: Some(b1) },
-        Linear { weight: Matrix::Dense(w2), bias: Some(b2) },
-    ) = (fc1, fc2)
-    else {
-        let hidden = match norm {
-            Some(norm) => fc1.forward_gelu(&norm.forward(x)?)?,
-            None => fc1.forward_gelu(x)?,
-        };
-        return fc2.forward_onto(x, &hidden);
-    };
-    let norm = norm.map(|it| LayerNormWeights { weight: &it.weight, bias: &it.bias, eps: LAYER_NORM_EPS });
-    let layers = FeedForwardWeights { activation: Activation::Gelu, w1, b1, w2, b2 };
-    feed_forward(x, norm.as_ref(), &layers)
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // Vision tower: DaViT, maps [B, H, W, C]
 
@@ -174,7 +68,7 @@ impl ConvEmbed {
             weight: weight.permute((0, 2, 3, 1))?.reshape((n_out, ()))?.contiguous()?,
             bias: w.at("conv").get("bias", &[n_out])?,
             conv,
-            norm: LayerNorm::new(&w.at("norm"), if norm_first { n_in } else { n_out })?,
+            norm: LayerNorm::new(&w.at("norm"), if norm_first { n_in } else { n_out }, LAYER_NORM_EPS)?,
             norm_first,
         })
     }
@@ -236,7 +130,7 @@ impl VisionBlock {
         let qkv = attn.at("qkv");
         Ok(Self {
             conv1: DepthwiseResidual::new(&w.at("conv1"), dim)?,
-            norm1: LayerNorm::new(&w.at("norm1"), dim)?,
+            norm1: LayerNorm::new(&w.at("norm1"), dim, LAYER_NORM_EPS)?,
             kind,
             qkv: Linear {
                 weight: Matrix::new(&qkv, qkv.get("weight", &[3 * dim, dim])?)?,
@@ -244,7 +138,7 @@ impl VisionBlock {
             },
             proj: Linear::new(&attn.at("proj"), dim, dim)?,
             conv2: DepthwiseResidual::new(&w.at("conv2"), dim)?,
-            norm2: LayerNorm::new(&w.at("norm2"), dim)?,
+            norm2: LayerNorm::new(&w.at("norm2"), dim, LAYER_NORM_EPS)?,
             fc1: Linear::new(&w.at("ffn.fc1"), dim, hidden)?,
             fc2: Linear::new(&w.at("ffn.fc2"), hidden, dim)?,
         })
@@ -254,7 +148,7 @@ impl VisionBlock {
         let x = self.conv1.forward(x)?;
         let x = self.attend(&x, &self.norm1.forward(&x)?)?;
         let x = self.conv2.forward(&x)?;
-        feed_forward_of(&self.fc1, &self.fc2, &x, Some(&self.norm2))
+        feed_forward_of((&self.fc1, &self.fc2), Activation::Gelu, &x, Some(&self.norm2))
     }
 
     /// `x + attention(normed)`
@@ -342,7 +236,7 @@ impl Projector {
             w.get("visual_temporal_embed.pos_idx_to_embed", &[config.max_temporal_embeddings, dim])?;
         Ok(Self {
             image_projection: w.get("image_projection.weight", &[config.projection_dim, dim])?,
-            image_proj_norm: LayerNorm::new(&w.at("image_proj_norm"), config.projection_dim)?,
+            image_proj_norm: LayerNorm::new(&w.at("image_proj_norm"), config.projection_dim, LAYER_NORM_EPS)?,
             row_embeddings: positions.get("row_embeddings.weight", &[n_positions, dim / 2])?,
             column_embeddings: positions.get("column_embeddings.weight", &[n_positions, dim - dim / 2])?,
             temporal: temporal.get(0)?.contiguous()?,
@@ -414,12 +308,12 @@ impl FeedForward {
         Ok(Self {
             fc1: Linear::new(&w.at("fc1"), dim, hidden)?,
             fc2: Linear::new(&w.at("fc2"), hidden, dim)?,
-            final_layer_norm: LayerNorm::new(&w.at("final_layer_norm"), dim)?,
+            final_layer_norm: LayerNorm::new(&w.at("final_layer_norm"), dim, LAYER_NORM_EPS)?,
         })
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.final_layer_norm.forward(&feed_forward_of(&self.fc1, &self.fc2, x, None)?)
+        self.final_layer_norm.forward(&feed_forward_of((&self.fc1, &self.fc2), Activation::Gelu, x, None)?)
     }
 }
 
@@ -433,7 +327,11 @@ impl EncoderLayer {
     fn new(w: &Weights<'_>, config: &TextConfig) -> Result<Self> {
         Ok(Self {
             self_attn: Attention::new(&w.at("self_attn"), config.d_model, config.encoder_attention_heads)?,
-            self_attn_layer_norm: LayerNorm::new(&w.at("self_attn_layer_norm"), config.d_model)?,
+            self_attn_layer_norm: LayerNorm::new(
+                &w.at("self_attn_layer_norm"),
+                config.d_model,
+                LAYER_NORM_EPS,
+            )?,
             feed_forward: FeedForward::new(w, config.d_model, config.encoder_ffn_dim)?,
         })
     }
@@ -458,9 +356,9 @@ impl DecoderLayer {
         let (dim, n_heads) = (config.d_model, config.decoder_attention_heads);
         Ok(Self {
             self_attn: Attention::new(&w.at("self_attn"), dim, n_heads)?,
-            self_attn_layer_norm: LayerNorm::new(&w.at("self_attn_layer_norm"), dim)?,
+            self_attn_layer_norm: LayerNorm::new(&w.at("self_attn_layer_norm"), dim, LAYER_NORM_EPS)?,
             encoder_attn: Attention::new(&w.at("encoder_attn"), dim, n_heads)?,
-            encoder_attn_layer_norm: LayerNorm::new(&w.at("encoder_attn_layer_norm"), dim)?,
+            encoder_attn_layer_norm: LayerNorm::new(&w.at("encoder_attn_layer_norm"), dim, LAYER_NORM_EPS)?,
             feed_forward: FeedForward::new(w, dim, config.decoder_ffn_dim)?,
         })
     }
@@ -477,7 +375,11 @@ impl SequenceStart {
         let n_positions = config.max_position_embeddings + POSITION_OFFSET;
         Ok(Self {
             embed_positions: w.get("embed_positions.weight", &[n_positions, config.d_model])?,
-            layernorm_embedding: LayerNorm::new(&w.at("layernorm_embedding"), config.d_model)?,
+            layernorm_embedding: LayerNorm::new(
+                &w.at("layernorm_embedding"),
+                config.d_model,
+                LAYER_NORM_EPS,
+            )?,
         })
     }
 
@@ -559,7 +461,7 @@ struct GroundingHead {
 impl GroundingHead {
     fn new(w: &Weights<'_>, dim: usize) -> Result<Self> {
         Ok(Self {
-            norm: LayerNorm::new(&w.at("norm"), dim)?,
+            norm: LayerNorm::new(&w.at("norm"), dim, LAYER_NORM_EPS)?,
             score: Linear::new(&w.at("score"), dim, 1)?,
             box_0: Linear::new(&w.at("box.0"), dim, dim)?,
             box_2: Linear::new(&w.at("box.2"), dim, 4)?,
@@ -786,7 +688,7 @@ impl Florence2Network {
         let cells = head.norm.forward(&cells)?;
         Ok(Some(DenseGrounding {
             logits: head.score.forward(&cells)?.squeeze(D::Minus1)?,
-            distances: head.box_2.forward(&head.box_0.forward_gelu(&cells)?)?,
+            distances: head.box_2.forward(&head.box_0.forward_with(&cells, Activation::Gelu)?)?,
             grid: encoded.grid,
         }))
     }

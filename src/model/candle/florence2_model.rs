@@ -9,6 +9,7 @@ use super::device::DeviceChoice;
 use super::florence2::{DenseGrounding, Florence2Network, ImageFeatures, Trace};
 use super::florence2_config::{Config, GroundingHeadConfig};
 use super::florence2_layout::{is_old_layout, native_name};
+use super::frame_cache::FrameCache;
 use super::generation::{Decoding, Generated, generate};
 use super::generation_config::GenerationConfig;
 use super::loading::{Checkpoint, checkpoint_error};
@@ -26,8 +27,6 @@ const SCORE_FLOOR: f64 = 0.05;
 const REPEATED_IOU: f64 = 0.9;
 /// Most boxes given for one phrase.
 const MAX_BOXES: usize = 64;
-/// Frames whose features are kept: the newest, and the one before it for requests that overlap.
-const MAX_CACHED_FRAMES: usize = 2;
 
 /// A loaded Florence-2.
 pub struct Florence2 {
@@ -38,8 +37,7 @@ pub struct Florence2 {
     image_processor: ImageProcessor,
     generation: GenerationConfig,
     options: ModelOptions,
-    /// Newest last.
-    cached_frames: Vec<(u64, ImageFeatures)>,
+    cached_frames: FrameCache<ImageFeatures>,
 }
 
 impl Florence2 {
@@ -80,22 +78,16 @@ impl Florence2 {
             image_processor,
             generation,
             options: options.clone(),
-            cached_frames: Vec::new(),
+            cached_frames: FrameCache::new(),
         })
     }
 
     /// The image's features, from the cache when this frame was seen before.
     fn features(&mut self, image: KeyedImage<'_>) -> Result<ImageFeatures, ModelError> {
-        if let Some((_, features)) = self.cached_frames.iter().find(|(key, _)| *key == image.key) {
-            return Ok(features.clone());
-        }
-        let pixels = self.image_processor.process(image.image, &self.device)?;
-        let features = self.network.encode_image(&pixels, &mut Trace::off())?;
-        if self.cached_frames.len() == MAX_CACHED_FRAMES {
-            self.cached_frames.remove(0);
-        }
-        self.cached_frames.push((image.key, features.clone()));
-        Ok(features)
+        self.cached_frames.get_or_try_insert(image.key, || {
+            let pixels = self.image_processor.process(image.image, &self.device)?;
+            self.network.encode_image(&pixels, &mut Trace::off())
+        })
     }
 
     /// Asks one sentence and generates the answer.

@@ -13,9 +13,11 @@ pub mod florence2;
 pub mod florence2_config;
 pub mod florence2_layout;
 pub mod florence2_model;
+mod frame_cache;
 pub mod generation;
 pub mod generation_config;
 pub mod kernels;
+mod layers;
 pub mod loading;
 pub mod owlv2;
 pub mod owlv2_image;
@@ -52,10 +54,13 @@ pub fn load_model_with(
 
 fn load_grounder(dir: &Path, options: &ModelOptions) -> Result<Box<dyn VisionLanguageModel>, ModelError> {
     let device: device::DeviceChoice = options.device.parse()?;
-    match model_type(dir)?.as_str() {
+    let model_type = model_type(dir)?;
+    match model_type.as_str() {
         "florence2" => Ok(Box::new(florence2_model::Florence2::load(dir, device, options)?)),
         "owlv2" => Ok(Box::new(owlv2_model::Owlv2::load(dir, device)?)),
-        "clip" | "siglip" | "siglip2" => Ok(Box::new(contrastive::Contrastive::load(dir, device)?)),
+        "clip" | "siglip" | "siglip2" => {
+            Ok(Box::new(contrastive::Contrastive::load(dir, device, &model_type)?))
+        }
         other => Err(unsupported(
             dir,
             other,
@@ -67,8 +72,11 @@ fn load_grounder(dir: &Path, options: &ModelOptions) -> Result<Box<dyn VisionLan
 /// Loads the model in directory `dir` as a verifier.
 pub fn load_verifier(dir: &Path, device: &str) -> Result<Box<dyn Verifier>, ModelError> {
     let device: device::DeviceChoice = device.parse()?;
-    match model_type(dir)?.as_str() {
-        "clip" | "siglip" | "siglip2" => Ok(Box::new(contrastive::Contrastive::load(dir, device)?)),
+    let model_type = model_type(dir)?;
+    match model_type.as_str() {
+        "clip" | "siglip" | "siglip2" => {
+            Ok(Box::new(contrastive::Contrastive::load(dir, device, &model_type)?))
+        }
         other => Err(unsupported(dir, other, "clip, siglip or siglip2 for a verifier")),
     }
 }

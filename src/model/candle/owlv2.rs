@@ -7,7 +7,8 @@
 use candle_core::{D, Device, Tensor};
 use serde::Deserialize;
 
-use super::kernels::{Activation, Conv2d, Visible, attention, conv2d, layer_norm, linear};
+use super::kernels::{Activation, Conv2d, Visible, attention, conv2d, linear};
+use super::layers::{LayerNorm, Linear, feed_forward_of};
 use super::loading::Weights;
 use crate::model::ModelError;
 
@@ -43,7 +44,7 @@ pub struct TextConfig {
     /// Longest text, in tokens.
     pub max_position_embeddings: usize,
     hidden_act: String,
-    layer_norm_eps: f64,
+    layer_norm_eps: f32,
 }
 
 /// The vision tower's numbers.
@@ -59,7 +60,7 @@ pub struct VisionConfig {
     pub image_size: usize,
     patch_size: usize,
     hidden_act: String,
-    layer_norm_eps: f64,
+    layer_norm_eps: f32,
 }
 
 fn default_projection_dim() -> usize {
@@ -389,7 +390,7 @@ fn encoder_layers(
     n_layers: usize,
     (dim, hidden, n_heads): (usize, usize, usize),
     hidden_act: &str,
-    eps: f64,
+    eps: f32,
 ) -> Result<Vec<EncoderLayer>> {
     let activation = activation(hidden_act).map_err(ModelError::Input)?;
     (0..n_layers)
@@ -432,8 +433,7 @@ impl EncoderLayer {
         let (q, k, v) = (self.q.forward(&normed)?, self.k.forward(&normed)?, self.v.forward(&normed)?);
         let attended = attention(&q, &k, &v, self.n_heads, visible)?;
         let x = self.out.forward_onto(x, &attended)?;
-        let hidden = self.fc1.forward_with(&self.norm2.forward(&x)?, self.activation)?;
-        self.fc2.forward_onto(&x, &hidden)
+        feed_forward_of((&self.fc1, &self.fc2), self.activation, &x, Some(&self.norm2))
     }
 }
 
@@ -456,49 +456,5 @@ impl Mlp3 {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let x = self.dense0.forward_with(x, Activation::Gelu)?;
         self.dense2.forward(&self.dense1.forward_with(&x, Activation::Gelu)?)
-    }
-}
-
-struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    fn new(w: &Weights<'_>, n_in: usize, n_out: usize) -> Result<Self> {
-        Ok(Self { weight: w.get("weight", &[n_out, n_in])?, bias: Some(w.get("bias", &[n_out])?) })
-    }
-
-    fn without_bias(w: &Weights<'_>, n_in: usize, n_out: usize) -> Result<Self> {
-        Ok(Self { weight: w.get("weight", &[n_out, n_in])?, bias: None })
-    }
-
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.forward_with(x, Activation::None)
-    }
-
-    fn forward_with(&self, x: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
-        linear(x, &self.weight, self.bias.as_ref(), activation, None)
-    }
-
-    /// `residual + self(x)`
-    fn forward_onto(&self, residual: &Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
-        linear(x, &self.weight, self.bias.as_ref(), Activation::None, Some(residual))
-    }
-}
-
-struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-    eps: f32,
-}
-
-impl LayerNorm {
-    fn new(w: &Weights<'_>, n: usize, eps: f64) -> Result<Self> {
-        Ok(Self { weight: w.get("weight", &[n])?, bias: w.get("bias", &[n])?, eps: eps as f32 })
-    }
-
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        layer_norm(x, &self.weight, &self.bias, self.eps)
     }
 }

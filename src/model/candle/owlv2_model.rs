@@ -5,12 +5,14 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use serde::Serialize;
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::Tokenizer;
 
 use super::device::DeviceChoice;
+use super::frame_cache::FrameCache;
 use super::loading::{Checkpoint, checkpoint_error, read_json};
 use super::owlv2::{Config, ImageFeatures, Owlv2Network};
 use super::owlv2_image::SquareImageProcessor;
+use super::tokenize::open_cutting_tokenizer;
 use crate::detection::{BoundingBox2d, Detection2d, non_maximum_suppression};
 use crate::model::{KeyedImage, ModelError, ModelInfo, RawTask, RawTaskOutput, VisionLanguageModel};
 
@@ -20,8 +22,6 @@ const SCORE_FLOOR: f32 = 0.02;
 const MAX_BOXES: usize = 64;
 /// Boxes that overlap a better one of the same phrase by more than this are dropped.
 const NMS_IOU: f64 = 0.5;
-/// Frames whose features are kept: the newest, and the one before it for requests that overlap.
-const MAX_CACHED_FRAMES: usize = 2;
 /// Phrases whose embeddings are kept.
 const MAX_CACHED_TEXTS: usize = 1024;
 
@@ -32,8 +32,7 @@ pub struct Owlv2 {
     network: Owlv2Network,
     tokenizer: Tokenizer,
     image_processor: SquareImageProcessor,
-    /// Newest last.
-    cached_frames: Vec<(u64, ImageFeatures)>,
+    cached_frames: FrameCache<ImageFeatures>,
     /// [1, projection_dim] by text as tokenized.
     cached_texts: HashMap<String, Tensor>,
 }
@@ -73,7 +72,7 @@ impl Owlv2 {
             network,
             tokenizer,
             image_processor,
-            cached_frames: Vec::new(),
+            cached_frames: FrameCache::new(),
             cached_texts: HashMap::new(),
         })
     }
@@ -113,16 +112,10 @@ impl Owlv2 {
 
     /// The image's features, from the cache when this frame was seen before.
     fn features(&mut self, image: KeyedImage<'_>) -> Result<ImageFeatures, ModelError> {
-        if let Some((_, features)) = self.cached_frames.iter().find(|(key, _)| *key == image.key) {
-            return Ok(features.clone());
-        }
-        let pixels = self.image_processor.process(image.image, &self.device)?;
-        let features = self.network.encode_image(&pixels)?;
-        if self.cached_frames.len() == MAX_CACHED_FRAMES {
-            self.cached_frames.remove(0);
-        }
-        self.cached_frames.push((image.key, features.clone()));
-        Ok(features)
+        self.cached_frames.get_or_try_insert(image.key, || {
+            let pixels = self.image_processor.process(image.image, &self.device)?;
+            self.network.encode_image(&pixels)
+        })
     }
 
     /// A text in the shared space, from the cache when it was asked before.
@@ -192,13 +185,7 @@ impl VisionLanguageModel for Owlv2 {
     fn raw_task(&mut self, image: KeyedImage<'_>, task: &RawTask<'_>) -> Result<RawTaskOutput, ModelError> {
         let (labels, patches) = match task.name {
             "detect" => {
-                let texts: Vec<String> = task
-                    .text
-                    .unwrap_or_default()
-                    .split(';')
-                    .map(|text| text.trim().to_owned())
-                    .filter(|text| !text.is_empty())
-                    .collect();
+                let texts: Vec<String> = task.texts().into_iter().map(str::to_owned).collect();
                 if texts.is_empty() {
                     return Err(ModelError::Input(
                         "task detect: expected --text with what to detect, such as \"red cup;laptop\"".into(),
@@ -258,18 +245,11 @@ impl VisionLanguageModel for Owlv2 {
 fn open_tokenizer(dir: &Path, config: &Config) -> Result<Tokenizer, ModelError> {
     let path = dir.join("tokenizer.json");
     let problem = |problem: String| checkpoint_error(&path, problem);
-    let mut tokenizer = Tokenizer::from_file(&path).map_err(|error| problem(error.to_string()))?;
+    let tokenizer = open_cutting_tokenizer(dir, config.text_config.max_position_embeddings)?;
     let (vocab_size, n_ids) = (config.text_config.vocab_size, tokenizer.get_vocab_size(true));
     if n_ids > vocab_size {
         return Err(problem(format!("{n_ids} tokens, but config.json has vocab_size {vocab_size}")));
     }
-    tokenizer.with_padding(None);
-    tokenizer
-        .with_truncation(Some(TruncationParams {
-            max_length: config.text_config.max_position_embeddings,
-            ..TruncationParams::default()
-        }))
-        .map_err(|error| problem(error.to_string()))?;
     // The text tower answers at its highest id, and ours is read at the last token: both must be the end of the text.
     let probe = tokenizer.encode("a", true).map_err(|error| problem(error.to_string()))?;
     let ids = probe.get_ids();

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::{AddedToken, Tokenizer, TruncationParams};
 
 use super::loading::checkpoint_error;
 use crate::model::ModelError;
@@ -122,6 +122,17 @@ fn florence_tokens() -> Vec<AddedToken> {
     let locations = (0..N_LOCATIONS).map(|bin| format!("<loc_{bin}>"));
     let all = before.into_iter().chain(locations).chain(after);
     all.map(|token| AddedToken::from(token, true).normalized(false)).collect()
+}
+
+/// tokenizer.json of a model directory, without padding and cutting texts to `max_length` tokens (special ones included).
+pub fn open_cutting_tokenizer(dir: &Path, max_length: usize) -> Result<Tokenizer, ModelError> {
+    let path = dir.join("tokenizer.json");
+    let problem = |problem: String| checkpoint_error(&path, problem);
+    let mut tokenizer = Tokenizer::from_file(&path).map_err(|error| problem(error.to_string()))?;
+    tokenizer.with_padding(None);
+    let truncation = TruncationParams { max_length, ..TruncationParams::default() };
+    tokenizer.with_truncation(Some(truncation)).map_err(|error| problem(error.to_string()))?;
+    Ok(tokenizer)
 }
 
 /// A person's words as they may stand in a prompt: one line, and no `<` or `>`, so that they cannot form special tokens.

@@ -1,0 +1,127 @@
+//! The layers that all networks here are made of, over the kernels.
+
+use std::ops::Range;
+
+use candle_core::{D, Tensor};
+
+use super::kernels::{
+    Activation, FeedForwardWeights, LayerNormWeights, QuantizedMatrix, feed_forward, layer_norm, linear,
+    linear_q8,
+};
+use super::loading::Weights;
+use crate::model::ModelError;
+
+type Result<T> = std::result::Result<T, ModelError>;
+
+/// A linear layer's matrix [out, in].
+pub(super) enum Matrix {
+    Dense(Tensor),
+    Quantized(QuantizedMatrix),
+}
+
+impl Matrix {
+    /// In 8 bits if the checkpoint is to be loaded so.
+    pub(super) fn new(w: &Weights<'_>, weight: Tensor) -> Result<Self> {
+        let quantizes = w.quantizes() && QuantizedMatrix::fits(weight.dim(D::Minus1)?);
+        Ok(if quantizes { Self::Quantized(QuantizedMatrix::quantize(&weight)?) } else { Self::Dense(weight) })
+    }
+
+    /// `activation(x w^T + bias) + residual`
+    pub(super) fn apply(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        activation: Activation,
+        residual: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Dense(w) => linear(x, w, bias, activation, residual),
+            Self::Quantized(w) => linear_q8(x, w, &(0..w.dims().0), bias, activation, residual),
+        }
+    }
+
+    /// `x w^T + bias` with some rows of w.
+    pub(super) fn apply_rows(
+        &self,
+        x: &Tensor,
+        rows: Range<usize>,
+        bias: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Dense(w) => linear(x, &w.narrow(0, rows.start, rows.len())?, bias, Activation::None, None),
+            Self::Quantized(w) => linear_q8(x, w, &rows, bias, Activation::None, None),
+        }
+    }
+}
+
+/// A linear layer.
+pub(super) struct Linear {
+    pub(super) weight: Matrix,
+    pub(super) bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// `weight` and `bias` at `w`.
+    pub(super) fn new(w: &Weights<'_>, n_in: usize, n_out: usize) -> Result<Self> {
+        Ok(Self { bias: Some(w.get("bias", &[n_out])?), ..Self::without_bias(w, n_in, n_out)? })
+    }
+
+    /// `weight` at `w`.
+    pub(super) fn without_bias(w: &Weights<'_>, n_in: usize, n_out: usize) -> Result<Self> {
+        Ok(Self { weight: Matrix::new(w, w.get("weight", &[n_out, n_in])?)?, bias: None })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.forward_with(x, Activation::None)
+    }
+
+    /// `activation(self(x))`
+    pub(super) fn forward_with(&self, x: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
+        self.weight.apply(x, self.bias.as_ref(), activation, None)
+    }
+
+    /// `residual + self(x)`
+    pub(super) fn forward_onto(&self, residual: &Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.weight.apply(x, self.bias.as_ref(), Activation::None, Some(residual))
+    }
+}
+
+/// Layer normalization over the last axis.
+pub(super) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// `weight` and `bias` at `w`; `eps` is added to the variance.
+    pub(super) fn new(w: &Weights<'_>, n: usize, eps: f32) -> Result<Self> {
+        Ok(Self { weight: w.get("weight", &[n])?, bias: w.get("bias", &[n])?, eps })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        layer_norm(x, &self.weight, &self.bias, self.eps)
+    }
+}
+
+/// `x + fc2(activation(fc1(norm(x))))`, fused where the matrices are dense.
+pub(super) fn feed_forward_of(
+    (fc1, fc2): (&Linear, &Linear),
+    activation: Activation,
+    x: &Tensor,
+    norm: Option<&LayerNorm>,
+) -> candle_core::Result<Tensor> {
+    let (
+        Linear { weight: Matrix::Dense(w1), bias: Some(b1) },
+        Linear { weight: Matrix::Dense(w2), bias: Some(b2) },
+    ) = (fc1, fc2)
+    else {
+        let hidden = match norm {
+            Some(norm) => fc1.forward_with(&norm.forward(x)?, activation)?,
+            None => fc1.forward_with(x, activation)?,
+        };
+        return fc2.forward_onto(x, &hidden);
+    };
+    let norm = norm.map(|it| LayerNormWeights { weight: &it.weight, bias: &it.bias, eps: it.eps });
+    feed_forward(x, norm.as_ref(), &FeedForwardWeights { activation, w1, b1, w2, b2 })
+}
