@@ -5,6 +5,7 @@
 //! goes the same way: set the value in a copy of the [`RawConfig`], make a [`Config`] of it, or refuse with the reason.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::lift::{ApproachAxis, Gripper, LiftOptions};
 use crate::model::{Decode, ModelOptions, Quantize};
 use crate::resolve::{ResolveOptions, ViewAxes};
+use crate::score::ScoreWeights;
 
 /// A parameter's value as ROS and YAML know it.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,6 +191,10 @@ parameters! {
         "Detections under this score count as absent.";
     ambiguity_margin: f64 = 0.2, "", Float { min: 0.0, max: 1.0 }, Live,
         "Candidates whose fits to the words differ by less are not told apart: the result is AMBIGUOUS.";
+    score_weights: String = String::new(), "", Any, ReadOnly,
+        "File of weights (by `ground calibrate`) that make one calibrated score of a box's score parts. Empty: the model's own score.";
+    dialogue_window_secs: f64 = 30.0, "s", Float { min: 0.0, max: 3600.0 }, ReadOnly,
+        "For so long after a result, words such as \"the left one\", \"the other one\" or \"yes\" answer its question or correct it. 0: every instruction stands for itself.";
     max_candidates: i64 = 32, "", Integer { min: 1, max: 1000 }, Live,
         "At most so many candidates per phrase, best first, are considered and published.";
     caption_targets: bool = true, "", Any, Live,
@@ -256,6 +262,10 @@ pub struct Config {
     pub max_frame_age: Duration,
     /// Shortest time between answers to the standing instruction.
     pub min_period: Duration,
+    /// How score parts become the score; `None`: the model's score is it.
+    pub score_weights: Option<Arc<ScoreWeights>>,
+    /// For how long after a result words are read as an answer to it.
+    pub dialogue_window: Duration,
     /// At most so many candidates per phrase.
     pub max_candidates: usize,
     /// Describe each target.
@@ -397,11 +407,14 @@ impl TryFrom<RawConfig> for Config {
                 Duration::ZERO
             },
             max_candidates: raw.max_candidates as usize,
+            score_weights: open_score_weights(&raw.score_weights)?,
+            dialogue_window: duration("dialogue_window_secs", raw.dialogue_window_secs)?,
             caption_targets: raw.caption_targets,
             resolve: ResolveOptions {
                 threshold: raw.score_threshold as f32,
                 ambiguity_margin: raw.ambiguity_margin,
                 view: ViewAxes::camera(),
+                previous: Vec::new(),
             },
             lift: LiftOptions {
                 min_depth_m: raw.min_depth_m,
@@ -468,6 +481,20 @@ impl fmt::Display for ParameterValue {
             Self::Text(it) => write!(f, "{it:?}"),
         }
     }
+}
+
+fn open_score_weights(path: &str) -> Result<Option<Arc<ScoreWeights>>, ConfigError> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let refused = |why: &dyn fmt::Display| ConfigError::Range {
+        name: "score_weights",
+        expected: "a file as `ground calibrate` writes it".to_owned(),
+        got: format!("{path:?}: {why}"),
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| refused(&error))?;
+    let weights = serde_json::from_str(&text).map_err(|error| refused(&error))?;
+    Ok(Some(Arc::new(weights)))
 }
 
 fn duration(name: &'static str, secs: f64) -> Result<Duration, ConfigError> {

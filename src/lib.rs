@@ -5,9 +5,11 @@
 //!
 //! * [`image`], [`camera`], [`detection`]: the values everything passes around.
 //! * [`instruction`]: text to a typed instruction. [`resolve`]: which candidate the words mean.
+//! * [`score`]: named parts to one calibrated score.
 //! * [`lift`]: a box and registered depth to a pose, a size and a covariance. [`annotate`]: drawing a result.
 //! * [`transform`], [`pairing`]: the TF tree at a time; colour and depth by stamp.
 //! * [`config`]: what a person wrote to what the program may use.
+//! * [`dialogue`]: what words mean after what was said before.
 //! * [`pipeline`]: parse, ground, resolve, verify, lift. [`report`]: its result as JSON.
 //! * [`scene`]: ray-cast RGB-D tabletop scenes with exact answers.
 //! * [`model`]: grounding models behind one small trait; its own thread; checkpoints.
@@ -16,13 +18,14 @@
 //! Invariants of absence:
 //!
 //! * only `ros` and the ROS binaries name r2r; only `model/candle` names candle;
-//! * `instruction`, `image`, `camera`, `detection`, `resolve`, `lift`, `annotate`, `transform`, `pairing`, `pipeline`, `report`
-//!   and `scene` know no ROS, tensors, threads, async runtime or clock.
+//! * `instruction`, `image`, `camera`, `detection`, `resolve`, `lift`, `annotate`, `transform`, `pairing`, `dialogue`, `pipeline`, `report`
+//!   `scene` and `score` know no ROS, tensors, threads, async runtime or clock.
 
 pub mod annotate;
 pub mod camera;
 pub mod config;
 pub mod detection;
+pub mod dialogue;
 pub mod image;
 pub mod instruction;
 pub mod lift;
@@ -32,6 +35,7 @@ pub mod pipeline;
 pub mod report;
 pub mod resolve;
 pub mod scene;
+pub mod score;
 pub mod transform;
 
 #[cfg(feature = "ros")]

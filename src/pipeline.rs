@@ -4,13 +4,14 @@
 
 use crate::config::Config;
 use crate::detection::{BoundingBox2d, Detection2d};
+use crate::dialogue::Asked;
 use crate::image::RgbdFrame;
-use crate::instruction::{self, ParseError, RelationKind, Vocabulary};
+use crate::instruction::{GENERIC_NOUN, Instruction, ObjectReference, ParseError, RelationKind, Vocabulary};
 use crate::lift::{
     FrameGeometry, Grasp, LiftError, LiftedObject, Place, PlaceRelation, PoseSource, lift_on_plane,
 };
 use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
-use crate::resolve::{self, Candidate, Resolution};
+use crate::resolve::{self, Candidate, Missing, Resolution};
 
 /// What came of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,6 +74,26 @@ pub struct GroundedObject {
     pub grasps: Vec<Grasp>,
 }
 
+/// What keeps a result from FOUND, for [`Status::Ambiguous`] and [`Status::NotFound`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Doubt {
+    /// Which reference of the instruction.
+    pub part: Part,
+    /// What is not there, with the phrase it was looked for by; `None` when there are several.
+    pub missing: Option<(Missing, String)>,
+    /// Indices into the result's candidates: those the question is about, best first; or the nearest thing seen, at most one.
+    pub indices: Vec<usize>,
+}
+
+/// A reference of an instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// By its place among the targets.
+    Target(usize),
+    /// By its place among the destination's landmarks.
+    Destination(usize),
+}
+
 /// What came of one instruction on one frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroundingResult {
@@ -88,6 +109,8 @@ pub struct GroundingResult {
     pub message: String,
     /// What to do with the targets, in the vocabulary's canonical names; empty when the instruction was not understood.
     pub action: String,
+    /// What keeps the result from FOUND, where it is the words.
+    pub doubt: Option<Doubt>,
     /// The objects meant, best first. Empty unless something matched; for [`Status::Ambiguous`] the ones not told apart are
     /// among the candidates only.
     pub targets: Vec<GroundedObject>,
@@ -125,21 +148,34 @@ impl Pipeline {
         config: &Config,
         observer: &mut dyn FnMut(Stage),
     ) -> GroundingResult {
+        match Asked::alone(text, &self.vocabulary) {
+            Ok(asked) => self.run_asked(model, frame, &asked, config, observer),
+            Err(err) => GroundingResult {
+                stamp_ns: frame.stamp_ns,
+                frame_id: frame.frame_id.clone(),
+                model: model.info().label(),
+                ..GroundingResult::refused(text, Status::BadInstruction, bad_instruction(&err, text))
+            },
+        }
+    }
+
+    /// [`Self::run`] for words that are understood already, perhaps from what was said before.
+    pub fn run_asked(
+        &self,
+        model: &mut dyn VisionLanguageModel,
+        frame: &RgbdFrame,
+        asked: &Asked,
+        config: &Config,
+        observer: &mut dyn FnMut(Stage),
+    ) -> GroundingResult {
+        observer(Stage::Parse);
         let mut result = GroundingResult {
             stamp_ns: frame.stamp_ns,
             frame_id: frame.frame_id.clone(),
-            instruction: text.to_owned(),
-            status: Status::Error,
-            message: String::new(),
-            action: String::new(),
-            targets: Vec::new(),
-            destination_relation: None,
-            destination: None,
-            place: None,
-            candidates: Vec::new(),
             model: model.info().label(),
+            ..GroundingResult::refused(&asked.text, Status::Error, String::new())
         };
-        match self.fill(&mut result, model, frame, config, observer) {
+        match fill(&mut result, model, frame, asked, config, observer) {
             Ok(message) => {
                 result.status = Status::Found;
                 result.message = message;
@@ -151,91 +187,128 @@ impl Pipeline {
         }
         result
     }
+}
 
-    /// Fills in what is found, stage by stage, up to the first that fails. Returns the message.
-    fn fill(
-        &self,
-        result: &mut GroundingResult,
-        model: &mut dyn VisionLanguageModel,
-        frame: &RgbdFrame,
-        config: &Config,
-        observer: &mut dyn FnMut(Stage),
-    ) -> Result<String, (Status, String)> {
-        let instruction = instruction::parse(&result.instruction, &self.vocabulary)
-            .map_err(|err| (Status::BadInstruction, bad_instruction(&err, &result.instruction)))?;
-        observer(Stage::Parse);
-        result.action = instruction.action.name().to_owned();
-        result.destination_relation = instruction.destination.as_ref().map(|it| it.relation);
-        let queries = instruction.queries();
-        if queries.is_empty() {
-            return Ok(format!("{:?} names no object: nothing to look for", result.action));
+impl GroundingResult {
+    /// Of words that no image was looked at for.
+    pub fn refused(instruction: &str, status: Status, message: String) -> Self {
+        Self {
+            stamp_ns: 0,
+            frame_id: String::new(),
+            instruction: instruction.to_owned(),
+            status,
+            message,
+            action: String::new(),
+            doubt: None,
+            targets: Vec::new(),
+            destination_relation: None,
+            destination: None,
+            place: None,
+            candidates: Vec::new(),
+            model: String::new(),
         }
+    }
+}
 
-        let image = KeyedImage { key: frame.key, image: &frame.image };
-        if frame.image.width() == 0 || frame.image.height() == 0 {
-            return Err((Status::Error, "the image is empty: expected at least one pixel".to_owned()));
-        }
-        let phrases: Vec<&str> = queries.iter().map(String::as_str).collect();
-        let detections = model.ground(image, &phrases).map_err(|err| (Status::Error, err.to_string()))?;
-        observer(Stage::Ground);
+/// Fills in what is found, stage by stage, up to the first that fails. Returns the message.
+fn fill(
+    result: &mut GroundingResult,
+    model: &mut dyn VisionLanguageModel,
+    frame: &RgbdFrame,
+    asked: &Asked,
+    config: &Config,
+    observer: &mut dyn FnMut(Stage),
+) -> Result<String, (Status, String)> {
+    let instruction = &asked.instruction;
+    result.action = instruction.action.name().to_owned();
+    result.destination_relation = instruction.destination.as_ref().map(|it| it.relation);
+    let queries = instruction.queries();
+    if queries.is_empty() {
+        return Ok(format!("{:?} names no object: nothing to look for", result.action));
+    }
 
-        let geometry =
-            if config.use_depth { FrameGeometry::new(frame, &config.lift) } else { Err(LiftError::NotInUse) };
-        let lift = |object: &Detection2d| lift(&geometry, frame, config, object);
-        result.candidates = locate(detections, &lift, config);
-        observer(Stage::Locate);
+    let image = KeyedImage { key: frame.key, image: &frame.image };
+    if frame.image.width() == 0 || frame.image.height() == 0 {
+        return Err((Status::Error, "the image is empty: expected at least one pixel".to_owned()));
+    }
+    let phrases: Vec<&str> = queries.iter().map(String::as_str).collect();
+    let detections = model.ground(image, &phrases).map_err(|err| (Status::Error, err.to_string()))?;
+    observer(Stage::Ground);
 
-        let candidates: Vec<Candidate> = result.candidates.iter().map(candidate_of).collect();
-        let mut options = config.resolve.clone();
-        if let Ok(geometry) = &geometry {
-            options.view = geometry.view();
-        }
-        let resolution = resolve::resolve_instruction(&instruction, &candidates, &options);
-        observer(Stage::Resolve);
-        let target_indices = found_indices(&resolution.targets, "")?;
-        result.targets = target_indices.iter().map(|&idx| result.candidates[idx].clone()).collect();
-        let destination_indices = found_indices(&resolution.destination, "for the destination, ")?;
-        result.destination = destination_indices.first().map(|&idx| result.candidates[idx].clone());
+    let geometry =
+        if config.use_depth { FrameGeometry::new(frame, &config.lift) } else { Err(LiftError::NotInUse) };
+    let lift = |object: &Detection2d| lift(&geometry, frame, config, object);
+    result.candidates = locate(detections, &lift, config);
+    observer(Stage::Locate);
 
-        // Lifted among the candidates already, unless their score was under the threshold or depth failed them.
-        let mut no_depth = None;
-        if config.use_depth || config.lift.known_plane.is_some() {
-            for object in result.targets.iter_mut().chain(&mut result.destination) {
-                if object.lifted.is_some() {
-                    continue;
-                }
-                match lift(&Detection2d::new(object.phrase.clone(), object.bbox, 1.0)) {
-                    Ok(lifted) => object.lifted = Some(lifted),
-                    Err(LiftError::NotInUse) => {}
-                    Err(err) => no_depth = no_depth.or(Some(err)),
-                }
+    let candidates: Vec<Candidate> = result.candidates.iter().map(candidate_of).collect();
+    let mut options = config.resolve.clone();
+    if let Ok(geometry) = &geometry {
+        options.view = geometry.view();
+    }
+    options.previous.clone_from(&asked.previous);
+    let resolution = resolve::resolve_instruction(instruction, &candidates, &options);
+    observer(Stage::Resolve);
+    let parts = (0..).map(Part::Target).zip(&resolution.targets);
+    let parts = parts.chain((0..).map(Part::Destination).zip(&resolution.destination));
+    let unclear = parts.into_iter().find(|(_, it)| !matches!(it, Resolution::Found { .. }));
+    if !matches!(unclear, Some((Part::Target(_), _))) {
+        result.targets =
+            found_indices(&resolution.targets).map(|idx| result.candidates[idx].clone()).collect();
+    }
+    if let Some((part, resolution)) = unclear {
+        let (status, message) = doubt(result, part, resolution);
+        let nearest = nearest_kind(result, instruction, model, image, &lift, config)?;
+        return Err((status, nearest.map_or(message.clone(), |it| format!("{message}; {it}"))));
+    }
+    let destination = found_indices(&resolution.destination).next();
+    result.destination = destination.map(|idx| result.candidates[idx].clone());
+
+    // Lifted among the candidates already, unless their score was under the threshold or depth failed them.
+    let mut no_depth = None;
+    if config.use_depth || config.lift.known_plane.is_some() {
+        for object in result.targets.iter_mut().chain(&mut result.destination) {
+            if object.lifted.is_some() {
+                continue;
+            }
+            match lift(&Detection2d::new(object.phrase.clone(), object.bbox, 1.0)) {
+                Ok(lifted) => object.lifted = Some(lifted),
+                Err(LiftError::NotInUse) => {}
+                Err(err) => no_depth = no_depth.or(Some(err)),
             }
         }
-        if let Ok(geometry) = &geometry {
-            plan(result, geometry, config);
-        }
-        observer(Stage::Lift);
+    }
+    if let Ok(geometry) = &geometry {
+        plan(result, geometry, config);
+    }
+    observer(Stage::Lift);
 
-        if config.caption_targets {
-            for object in result.targets.iter_mut().chain(&mut result.destination) {
-                match model.caption(image, Some(object.bbox)) {
-                    Ok(caption) => object.caption = caption,
-                    // A model without captions is no fault of the request.
-                    Err(ModelError::Unsupported { .. }) => break,
-                    Err(err) => return Err((Status::Error, err.to_string())),
-                }
+    if config.caption_targets {
+        for object in result.targets.iter_mut().chain(&mut result.destination) {
+            match model.caption(image, Some(object.bbox)) {
+                Ok(caption) => object.caption = caption,
+                // A model without captions is no fault of the request.
+                Err(ModelError::Unsupported { .. }) => break,
+                Err(err) => return Err((Status::Error, err.to_string())),
             }
-            observer(Stage::Caption);
         }
+        observer(Stage::Caption);
+    }
 
-        if let Some(err) = no_depth {
-            return Err((Status::NoDepth, err.to_string()));
-        }
-        let mut message = found_message(result);
-        if let Some(then) = &instruction.then {
-            message += &format!("; only the first step was looked at, ask again for: {then}");
-        }
-        Ok(message)
+    if let Some(err) = no_depth {
+        return Err((Status::NoDepth, err.to_string()));
+    }
+    let mut message = found_message(result);
+    if let Some(then) = &instruction.then {
+        message += &format!("; only the first step was looked at, ask again for: {then}");
+    }
+    Ok(message)
+}
+
+impl Doubt {
+    /// Ids of the candidates it is about, in order.
+    pub fn ids(&self, candidates: &[GroundedObject]) -> Vec<String> {
+        self.indices.iter().filter_map(|&idx| candidates.get(idx)).map(|it| it.id.clone()).collect()
     }
 }
 
@@ -278,7 +351,10 @@ fn locate(
 ) -> Vec<GroundedObject> {
     let mut objects = Vec::new();
     for of_phrase in detections {
-        for (rank, detection) in of_phrase.into_iter().take(config.max_candidates).enumerate() {
+        let mut of_phrase: Vec<Detection2d> =
+            of_phrase.into_iter().take(config.max_candidates).map(|it| scored(it, config)).collect();
+        of_phrase.sort_by(|a, b| b.score.total_cmp(&a.score));
+        for (rank, detection) in of_phrase.into_iter().enumerate() {
             let is_worth_it = detection.score >= config.resolve.threshold;
             let lifted = if is_worth_it { lift(&detection).ok() } else { None };
             objects.push(GroundedObject {
@@ -286,10 +362,7 @@ fn locate(
                 phrase: detection.phrase,
                 caption: String::new(),
                 score: f64::from(detection.score),
-                score_parts: [("model".to_owned(), f64::from(detection.score))]
-                    .into_iter()
-                    .chain(detection.score_parts)
-                    .collect(),
+                score_parts: detection.score_parts,
                 bbox: detection.bbox,
                 lifted,
                 grasps: Vec::new(),
@@ -297,6 +370,17 @@ fn locate(
         }
     }
     objects
+}
+
+/// With the model's score among its parts, and the score that the weights make of them.
+fn scored(detection: Detection2d, config: &Config) -> Detection2d {
+    let mut score_parts = vec![("model".to_owned(), f64::from(detection.score))];
+    score_parts.extend(detection.score_parts);
+    let weights = config.score_weights.as_ref();
+    let score = weights.map_or(detection.score, |it| {
+        it.score(score_parts.iter().map(|(name, value)| (name.as_str(), *value))) as f32
+    });
+    Detection2d { score, score_parts, ..detection }
 }
 
 /// By depth where there is any; else, where a plane is known, by where the object stands on it.
@@ -350,7 +434,8 @@ fn place_relation(relation: RelationKind) -> Option<PlaceRelation> {
     }
 }
 
-fn candidate_of(object: &GroundedObject) -> Candidate {
+/// As the resolver sees it.
+pub(crate) fn candidate_of(object: &GroundedObject) -> Candidate {
     Candidate {
         detection: Detection2d::new(object.phrase.clone(), object.bbox, object.score as f32),
         position_in_camera: object.lifted.as_ref().map(|it| it.surface_centroid),
@@ -358,19 +443,76 @@ fn candidate_of(object: &GroundedObject) -> Candidate {
     }
 }
 
-/// All indices found, or the first reason why not.
-fn found_indices(resolutions: &[Resolution], what: &str) -> Result<Vec<usize>, (Status, String)> {
-    let mut all = Vec::new();
-    for resolution in resolutions {
-        match resolution {
-            Resolution::Found { indices, .. } => all.extend_from_slice(indices),
-            Resolution::Ambiguous { question, .. } => {
-                return Err((Status::Ambiguous, format!("{what}{question}")));
-            }
-            Resolution::NotFound { reason } => return Err((Status::NotFound, format!("{what}{reason}"))),
+/// The indices of all that is found.
+fn found_indices(resolutions: &[Resolution]) -> impl Iterator<Item = usize> {
+    resolutions
+        .iter()
+        .flat_map(|it| match it {
+            Resolution::Found { indices, .. } => indices.as_slice(),
+            Resolution::Ambiguous { .. } | Resolution::NotFound { .. } => &[],
+        })
+        .copied()
+}
+
+/// Keeps what is in doubt, and says it.
+fn doubt(result: &mut GroundingResult, part: Part, resolution: &Resolution) -> (Status, String) {
+    let what = if matches!(part, Part::Destination(_)) { "for the destination, " } else { "" };
+    let (status, words) = match resolution {
+        Resolution::Found { reason, .. } => (Status::Found, reason),
+        Resolution::Ambiguous { indices, question } => {
+            result.doubt = Some(Doubt { part, missing: None, indices: indices.clone() });
+            (Status::Ambiguous, question)
         }
+        Resolution::NotFound { missing, phrase, nearest, reason } => {
+            let missing = Some((*missing, phrase.clone()));
+            result.doubt = Some(Doubt { part, missing, indices: nearest.iter().copied().collect() });
+            (Status::NotFound, reason)
+        }
+    };
+    (status, format!("{what}{words}"))
+}
+
+/// For a missing "red mug": whether any mug is seen. Then what is missing is the attribute, and the mug is the nearest thing.
+/// The model is asked once more, about the same image.
+fn nearest_kind(
+    result: &mut GroundingResult,
+    instruction: &Instruction,
+    model: &mut dyn VisionLanguageModel,
+    image: KeyedImage<'_>,
+    lift: &dyn Fn(&Detection2d) -> Result<LiftedObject, LiftError>,
+    config: &Config,
+) -> Result<Option<String>, (Status, String)> {
+    let Some(Doubt { missing: Some((Missing::Object, phrase)), indices, .. }) = &result.doubt else {
+        return Ok(None);
+    };
+    let reference = instruction.references().into_iter().find(|it| it.query() == *phrase);
+    let is_plain = |it: &&ObjectReference| it.noun == GENERIC_NOUN || it.noun == it.query();
+    let Some(reference) = reference.filter(|it| indices.is_empty() && !is_plain(it)) else { return Ok(None) };
+    let noun = reference.noun.as_str();
+    if !result.candidates.iter().any(|it| it.phrase == noun) {
+        let detections = model.ground(image, &[noun]).map_err(|err| (Status::Error, err.to_string()))?;
+        result.candidates.extend(locate(detections, lift, config));
     }
-    Ok(all)
+    let of_kind = result.candidates.iter().enumerate().filter(|(_, it)| it.phrase == noun);
+    let best = of_kind.max_by(|a, b| a.1.score.total_cmp(&b.1.score));
+    let Some((idx, object)) = best.filter(|(_, it)| it.score >= f64::from(config.resolve.threshold)) else {
+        return Ok(None);
+    };
+    let side = 3.0 * object.bbox.center().0 / f64::from(image.image.width());
+    let place = if side < 1.0 {
+        "at the left"
+    } else if side > 2.0 {
+        "at the right"
+    } else {
+        "in the middle"
+    };
+    let words = format!("the nearest thing seen is a {noun} {place} (score {:.2})", object.score);
+    result.doubt = result.doubt.take().map(|it| Doubt {
+        missing: it.missing.map(|(_, phrase)| (Missing::Attribute, phrase)),
+        indices: vec![idx],
+        ..it
+    });
+    Ok(Some(words))
 }
 
 fn found_message(result: &GroundingResult) -> String {

@@ -27,6 +27,11 @@ pub fn result_to_json(id: &Value, result: &GroundingResult, latency_ms: &[(Stage
         "message": result.message,
         "instruction": result.instruction,
         "action": result.action,
+        "doubt": result.doubt.as_ref().map(|doubt| json!({
+            "missing": doubt.missing.as_ref().map(|(missing, _)| missing.name()),
+            "phrase": doubt.missing.as_ref().map(|(_, phrase)| phrase),
+            "candidates": doubt.ids(&result.candidates),
+        })),
         "targets": result.targets.iter().map(object_to_json).collect::<Vec<_>>(),
         "destination": destination,
         "place": result.place.as_ref().map(|it| json!({

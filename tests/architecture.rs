@@ -10,6 +10,7 @@ const PURE: &[&str] = &[
     "annotate",
     "camera",
     "detection",
+    "dialogue",
     "image",
     "instruction",
     "lift",
@@ -18,6 +19,7 @@ const PURE: &[&str] = &[
     "report",
     "resolve",
     "scene",
+    "score",
     "transform",
 ];
 

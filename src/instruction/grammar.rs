@@ -1225,6 +1225,7 @@ impl<'a> Parser<'a> {
             relations: Vec::new(),
             whole: None,
             other: false,
+            answer: None,
             span,
         }
     }

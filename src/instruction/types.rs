@@ -75,6 +75,8 @@ pub struct ObjectReference {
     pub whole: Option<Box<ObjectReference>>,
     /// "the other mug": not the one spoken of before.
     pub other: bool,
+    /// What was answered when asked which of several is meant: "the left one" says which of those it is.
+    pub answer: Option<Box<ObjectReference>>,
     /// Where in the text.
     pub span: Span,
 }
@@ -223,6 +225,19 @@ pub struct ParseError {
 }
 
 impl Instruction {
+    /// The targets, the destination's landmarks, and the landmarks and wholes of all of these; not of what comes `then`.
+    pub fn references(&self) -> Vec<&ObjectReference> {
+        let mut found: Vec<&ObjectReference> =
+            self.targets.iter().chain(self.destination.iter().flat_map(|it| &it.landmarks)).collect();
+        let mut next = 0;
+        while let Some(&reference) = found.get(next) {
+            let landmarks = reference.relations.iter().flat_map(|it| &it.landmarks);
+            found.extend(landmarks.chain(reference.whole.as_deref()).chain(reference.answer.as_deref()));
+            next += 1;
+        }
+        found
+    }
+
     /// All distinct phrases that must be grounded, targets first, then landmarks and destinations in the order spoken.
     /// A part asks for its whole as well.
     pub fn queries(&self) -> Vec<String> {
@@ -276,6 +291,9 @@ impl ObjectReference {
         push_distinct(phrases, self.query());
         if let Some(whole) = &self.whole {
             whole.collect_queries(phrases);
+        }
+        if let Some(answer) = &self.answer {
+            answer.collect_queries(phrases);
         }
         for relation in self.relations.iter().filter(|it| it.kind != RelationKind::With) {
             for landmark in &relation.landmarks {
@@ -494,6 +512,9 @@ impl fmt::Display for ObjectReference {
             for landmark in &relation.landmarks {
                 write!(f, " {landmark}")?;
             }
+        }
+        if let Some(answer) = &self.answer {
+            write!(f, " | answered {answer}")?;
         }
         f.write_str("}")
     }

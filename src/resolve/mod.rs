@@ -38,6 +38,8 @@ pub struct ResolveOptions {
     pub ambiguity_margin: f64,
     /// From where "left" and "behind" are seen.
     pub view: ViewAxes,
+    /// What was meant before: "the other one" is none of these.
+    pub previous: Vec<Candidate>,
 }
 
 /// The directions of a viewpoint, as unit vectors in the camera's optical frame.
@@ -70,9 +72,40 @@ pub enum Resolution {
     },
     /// Nothing fits.
     NotFound {
-        /// What is missing, and the nearest thing seen.
+        /// Which part of the words.
+        missing: Missing,
+        /// The phrase of the thing that is missing, which may be a landmark.
+        phrase: String,
+        /// The nearest thing seen, an index into the candidates.
+        nearest: Option<usize>,
+        /// What is missing, and the nearest thing seen, for a person.
         reason: String,
     },
+}
+
+/// Which part of the words nothing fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// No such thing is seen.
+    Object,
+    /// Such a thing is seen, but none that looks as said.
+    Attribute,
+    /// Such a thing is seen, but none stands where said.
+    Relation,
+    /// There are not so many.
+    Count,
+}
+
+impl Missing {
+    /// In lower case: "object", "attribute", "relation" or "count".
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Attribute => "attribute",
+            Self::Relation => "relation",
+            Self::Count => "count",
+        }
+    }
 }
 
 /// What an instruction's references mean together: nothing is its own destination.
@@ -118,7 +151,7 @@ pub fn resolve_instruction(
 
 impl Default for ResolveOptions {
     fn default() -> Self {
-        Self { threshold: 0.5, ambiguity_margin: 0.2, view: ViewAxes::camera() }
+        Self { threshold: 0.5, ambiguity_margin: 0.2, view: ViewAxes::camera(), previous: Vec::new() }
     }
 }
 
@@ -181,24 +214,64 @@ fn resolve_without(
     taken: &[usize],
     options: &ResolveOptions,
 ) -> Resolution {
-    match survivors(reference, candidates, taken, options) {
+    let resolution = match survivors(reference, candidates, None, taken, options) {
         Ok(survivors) => count(reference, candidates, survivors, options),
-        Err(reason) => Resolution::NotFound { reason },
+        Err(absence) => absence.into(),
+    };
+    match (&reference.answer, resolution) {
+        (Some(answer), Resolution::Ambiguous { indices, .. }) => {
+            match survivors(answer, candidates, Some(&indices), taken, options) {
+                Ok(survivors) => count(answer, candidates, survivors, options),
+                Err(absence) => absence.into(),
+            }
+        }
+        (_, resolution) => resolution,
     }
 }
 
-/// Candidates of the phrase that stand where the words say; an error says what is missing.
+/// Why nothing is left.
+struct Absence {
+    missing: Missing,
+    phrase: String,
+    nearest: Option<usize>,
+    reason: String,
+}
+
+impl From<Absence> for Resolution {
+    fn from(absence: Absence) -> Self {
+        let Absence { missing, phrase, nearest, reason } = absence;
+        Self::NotFound { missing, phrase, nearest, reason }
+    }
+}
+
+/// Candidates of the phrase (of those `among`, if given) that stand where the words say; an error says what is missing.
 fn survivors(
     reference: &ObjectReference,
     candidates: &[Candidate],
+    among: Option<&[usize]>,
     taken: &[usize],
     options: &ResolveOptions,
-) -> Result<Survivors, String> {
+) -> Result<Survivors, Absence> {
     let phrase = reference.query();
+    let absent = |missing, nearest, reason| Absence { missing, phrase: phrase.clone(), nearest, reason };
     let mut notes = Vec::new();
     let mut pool = pool(&phrase, candidates, options);
+    if let Some(among) = among {
+        pool.retain(|it| among.contains(&it.idx));
+    }
+    if reference.other {
+        let was_meant = |it: &Weighed| {
+            options.previous.iter().any(|before| relations::is_still(before, &candidates[it.idx]))
+        };
+        let n_all = pool.len();
+        pool.retain(|it| !was_meant(it));
+        if pool.is_empty() && n_all > 0 {
+            let reason = format!("no other {phrase} seen than the one spoken of before");
+            return Err(absent(Missing::Object, None, reason));
+        }
+    }
     if let Some(whole) = &reference.whole {
-        let wholes = survivors(whole, candidates, &[], options)?;
+        let wholes = survivors(whole, candidates, None, &[], options)?;
         pool.retain(|it| {
             wholes.weighed.iter().any(|whole| {
                 let inside = relations::share_inside(
@@ -220,10 +293,11 @@ fn survivors(
         })
     };
     if pool.is_empty() {
-        return Err(words::none_seen(&phrase, candidates, options.threshold));
+        return Err(absent(Missing::Object, None, words::none_seen(&phrase, candidates, options.threshold)));
     }
     if pool.iter().all(|it| !is_free(it)) {
-        return Err(format!("the only {phrase} seen is the one to be moved"));
+        let reason = format!("the only {phrase} seen is the one to be moved");
+        return Err(absent(Missing::Object, None, reason));
     }
     for relation in
         reference.relations.iter().filter(|it| !is_ranking(it.kind) && it.kind != RelationKind::With)
@@ -242,7 +316,9 @@ fn survivors(
             .collect();
         let landmark = landmarks.first().and_then(|it| it.first()).map(|it| it.idx);
         if pool.is_empty() {
-            return Err(words::none_placed(reference, relation, best.0.idx, landmark, candidates, options));
+            let nearest = best.0.idx;
+            let reason = words::none_placed(reference, relation, nearest, landmark, candidates, options);
+            return Err(absent(Missing::Relation, Some(nearest), reason));
         }
         notes.push(words::placed(relation, best.0.idx, landmark, candidates, options));
     }
@@ -260,8 +336,10 @@ fn survivors(
             order_keys(&orders, &pool, candidates, options)
         };
         let rank = rank_of(closest, &orders);
-        pool = pick(&pool, &keys, rank, reference.quantity.count().unwrap_or(1))
-            .ok_or_else(|| format!("asked for {phrase} number {rank}, only {} seen", pool.len()))?;
+        pool = pick(&pool, &keys, rank, reference.quantity.count().unwrap_or(1)).ok_or_else(|| {
+            let reason = format!("asked for {phrase} number {rank}, only {} seen", pool.len());
+            absent(Missing::Count, pool.first().map(|it| it.idx), reason)
+        })?;
         picked = true;
         notes.push(match closest {
             Some(relation) => words::closest(relation, pool.first().map(|it| it.idx), candidates, options),
@@ -270,7 +348,8 @@ fn survivors(
     }
     pool.retain(is_free);
     if pool.is_empty() {
-        return Err(format!("the {phrase} these words mean is the one to be moved"));
+        let reason = format!("the {phrase} these words mean is the one to be moved");
+        return Err(absent(Missing::Object, None, reason));
     }
     Ok(Survivors { weighed: pool, picked, notes })
 }
@@ -300,12 +379,12 @@ fn landmarks_of(
     relation: &Relation,
     candidates: &[Candidate],
     options: &ResolveOptions,
-) -> Result<Vec<Vec<Weighed>>, String> {
+) -> Result<Vec<Vec<Weighed>>, Absence> {
     relation
         .landmarks
         .iter()
         .map(|it| {
-            let mut found = survivors(it, candidates, &[], options)?;
+            let mut found = survivors(it, candidates, None, &[], options)?;
             if found.picked {
                 // A landmark that was pointed out is that one, or those that tie with it.
                 found.weighed.truncate(it.quantity.count().unwrap_or(1).max(1));
@@ -538,6 +617,9 @@ fn count(
         Resolution::Ambiguous { indices, question }
     };
     let few = |wanted: usize| Resolution::NotFound {
+        missing: Missing::Count,
+        phrase: reference.query(),
+        nearest: weighed.first().map(|it| it.idx),
         reason: format!(
             "asked for {wanted} {}, only {} there",
             words::plural(&reference.query()),
@@ -554,7 +636,7 @@ fn count(
             if weighed.len() == n {
                 return found(&weighed);
             }
-            if reference.other && !picked {
+            if reference.other && options.previous.is_empty() && !picked {
                 // Which one is "other" depends on what was spoken of; among several that is not in the words.
                 return ambiguous(&weighed);
             }

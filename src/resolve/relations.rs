@@ -84,6 +84,14 @@ pub(super) fn is_same_thing(a: &Candidate, b: &Candidate) -> bool {
     a.detection.bbox.iou(&b.detection.bbox) > 0.7
 }
 
+/// What was seen before is still where it was: within 5 cm with depth, else mostly the same box.
+pub(super) fn is_still(before: &Candidate, now: &Candidate) -> bool {
+    match (before.position_in_camera, now.position_in_camera) {
+        (Some(before), Some(now)) => (before - now).norm() < 0.05,
+        _ => before.detection.bbox.iou(&now.detection.bbox) > 0.5,
+    }
+}
+
 /// The part of `inner` that lies in `outer`, [0, 1].
 pub(super) fn share_inside(inner: &BoundingBox2d, outer: &BoundingBox2d) -> f64 {
     let width = inner.x1.min(outer.x1) - inner.x0.max(outer.x0);

@@ -173,7 +173,7 @@ fn messages_are_for_people() {
         let got = ask(text, &things, Depth::With, &mut Random(1));
         let (Resolution::Found { reason: words, .. }
         | Resolution::Ambiguous { question: words, .. }
-        | Resolution::NotFound { reason: words }) = &got;
+        | Resolution::NotFound { reason: words, .. }) = &got;
         assert!(words.contains(part), "{text}: {words}");
     }
 }

@@ -17,8 +17,9 @@ use super::publish::ResultPublisher;
 use super::transforms::TransformListener;
 use super::{GraphSnapshot, now_ns};
 use crate::config::Config;
+use crate::dialogue::{Asked, Dialogue};
 use crate::image::RgbdFrame;
-use crate::instruction;
+use crate::instruction::Vocabulary;
 use crate::lift::SupportPlane;
 use crate::model::worker::{ModelWorker, WorkerError};
 use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
@@ -101,12 +102,24 @@ pub struct Engine {
     pub monitor: Monitor,
     /// ROS time.
     pub clock: Arc<Mutex<Clock>>,
+    /// On the instruction topic.
+    pub topic_conversation: Conversation,
+    /// With services and actions.
+    pub request_conversation: Conversation,
+}
+
+/// What was said on one way in, and when: a service's "the left one" does not answer a question of the topic's.
+pub struct Conversation {
+    dialogue: Mutex<Dialogue>,
+    started: Instant,
 }
 
 /// The instruction that is answered on every new image.
 struct Standing {
     id: String,
     text: String,
+    /// What it means; `None` when it is not understood, or too long.
+    asked: Option<Asked>,
     last_sequence: u64,
     last_started: Option<Instant>,
     /// Answered once and for all (it cannot be understood, or the node was inactive).
@@ -163,16 +176,26 @@ impl Engine {
         let newest = self.inputs.newest(Duration::ZERO).1.map_or(0, |it| it.sequence);
         self.monitor.skip_to(newest.saturating_sub(1));
         if text.trim().is_empty() {
+            self.topic_conversation.forget();
             tracing::info!("empty instruction: stopped");
             *standing = None;
             let message = "the instruction is empty: stopped looking; say what to look for, such as \"pick up the red cup\"";
             self.publish(&refused(&id, &text, Status::BadInstruction, message.to_owned()), None);
             return;
         }
-        let mut new =
-            Standing { id, text, last_sequence: 0, last_started: None, is_settled: false, n_answers: 0 };
+        let understood = self.topic_conversation.understand(&id, &text);
+        let refusal = understood.as_ref().err().cloned().or_else(|| self.check_active().err());
+        let asked = understood.ok();
+        let mut new = Standing {
+            id,
+            text,
+            asked,
+            last_sequence: 0,
+            last_started: None,
+            is_settled: false,
+            n_answers: 0,
+        };
         tracing::info!("{}: {:?}", new.id, shortened(&new.text));
-        let refusal = self.check(&new.text).err();
         // While a model is loading, the instruction waits for it.
         let waits =
             matches!(refusal, Some((Status::Blocked, _))) && *self.state.borrow() == State::Configuring;
@@ -208,8 +231,10 @@ impl Engine {
         match frame {
             Ok(paired) => {
                 standing.last_sequence = paired.sequence;
-                let (outcome, frame) =
-                    self.ground(&standing.id, &standing.text, &paired, MODEL_TIMEOUT).await;
+                // What is not understood is settled, and no image is waited for.
+                let Some(asked) = &standing.asked else { return };
+                let (outcome, frame) = self.ground(&standing.id, asked, &paired, MODEL_TIMEOUT).await;
+                self.topic_conversation.heard(&standing.id, asked, &outcome.result);
                 self.publish(&outcome, frame.as_deref());
             }
             Err((status, message)) => {
@@ -221,9 +246,11 @@ impl Engine {
     async fn serve_ground(&self, request: GroundRequest) {
         let GroundRequest { id, instruction, timeout, after_sequence, mut reply } = request;
         let answer = async {
-            if let Err((status, message)) = self.check(&instruction) {
-                return (refused(&id, &instruction, status, message), None, 0);
-            }
+            let understood = self.request_conversation.understand(&id, &instruction);
+            let asked = match understood.and_then(|asked| self.check_active().map(|()| asked)) {
+                Ok(asked) => asked,
+                Err((status, message)) => return (refused(&id, &instruction, status, message), None, 0),
+            };
             let started = Instant::now();
             let image_timeout = if timeout.is_zero() { IMAGE_TIMEOUT } else { timeout };
             match self.wait_for_frame(after_sequence, image_timeout).await {
@@ -233,7 +260,8 @@ impl Engine {
                     } else {
                         timeout.saturating_sub(started.elapsed())
                     };
-                    let (outcome, frame) = self.ground(&id, &instruction, &paired, model_timeout).await;
+                    let (outcome, frame) = self.ground(&id, &asked, &paired, model_timeout).await;
+                    self.request_conversation.heard(&id, &asked, &outcome.result);
                     (outcome, frame, paired.sequence)
                 }
                 Err((status, message)) => (refused(&id, &instruction, status, message), None, after_sequence),
@@ -303,10 +331,11 @@ impl Engine {
     async fn ground(
         &self,
         id: &str,
-        text: &str,
+        asked: &Asked,
         paired: &PairedMessages,
         timeout: Duration,
     ) -> (Outcome, Option<Arc<RgbdFrame>>) {
+        let text = asked.text.as_str();
         let started = Instant::now();
         let config = Arc::clone(&self.config.borrow());
         self.monitor.look_at(paired.sequence);
@@ -326,11 +355,11 @@ impl Engine {
         let config = self.with_known_planes(&config, &frame).await;
 
         let job = {
-            let (frame, text, config) = (Arc::clone(&frame), text.to_owned(), Arc::clone(&config));
+            let (frame, asked, config) = (Arc::clone(&frame), asked.clone(), Arc::clone(&config));
             move |model: &mut dyn VisionLanguageModel| {
                 let mut stages = Latency::default();
                 let mut stage_started = Instant::now();
-                let result = Pipeline::default().run(model, &frame, &text, &config, &mut |stage| {
+                let result = Pipeline::default().run_asked(model, &frame, &asked, &config, &mut |stage| {
                     stages.add(stage.name(), stage_started.elapsed());
                     stage_started = Instant::now();
                 });
@@ -450,20 +479,6 @@ impl Engine {
         }
     }
 
-    /// Whether an instruction can be looked at at all.
-    fn check(&self, text: &str) -> Result<(), Refusal> {
-        if text.len() > MAX_INSTRUCTION_BYTES {
-            let message = format!(
-                "expected an instruction of at most {MAX_INSTRUCTION_BYTES} bytes, got {}: say it shorter",
-                text.len()
-            );
-            return Err((Status::BadInstruction, message));
-        }
-        instruction::parse(text, &instruction::Vocabulary::default())
-            .map_err(|error| (Status::BadInstruction, error.to_string()))?;
-        self.check_active()
-    }
-
     fn check_active(&self) -> Result<(), Refusal> {
         let state = *self.state.borrow();
         let message = match state {
@@ -566,6 +581,43 @@ impl Engine {
     }
 }
 
+impl Conversation {
+    /// With nothing said yet.
+    pub fn new(window: Duration) -> Self {
+        let window_ns = i64::try_from(window.as_nanos()).unwrap_or(i64::MAX);
+        Self { dialogue: Mutex::new(Dialogue::new(window_ns)), started: Instant::now() }
+    }
+
+    fn understand(&self, id: &str, text: &str) -> Result<Asked, Refusal> {
+        if text.len() > MAX_INSTRUCTION_BYTES {
+            let message = format!(
+                "expected an instruction of at most {MAX_INSTRUCTION_BYTES} bytes, got {}: say it shorter",
+                text.len()
+            );
+            return Err((Status::BadInstruction, message));
+        }
+        self.lock()
+            .understand(id, text, self.now_ns(), &Vocabulary::default())
+            .map_err(|error| (Status::BadInstruction, error.to_string()))
+    }
+
+    fn heard(&self, id: &str, asked: &Asked, result: &GroundingResult) {
+        self.lock().heard(id, asked, result, self.now_ns());
+    }
+
+    fn forget(&self) {
+        self.lock().forget();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Dialogue> {
+        self.dialogue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ns(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX)
+    }
+}
+
 /// Milliseconds by stage, in order.
 #[derive(Default)]
 struct Latency(Vec<(String, f64)>);
@@ -580,20 +632,7 @@ impl Latency {
 fn refused(id: &str, instruction: &str, status: Status, message: String) -> Outcome {
     Outcome {
         instruction_id: id.to_owned(),
-        result: GroundingResult {
-            stamp_ns: 0,
-            frame_id: String::new(),
-            instruction: shortened(instruction),
-            status,
-            message,
-            action: String::new(),
-            targets: Vec::new(),
-            destination_relation: None,
-            destination: None,
-            place: None,
-            candidates: Vec::new(),
-            model: String::new(),
-        },
+        result: GroundingResult::refused(&shortened(instruction), status, message),
         target_from_camera: None,
         image_size: (0, 0),
         latency_ms: Vec::new(),

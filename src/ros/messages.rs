@@ -62,6 +62,13 @@ impl Outcome {
     /// The whole result.
     pub fn result(&self) -> lg::GroundingResult {
         let result = &self.result;
+        let (missing, missing_phrase) = match result.doubt.as_ref().and_then(|it| it.missing.clone()) {
+            Some((missing, phrase)) => (missing.name().to_owned(), phrase),
+            None => (String::new(), String::new()),
+        };
+        let doubtful = result.doubt.as_ref().map(|it| it.ids(&result.candidates)).unwrap_or_default();
+        let is_question = result.status == Status::Ambiguous;
+        let nearest = if is_question { String::new() } else { doubtful.first().cloned().unwrap_or_default() };
         let meant = |it: &GroundedObject| self.object(it, WithMask::Yes);
         lg::GroundingResult {
             header: self.image_header(),
@@ -69,6 +76,10 @@ impl Outcome {
             instruction: result.instruction.clone(),
             status: status_code(result.status),
             message: result.message.clone(),
+            choices: if is_question { doubtful } else { Vec::new() },
+            missing,
+            missing_phrase,
+            nearest,
             action: result.action.clone(),
             targets: result.targets.iter().map(meant).collect(),
             has_destination: result.destination.is_some(),

@@ -13,7 +13,7 @@ use r2r::{Clock, ParameterValue, Publisher, QosProfile};
 use tokio::sync::{mpsc, watch};
 
 use super::diagnostics::{Monitor, Surroundings};
-use super::engine::{Engine, ModelSlot};
+use super::engine::{Conversation, Engine, ModelSlot};
 use super::inputs::Inputs;
 use super::lifecycle::{Lifecycle, State, Transition, TransitionRequest, find_transition};
 use super::parameters::{self, Declaration, ParametersError, Range, Values};
@@ -98,6 +98,7 @@ pub async fn run(
     let (spinner, graph) = Spinner::start_watching(node, watched)?;
     let model = ModelSlot::default();
     let config = config_of(settings);
+    let dialogue_window = config.borrow().dialogue_window;
     let engine = Engine {
         inputs: inputs.clone(),
         transforms,
@@ -108,6 +109,8 @@ pub async fn run(
         publisher: Mutex::new(publisher),
         monitor: monitor.clone(),
         clock: Arc::clone(&clock),
+        topic_conversation: Conversation::new(dialogue_window),
+        request_conversation: Conversation::new(dialogue_window),
     };
     tokio::spawn(engine.run(waiting_requests, instructions));
     let reporter = Reporter {

@@ -1,6 +1,7 @@
 //! The pipeline without ROS: an image or a batch file in, JSON out.
 
 mod batch;
+mod calibrate;
 mod input;
 
 use std::io::Write as _;
@@ -85,7 +86,6 @@ struct ModelArguments {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it, for a moment")]
 enum Command {
     /// Print what the words mean, as JSON.
     Parse {
@@ -114,6 +114,17 @@ enum Command {
         example: Option<PathBuf>,
         #[command(flatten)]
         model: ModelArguments,
+    },
+    /// Fit one score to labeled boxes and print how far it can be trusted.
+    Calibrate {
+        /// JSON Lines file: {"score_parts": {NAME: NUMBER, ...}, "correct": true or false}, parts as in results.
+        labeled: PathBuf,
+        /// Where the weights go, for the parameter `score_weights`; none are written without it.
+        #[arg(long)]
+        output: Option<PathBuf>,
+        /// What the labels are of; kept with the weights.
+        #[arg(long, default_value = "")]
+        fitted_on: String,
     },
     /// Print the parameters with their defaults, as a ROS parameter file.
     Config,
@@ -171,6 +182,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             };
             let output = model.get()?.raw_task(KeyedImage { key: 0, image: &image }, &task)?;
             print_json(&serde_json::to_value(output)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Calibrate { labeled, output, fitted_on }) => {
+            calibrate::run(&labeled, output.as_deref(), &fitted_on)?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Config) => {

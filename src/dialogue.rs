@@ -1,0 +1,302 @@
+//! What words mean after what was said before: "the left one" answers "2 mugs: the left one or the right one?"; pure.
+//!
+//! The last instruction and what came of it are kept for a while. A text that names no action and no kind of its own is
+//! then read as an answer or a correction, and becomes the whole instruction again, so that everything after the words sees one
+//! [`Instruction`] as always. Nothing is guessed: "yes" to "the left one or the right one?" is not an answer.
+
+use crate::instruction::{
+    Action, AttributeKind, GENERIC_NOUN, Instruction, ObjectReference, ParseError, Quantity, Vocabulary,
+    parse,
+};
+use crate::pipeline::{GroundingResult, Part, Status, candidate_of};
+use crate::resolve::{Candidate, Missing};
+
+#[cfg(test)]
+mod tests;
+
+/// Words with what they mean.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// As received.
+    pub text: String,
+    /// What it means, with what was said before.
+    pub instruction: Instruction,
+    /// What was meant before: "the other one" is none of these.
+    pub previous: Vec<Candidate>,
+}
+
+/// The memory of one conversation.
+#[derive(Debug, Clone)]
+pub struct Dialogue {
+    /// Nanoseconds for which an answer is awaited.
+    pub window_ns: i64,
+    last: Option<Turn>,
+}
+
+/// The last instruction, and what came of it.
+#[derive(Debug, Clone)]
+struct Turn {
+    at_ns: i64,
+    id: String,
+    asked: Asked,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone)]
+enum Outcome {
+    Found(Vec<Candidate>),
+    /// Several: the question that was asked about a part.
+    Asked(Part, String),
+    /// None; what is missing of a part, when something near it was offered.
+    Missing(Part, Option<Missing>),
+}
+
+impl Asked {
+    /// Words that stand for themselves.
+    pub fn alone(text: &str, vocabulary: &Vocabulary) -> Result<Self, ParseError> {
+        let instruction = parse(text, vocabulary)?;
+        Ok(Self { text: text.to_owned(), instruction, previous: Vec::new() })
+    }
+}
+
+impl Dialogue {
+    /// With nothing said yet; answers are awaited for `window_ns` nanoseconds.
+    pub fn new(window_ns: i64) -> Self {
+        Self { window_ns, last: None }
+    }
+
+    /// What `text` means now. A request that is tried again under its `id` means what it meant before.
+    ///
+    /// # Errors
+    /// The text is neither an instruction nor an answer to what was asked.
+    pub fn understand(
+        &self,
+        id: &str,
+        text: &str,
+        now_ns: i64,
+        vocabulary: &Vocabulary,
+    ) -> Result<Asked, ParseError> {
+        let turn = self.last.as_ref().filter(|it| (0..=self.window_ns).contains(&(now_ns - it.at_ns)));
+        let Some(turn) = turn else { return Asked::alone(text, vocabulary) };
+        if turn.id == id {
+            return Ok(turn.asked.clone());
+        }
+        let said = words(text);
+        let (assent, rest) = split_assent(&said);
+        if rest.is_empty() && assent.is_some() {
+            return turn.yes_or_no(assent == Some(true), text);
+        }
+        if let Some(quantity) = several(&rest) {
+            return Ok(turn.with(text, bare(quantity)));
+        }
+        if assent.is_none() {
+            return Ok(turn.with(text, parse(text, vocabulary)?));
+        }
+        // "no, the red one": places in the rest are not places in the text.
+        let parsed = parse(&rest, vocabulary)
+            .or_else(|_| parse(text, vocabulary))
+            .map_err(|error| ParseError { span: 0..text.len(), ..error })?;
+        Ok(turn.with(text, parsed))
+    }
+
+    /// Keeps what came of `asked`. Results that say nothing about the words (no image, an error) change nothing.
+    pub fn heard(&mut self, id: &str, asked: &Asked, result: &GroundingResult, now_ns: i64) {
+        let part = result.doubt.as_ref().map_or(Part::Target(0), |it| it.part);
+        let outcome = match result.status {
+            Status::Found | Status::NoDepth | Status::NoTransform => {
+                Outcome::Found(result.targets.iter().map(candidate_of).collect())
+            }
+            Status::Ambiguous => Outcome::Asked(part, result.message.clone()),
+            Status::NotFound => {
+                let offered = result.doubt.as_ref().filter(|it| !it.indices.is_empty());
+                Outcome::Missing(part, offered.and_then(|it| it.missing.as_ref()).map(|it| it.0))
+            }
+            Status::Stale | Status::BadInstruction | Status::Blocked | Status::Error => return,
+        };
+        self.last = Some(Turn { at_ns: now_ns, id: id.to_owned(), asked: asked.clone(), outcome });
+    }
+
+    /// Forgets all that was said.
+    pub fn forget(&mut self) {
+        self.last = None;
+    }
+}
+
+impl Turn {
+    /// The new words with what was said before, where they need it.
+    fn with(&self, text: &str, said: Instruction) -> Asked {
+        let mut asked = Asked { text: text.to_owned(), instruction: said, previous: self.previous() };
+        let said = &asked.instruction;
+        let [answer] = &said.targets[..] else { return asked };
+        // Without a verb: "find the left one" is an instruction of its own.
+        let names_no_action = said.action == Action::Find && said.span.start == answer.span.start;
+        if !names_no_action || said.destination.is_some() || said.then.is_some() {
+            return asked;
+        }
+        let part = match &self.outcome {
+            Outcome::Asked(part, _) => *part,
+            Outcome::Found(_) => Part::Target(0),
+            Outcome::Missing(..) => return asked,
+        };
+        let mut whole = self.asked.instruction.clone();
+        let Some(reference) = reference_mut(&mut whole, part) else { return asked };
+        let was_asked = matches!(self.outcome, Outcome::Asked(..));
+        let means_it = answer.noun == GENERIC_NOUN && !names_a_thing(text, answer)
+            || was_asked && answer.noun == reference.noun;
+        if !means_it {
+            return asked;
+        }
+        let answer = answer.clone();
+        answer_with(reference, answer, was_asked);
+        asked.instruction = whole;
+        asked
+    }
+
+    /// What "the other one" is not: what was found, or what an earlier answer had excluded.
+    fn previous(&self) -> Vec<Candidate> {
+        match &self.outcome {
+            Outcome::Found(found) => found.clone(),
+            Outcome::Asked(..) | Outcome::Missing(..) => self.asked.previous.clone(),
+        }
+    }
+
+    fn yes_or_no(&self, is_yes: bool, text: &str) -> Result<Asked, ParseError> {
+        let refuse = |message: String| Err(ParseError { message, span: 0..text.len() });
+        let word = if is_yes { "yes" } else { "no" };
+        match &self.outcome {
+            Outcome::Asked(_, question) => refuse(format!("{word:?} does not say which: {question}")),
+            Outcome::Missing(part, Some(missing)) if is_yes => {
+                let mut asked = Asked { text: text.to_owned(), ..self.asked.clone() };
+                if let Some(reference) = reference_mut(&mut asked.instruction, *part) {
+                    match missing {
+                        Missing::Attribute => {
+                            reference.attributes.retain(|it| matches!(it.kind, AttributeKind::Size(_)));
+                        }
+                        Missing::Relation => reference.relations.clear(),
+                        Missing::Count | Missing::Object => reference.quantity = Quantity::All,
+                    }
+                }
+                Ok(asked)
+            }
+            _ => refuse(format!("nothing was asked that {word:?} could answer: say what to do with what")),
+        }
+    }
+}
+
+/// Makes `reference` mean what the answer says of it.
+fn answer_with(reference: &mut ObjectReference, answer: ObjectReference, was_asked: bool) {
+    if answer.other {
+        // Another than before: where the first was is no longer said.
+        reference.other = true;
+        reference.orders.clear();
+        reference.answer = None;
+        if was_asked || answer.orders.is_empty() && answer.relations.is_empty() {
+            return;
+        }
+    }
+    let (sizes, looks): (Vec<_>, Vec<_>) =
+        answer.attributes.into_iter().partition(|it| matches!(it.kind, AttributeKind::Size(_)));
+    // The newest word of a kind holds: "no, the red one".
+    reference.attributes.retain(|old| !looks.iter().any(|new| new.kind == old.kind));
+    reference.attributes.splice(0..0, looks);
+    let says_place = !(answer.orders.is_empty() && answer.relations.is_empty() && sizes.is_empty());
+    let says_number = answer.quantity != Quantity::One;
+    if !says_place && !says_number {
+        return;
+    }
+    if !was_asked && reference.answer.is_none() {
+        reference.orders = answer.orders;
+        reference.relations = answer.relations;
+        reference.attributes.retain(|it| !matches!(it.kind, AttributeKind::Size(_)));
+        reference.attributes.extend(sizes);
+        reference.quantity = answer.quantity;
+        return;
+    }
+    let mut attributes = reference.attributes.clone();
+    attributes.retain(|it| !matches!(it.kind, AttributeKind::Size(_)));
+    attributes.extend(sizes);
+    let refined =
+        ObjectReference { noun: reference.noun.clone(), attributes, whole: None, answer: None, ..answer };
+    reference.answer = Some(Box::new(refined));
+}
+
+fn reference_mut(instruction: &mut Instruction, part: Part) -> Option<&mut ObjectReference> {
+    match part {
+        Part::Target(idx) => instruction.targets.get_mut(idx),
+        Part::Destination(idx) => instruction.destination.as_mut()?.landmarks.get_mut(idx),
+    }
+}
+
+/// "the red thing" is anything red; "the red one" is one of those spoken of.
+fn names_a_thing(text: &str, reference: &ObjectReference) -> bool {
+    let said = text.get(reference.span.clone()).map(words).unwrap_or_default();
+    said.split(' ').any(|it| {
+        matches!(it.trim_end_matches('s'), "thing" | "object" | "item" | "something" | "anything" | "stuff")
+    })
+}
+
+/// Lower case, without punctuation.
+fn words(text: &str) -> String {
+    let plain: String =
+        text.chars().map(|it| if it.is_alphanumeric() || it == '\'' { it } else { ' ' }).collect();
+    plain.to_lowercase().split_whitespace().filter(|it| *it != "please").collect::<Vec<_>>().join(" ")
+}
+
+/// A leading yes or no, and what follows.
+fn split_assent(said: &str) -> (Option<bool>, String) {
+    const ASSENTS: [(&str, bool); 11] = [
+        ("yes", true),
+        ("yeah", true),
+        ("yep", true),
+        ("sure", true),
+        ("ok", true),
+        ("okay", true),
+        ("correct", true),
+        ("exactly", true),
+        ("that one", true),
+        ("no", false),
+        ("nope", false),
+    ];
+    for (word, is_yes) in ASSENTS {
+        let Some(rest) = said.strip_prefix(word).filter(|it| it.is_empty() || it.starts_with(' ')) else {
+            continue;
+        };
+        return (Some(is_yes), rest.trim().to_owned());
+    }
+    (None, said.to_owned())
+}
+
+/// Answers that are a number only.
+fn several(said: &str) -> Option<Quantity> {
+    match said {
+        "both" | "both of them" => Some(Quantity::Exactly(2)),
+        "all" | "all of them" | "every one" => Some(Quantity::All),
+        "any" | "either" | "any of them" | "either one" | "any one" | "whichever" | "whatever" => {
+            Some(Quantity::Any(1))
+        }
+        _ => None,
+    }
+}
+
+fn bare(quantity: Quantity) -> Instruction {
+    let reference = ObjectReference {
+        noun: GENERIC_NOUN.to_owned(),
+        attributes: Vec::new(),
+        quantity,
+        orders: Vec::new(),
+        relations: Vec::new(),
+        whole: None,
+        other: false,
+        answer: None,
+        span: 0..0,
+    };
+    Instruction {
+        action: Action::Find,
+        targets: vec![reference],
+        destination: None,
+        recipient: None,
+        instrument: None,
+        then: None,
+        span: 0..0,
+    }
+}
