@@ -156,7 +156,7 @@ use ParameterRange::{Any, Choice, Float, Integer};
 
 parameters! {
     model: String = "florence2_tiny_tabletop".to_owned(), "", Any, ReadOnly,
-        "Model directory, or the name of a shipped model.";
+        "Model directory, name of a shipped model, or owner/name[@revision] on the Hugging Face hub.";
     device: String = "auto".to_owned(), "", Any, ReadOnly,
         "Where the model runs: auto, cpu, cuda or cuda:N.";
     decode: String = "beam".to_owned(), "", Choice(&["beam", "greedy"]), ReadOnly,
@@ -240,7 +240,7 @@ pub enum DepthTransport {
 /// Checked parameters.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Model directory or shipped name.
+    /// Model directory, shipped name, or owner/name[@revision] on the hub.
     pub model: String,
     /// How the model is loaded and run.
     pub model_options: ModelOptions,
@@ -371,7 +371,7 @@ impl TryFrom<RawConfig> for Config {
         if raw.model.is_empty() {
             return Err(ConfigError::Range {
                 name: "model",
-                expected: "a directory or the name of a shipped model".to_owned(),
+                expected: "a directory, the name of a shipped model, or owner/name[@revision]".to_owned(),
                 got: "an empty string".to_owned(),
             });
         }

@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 
 use language_grounding::detection::Detection2d;
-use language_grounding::model::candle::load_model_with;
+use language_grounding::model::candle::load_model_by_name;
 use language_grounding::model::given::GivenDetections;
-use language_grounding::model::locate::locate_model;
 use language_grounding::model::{ModelError, ModelOptions, VisionLanguageModel};
 use language_grounding::ros::{keep_image_memory, node};
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,11 +42,17 @@ fn run() -> anyhow::Result<()> {
     })
 }
 
-/// A checkpoint by directory or name; or `given:FILE.json`, boxes that somebody else found, as a list of
+/// A checkpoint by directory or name, downloaded if need be; or `given:FILE.json`, boxes that somebody else found, as a list of
 /// `{"phrase", "bbox": [x0, y0, x1, y1], "score"}`: for a scene that stands still, and for tests of all but the model.
-fn load(model: &str, options: &ModelOptions) -> Result<Box<dyn VisionLanguageModel>, ModelError> {
+fn load(
+    model: &str,
+    options: &ModelOptions,
+    on_progress: &mut dyn FnMut(String),
+) -> Result<Box<dyn VisionLanguageModel>, ModelError> {
     let Some(path) = model.strip_prefix("given:") else {
-        return load_model_with(&locate_model(model)?, options);
+        return load_model_by_name(model, options, &mut |name, progress| {
+            on_progress(progress.sentence(name))
+        });
     };
     let refused = |problem: String| ModelError::Checkpoint { path: path.to_owned(), problem };
     let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;

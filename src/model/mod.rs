@@ -2,6 +2,7 @@
 
 pub mod candle;
 pub mod given;
+pub mod hub;
 pub mod locate;
 pub mod verified;
 pub mod worker;
@@ -201,6 +202,9 @@ pub enum ModelError {
         /// Expected, got, and what to do.
         problem: String,
     },
+    /// The model could not be had from the hub.
+    #[error("{0}")]
+    Hub(#[from] hub::HubError),
     /// The device asked for cannot be used.
     #[error("{0}")]
     Device(String),

@@ -35,6 +35,8 @@ struct Shared {
     latencies_ms: VecDeque<Vec<(String, f64)>>,
     model: Option<ModelInfo>,
     model_error: Option<String>,
+    /// What is being done to load a model.
+    loading: Option<String>,
     last_error: Option<(String, Instant)>,
     transforms_refused: Option<String>,
     depth_offset_ns: Option<i64>,
@@ -95,11 +97,17 @@ impl Monitor {
     /// A model was loaded, or dropped, or could not be loaded.
     pub fn set_model(&self, model: Option<Result<ModelInfo, String>>) {
         let mut shared = self.lock();
+        shared.loading = None;
         (shared.model, shared.model_error) = match model {
             Some(Ok(info)) => (Some(info), None),
             Some(Err(error)) => (None, Some(error)),
             None => (None, None),
         };
+    }
+
+    /// How far the loading of a model is, as one sentence.
+    pub fn set_loading(&self, progress: String) {
+        self.lock().loading = Some(progress);
     }
 
     /// A transform from TF was refused.
@@ -251,8 +259,9 @@ pub fn clock_problem(topic: &str, age_secs: f64) -> String {
 fn model_status(shared: &Shared, around: &Surroundings<'_>) -> DiagnosticStatus {
     let mut values = Values::default();
     values.add("lifecycle", around.state.label());
-    let (level, message) = match (&shared.model, &shared.model_error) {
-        (Some(info), _) => {
+    let (level, message) = match (&shared.loading, &shared.model, &shared.model_error) {
+        (Some(progress), ..) => (WARN, progress.clone()),
+        (None, Some(info), _) => {
             values.add("model", &info.name);
             values.add("model type", &info.model_type);
             values.add("device", &info.device);
@@ -263,8 +272,8 @@ fn model_status(shared: &Shared, around: &Surroundings<'_>) -> DiagnosticStatus 
                 (WARN, format!("{} is loaded, the node is {}", info.name, around.state.label()))
             }
         }
-        (None, Some(error)) => (ERROR, error.clone()),
-        (None, None) => (WARN, format!("no model is loaded, the node is {}", around.state.label())),
+        (None, None, Some(error)) => (ERROR, error.clone()),
+        (None, None, None) => (WARN, format!("no model is loaded, the node is {}", around.state.label())),
     };
     if let Some(mib) = resident_mib() {
         values.add("memory (MiB)", format!("{mib:.0}"));

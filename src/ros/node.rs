@@ -31,9 +31,12 @@ pub const NODE_NAME: &str = "language_grounding";
 const MAX_WAITING_REQUESTS: usize = 16;
 const DIAGNOSTICS_PERIOD: Duration = Duration::from_secs(1);
 
-/// How a model is loaded: from its name or directory.
-pub type LoadModel =
-    fn(model: &str, options: &ModelOptions) -> Result<Box<dyn VisionLanguageModel>, ModelError>;
+/// How a model is loaded: from its name or directory. Told how far that is, in words.
+pub type LoadModel = fn(
+    model: &str,
+    options: &ModelOptions,
+    on_progress: &mut dyn FnMut(String),
+) -> Result<Box<dyn VisionLanguageModel>, ModelError>;
 
 /// Why the node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -292,8 +295,9 @@ impl Control {
         };
         let started = Instant::now();
         let loaded = async {
-            let (worker, loaded) =
-                ModelWorker::spawn(move || load(&name, &options)).map_err(|error| error.to_string())?;
+            let monitor = self.monitor.clone();
+            let load = move || load(&name, &options, &mut |progress| monitor.set_loading(progress));
+            let (worker, loaded) = ModelWorker::spawn(load).map_err(|error| error.to_string())?;
             let info = loaded.await.map_err(|_| "loading the model broke off; this is a bug".to_owned())?;
             Ok::<_, String>((worker, info.map_err(|error| error.to_string())?))
         };

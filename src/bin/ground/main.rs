@@ -3,6 +3,7 @@
 mod batch;
 mod calibrate;
 mod input;
+mod models;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use language_grounding::config::{Config, RawConfig};
 use language_grounding::image::RgbdFrame;
 use language_grounding::instruction::{Vocabulary, parse_to_json};
-use language_grounding::model::candle::load_model_with;
-use language_grounding::model::locate::locate_model;
+use language_grounding::model::candle::load_model_by_name;
 use language_grounding::model::{KeyedImage, ModelOptions, RawTask, VisionLanguageModel};
 use language_grounding::pipeline::{GroundingResult, Pipeline, Stage, Status};
 use language_grounding::{annotate, report};
@@ -65,7 +65,7 @@ struct GroundArguments {
 
 #[derive(Args)]
 struct ModelArguments {
-    /// Model directory or name of a shipped model.
+    /// Model directory, name of a shipped model, or owner/name[@revision] on the Hugging Face hub.
     #[arg(long)]
     model: Option<String>,
     /// auto, cpu, cuda or cuda:N.
@@ -126,6 +126,11 @@ enum Command {
         #[arg(long, default_value = "")]
         fitted_on: String,
     },
+    /// List, download and check models.
+    Models {
+        #[command(subcommand)]
+        command: models::ModelsCommand,
+    },
     /// Print the parameters with their defaults, as a ROS parameter file.
     Config,
 }
@@ -146,7 +151,11 @@ pub(crate) struct LazyModel {
 impl LazyModel {
     pub(crate) fn get(&mut self) -> anyhow::Result<&mut dyn VisionLanguageModel> {
         if self.model.is_none() {
-            self.model = Some(load_model_with(&locate_model(&self.name)?, &self.options)?);
+            let mut bar = models::FetchBar::default();
+            let model = load_model_by_name(&self.name, &self.options, &mut |name, progress| {
+                bar.show(name, progress)
+            })?;
+            self.model = Some(model);
         }
         Ok(self.model.as_mut().context("the model was just loaded; this is a bug")?.as_mut())
     }
@@ -188,6 +197,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             calibrate::run(&labeled, output.as_deref(), &fitted_on)?;
             Ok(ExitCode::SUCCESS)
         }
+        Some(Command::Models { command }) => models::run(&command),
         Some(Command::Config) => {
             print!("{}", RawConfig::default().to_ros_yaml());
             Ok(ExitCode::SUCCESS)

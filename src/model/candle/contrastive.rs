@@ -21,6 +21,7 @@ use super::preprocess::{Filter, resize};
 use super::tokenize::open_cutting_tokenizer;
 use crate::detection::Detection2d;
 use crate::image::RgbImage;
+use crate::model::hub::shown_name;
 use crate::model::{
     KeyedImage, ModelError, ModelInfo, RawTask, RawTaskOutput, Verifier, VisionLanguageModel,
 };
@@ -100,8 +101,7 @@ impl Contrastive {
         let logit_bias = if model_type == "clip" { 0.0 } else { single("logit_bias")? };
         drop(weights);
         checkpoint.finish()?;
-        let name =
-            dir.file_name().map_or_else(|| model_type.to_owned(), |name| name.to_string_lossy().into_owned());
+        let name = shown_name(dir);
         Ok(Self {
             info: ModelInfo {
                 name,

@@ -16,6 +16,7 @@ use super::loading::{Checkpoint, checkpoint_error};
 use super::preprocess::ImageProcessor;
 use super::tokenize::{FlorenceTokenizer, plain_words};
 use crate::detection::{BoundingBox2d, Detection2d, non_maximum_suppression};
+use crate::model::hub::shown_name;
 use crate::model::{
     Decode, KeyedImage, ModelError, ModelInfo, ModelOptions, Quantize, RawTask, RawTaskOutput,
     VisionLanguageModel,
@@ -68,8 +69,7 @@ impl Florence2 {
         let synthetic = config.synthetic;
         let network = Florence2Network::new(&checkpoint.root(), config)?;
         checkpoint.finish()?;
-        let name =
-            dir.file_name().map_or_else(|| "florence2".into(), |name| name.to_string_lossy().into_owned());
+        let name = shown_name(dir);
         Ok(Self {
             info: ModelInfo { name, model_type: "florence2".into(), device: device_name, synthetic },
             device,

@@ -29,9 +29,13 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::model::hub::FetchProgress;
 use crate::model::locate::locate_model;
 use crate::model::verified::VerifiedModel;
 use crate::model::{ModelError, ModelOptions, Verifier, VisionLanguageModel};
+
+/// Values of config.json's `model_type` that can be loaded.
+pub const MODEL_TYPES: &[&str] = &["florence2", "owlv2", "clip", "siglip", "siglip2"];
 
 /// Loads the model in directory `dir`; config.json's `model_type` picks the code.
 /// `device` is `auto`, `cpu`, `cuda` or `cuda:N`; all other options are at their defaults.
@@ -48,8 +52,23 @@ pub fn load_model_with(
     if options.verifier.is_empty() {
         return Ok(model);
     }
-    let verifier = load_verifier(&locate_model(&options.verifier)?, &options.device)?;
+    let verifier = load_verifier(&locate_model(&options.verifier, &mut |_| {})?, &options.device)?;
     Ok(Box::new(VerifiedModel::new(model, verifier)))
+}
+
+/// [`load_model_with`], the model and its verifier by name or directory as [`locate_model`] finds them; `on_progress` is told
+/// which of them is being downloaded, and how far that is.
+pub fn load_model_by_name(
+    name: &str,
+    options: &ModelOptions,
+    on_progress: &mut dyn FnMut(&str, FetchProgress<'_>),
+) -> Result<Box<dyn VisionLanguageModel>, ModelError> {
+    let dir = locate_model(name, &mut |progress| on_progress(name, progress))?;
+    if !options.verifier.is_empty() {
+        // Into the cache, where loading finds it.
+        locate_model(&options.verifier, &mut |progress| on_progress(&options.verifier, progress))?;
+    }
+    load_model_with(&dir, options)
 }
 
 fn load_grounder(dir: &Path, options: &ModelOptions) -> Result<Box<dyn VisionLanguageModel>, ModelError> {

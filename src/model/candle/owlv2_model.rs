@@ -14,6 +14,7 @@ use super::owlv2::{Config, ImageFeatures, Owlv2Network};
 use super::owlv2_image::SquareImageProcessor;
 use super::tokenize::open_cutting_tokenizer;
 use crate::detection::{BoundingBox2d, Detection2d, non_maximum_suppression};
+use crate::model::hub::shown_name;
 use crate::model::{KeyedImage, ModelError, ModelInfo, RawTask, RawTaskOutput, VisionLanguageModel};
 
 /// Boxes below this score are not worth a caller's look.
@@ -65,7 +66,7 @@ impl Owlv2 {
         checkpoint.allow_unused(".embeddings.position_ids");
         checkpoint.allow_unused("box_bias");
         checkpoint.finish()?;
-        let name = dir.file_name().map_or_else(|| "owlv2".into(), |name| name.to_string_lossy().into_owned());
+        let name = shown_name(dir);
         Ok(Self {
             info: ModelInfo { name, model_type: "owlv2".into(), device: device_name, synthetic: false },
             device,
