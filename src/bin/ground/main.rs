@@ -153,7 +153,7 @@ impl LazyModel {
         if self.model.is_none() {
             let mut bar = models::FetchBar::default();
             let model = load_model_by_name(&self.name, &self.options, &mut |name, progress| {
-                bar.show(name, progress)
+                bar.show(name, progress);
             })?;
             self.model = Some(model);
         }
