@@ -492,3 +492,139 @@ impl Random {
         low + (high - low) * (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
+
+/// Rankings, pairs, containment and counts on random tables; answers by definitions of their own, with margins, and shaken
+/// positions.
+#[test]
+fn rankings_pairs_and_counts_on_random_tables() {
+    const N: usize = 20_000;
+    /// The right answer of a layout; none where it could be seen either way.
+    type Answer = fn(&[Thing]) -> Option<String>;
+    let cases: [(&str, Answer); 9] = [
+        ("the left mug", |it| ranked(it, |mug| mug.foot.x, 0, 1)),
+        ("the rightmost mug", |it| ranked(it, |mug| -mug.foot.x, 0, 1)),
+        ("the second mug from the left", |it| ranked(it, |mug| mug.foot.x, 1, 1)),
+        ("the two leftmost mugs", |it| ranked(it, |mug| mug.foot.x, 0, 2)),
+        ("the nearest mug", |it| ranked(it, |mug| 0.9 * mug.foot.y, 0, 1)),
+        ("the mug between the plate and the bowl", between),
+        ("the mug in the bowl", inside),
+        ("the three mugs", |it| match mugs(it).len() {
+            3 => Some(found(&mugs(it))),
+            n if n < 3 => Some("NOT_FOUND".to_owned()),
+            _ => Some(format!("AMBIGUOUS{}", list(&mugs(it)))),
+        }),
+        ("all mugs", |it| Some(if mugs(it).is_empty() { "NOT_FOUND".to_owned() } else { found(&mugs(it)) })),
+    ];
+    for (text, answer) in cases {
+        let reference = &parse(text, &Vocabulary::default()).unwrap().targets[0];
+        let options = ResolveOptions { view: view(), ..ResolveOptions::default() };
+        let mut random = Random(23);
+        let (mut right, mut total, mut kinds) = (0_u32, 0_u32, [0; 3]);
+        let mut wrong = String::new();
+        while total < N as u32 {
+            let things = table_with_bowl(&mut random);
+            let Some(expected) = answer(&things) else { continue };
+            let got = resolve(reference, &look(&things, Depth::With, &mut random), &options);
+            total += 1;
+            kinds[["F", "A", "N"].iter().position(|it| expected.starts_with(it)).unwrap()] += 1;
+            if short(&got) == expected {
+                right += 1;
+            } else {
+                wrong = format!("expected {expected}, got {got:?}\n{things:?}");
+            }
+        }
+        let share = f64::from(right) / f64::from(total);
+        println!("{text}: {share:.4} of {total} (found, ambiguous, none: {kinds:?})");
+        assert!(share >= 0.99, "{text}: {share:.4}, for example\n{wrong}");
+    }
+}
+
+/// A plate, a bowl and up to four mugs, one of three of them in the bowl.
+fn table_with_bowl(random: &mut Random) -> Vec<Thing> {
+    let plate = thing("plate", random.within(-0.4, -0.1), random.within(-0.2, 0.3));
+    let bowl = thing("bowl", random.within(0.1, 0.4), random.within(-0.2, 0.3));
+    let mut things = vec![
+        Thing { size: Vector3::new(0.18, 0.18, 0.02), ..plate },
+        Thing { size: Vector3::new(0.16, 0.16, 0.07), ..bowl },
+    ];
+    let n_mugs = (random.next() % 5) as usize;
+    for _ in 0..4 * n_mugs {
+        if things.len() == n_mugs + 2 {
+            break;
+        }
+        let mut mug = thing("mug", random.within(-0.45, 0.45), random.within(-0.25, 0.4));
+        if things.len() == 2 && random.next().is_multiple_of(3) {
+            mug.foot =
+                things[1].foot + Vector3::new(random.within(-0.03, 0.03), random.within(-0.03, 0.03), 0.01);
+        }
+        let in_bowl = mug.foot.z > 0.0;
+        let free = things.iter().enumerate().all(|(idx, it)| {
+            let needed = if idx < 2 { 0.16 } else { 0.10 };
+            in_bowl || (it.foot - mug.foot).xy().norm() > needed
+        });
+        if free {
+            things.push(mug);
+        }
+    }
+    things
+}
+
+fn mugs(things: &[Thing]) -> Vec<usize> {
+    (0..things.len()).filter(|&it| things[it].phrase == "mug").collect()
+}
+
+fn list(indices: &[usize]) -> String {
+    indices.iter().fold(String::new(), |list, it| list + " " + &it.to_string())
+}
+
+fn found(indices: &[usize]) -> String {
+    let mut indices = indices.to_vec();
+    indices.sort_unstable();
+    format!("FOUND{}", list(&indices))
+}
+
+/// The `n` mugs from place `from` on by a key in meters; neighbors nearer than 4 cm could be seen either way.
+fn ranked(things: &[Thing], key: fn(&Thing) -> f64, from: usize, n: usize) -> Option<String> {
+    let mut order = mugs(things);
+    order.sort_by(|&a, &b| key(&things[a]).total_cmp(&key(&things[b])));
+    let is_clear = order.windows(2).all(|it| key(&things[it[1]]) - key(&things[it[0]]) > 0.04);
+    if !is_clear || order.len() < from + n && !order.is_empty() && from == 0 {
+        return None;
+    }
+    Some(if order.len() < from + n { "NOT_FOUND".to_owned() } else { found(&order[from..from + n]) })
+}
+
+/// Well inside the gap and near the line, or well out of both.
+fn between(things: &[Thing]) -> Option<String> {
+    let (a, b) = (things[0].foot, things[1].foot);
+    let line = (b - a).xy();
+    let mut fit = Vec::new();
+    for mug in mugs(things) {
+        let offset = (things[mug].foot - a).xy();
+        let along = offset.dot(&line) / line.norm_squared();
+        let aside = (offset - line * along).norm() / line.norm();
+        if (0.2..=0.8).contains(&along) && aside < 0.15 {
+            fit.push(mug);
+        } else if (-0.1..=1.1).contains(&along) && aside < 0.9 {
+            return None;
+        }
+    }
+    one_of(&fit)
+}
+
+fn inside(things: &[Thing]) -> Option<String> {
+    let fit: Vec<usize> = mugs(things).into_iter().filter(|&it| things[it].foot.z > 0.0).collect();
+    // A mug right behind or before the bowl is seen within its box from some heights.
+    let bowl = things[1].foot;
+    let is_clear =
+        mugs(things).iter().all(|&it| things[it].foot.z > 0.0 || (things[it].foot - bowl).xy().norm() > 0.25);
+    if is_clear { one_of(&fit) } else { None }
+}
+
+fn one_of(fit: &[usize]) -> Option<String> {
+    match fit {
+        [] => Some("NOT_FOUND".to_owned()),
+        [_] => Some(found(fit)),
+        _ => None, // the better one may be clear enough
+    }
+}
