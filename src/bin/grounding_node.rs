@@ -51,7 +51,7 @@ fn load(
 ) -> Result<Box<dyn VisionLanguageModel>, ModelError> {
     let Some(path) = model.strip_prefix("given:") else {
         return load_model_by_name(model, options, &mut |name, progress| {
-            on_progress(progress.sentence(name))
+            on_progress(progress.sentence(name));
         });
     };
     let refused = |problem: String| ModelError::Checkpoint { path: path.to_owned(), problem };
