@@ -100,6 +100,9 @@ NO_POSE = {R.NO_DEPTH}
     (image(), None, info(), NO_POSE, "depth"),
 ], ids=["empty", "step", "short", "bayer", "yuv", "uncalibrated", "nan", "inf", "zero", "depth_size", "info_size", "no_depth"])
 def test_bad_camera(bare, color, depth_image, camera_info, statuses, says):
+    if depth_image is None:
+        # A pair of the test before would serve as long as it is not older than max_frame_age_secs.
+        bare.spin(1.2)
     result = ask(bare, color, depth_image, camera_info)
     assert result.status in statuses, (result.status, result.message)
     assert says in result.message, result.message
