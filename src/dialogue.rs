@@ -83,17 +83,17 @@ impl Dialogue {
         }
         let said = words(text);
         let (assent, rest) = split_assent(&said);
-        if rest.is_empty() && assent.is_some() {
-            return turn.yes_or_no(assent == Some(true), text);
+        if let Some(is_yes) = assent.filter(|_| rest.is_empty()) {
+            return turn.yes_or_no(is_yes, text);
         }
-        if let Some(quantity) = several(&rest) {
+        if let Some(quantity) = several(rest) {
             return Ok(turn.with(text, bare(quantity)));
         }
         if assent.is_none() {
             return Ok(turn.with(text, parse(text, vocabulary)?));
         }
         // "no, the red one": places in the rest are not places in the text.
-        let parsed = parse(&rest, vocabulary)
+        let parsed = parse(rest, vocabulary)
             .or_else(|_| parse(text, vocabulary))
             .map_err(|error| ParseError { span: 0..text.len(), ..error })?;
         Ok(turn.with(text, parsed))
@@ -146,8 +146,7 @@ impl Turn {
         if !means_it {
             return asked;
         }
-        let answer = answer.clone();
-        answer_with(reference, answer, was_asked);
+        answer_with(reference, answer.clone(), was_asked);
         asked.instruction = whole;
         asked
     }
@@ -204,20 +203,19 @@ fn answer_with(reference: &mut ObjectReference, answer: ObjectReference, was_ask
     if !says_place && !says_number {
         return;
     }
-    if !was_asked && reference.answer.is_none() {
-        reference.orders = answer.orders;
-        reference.relations = answer.relations;
-        reference.attributes.retain(|it| !matches!(it.kind, AttributeKind::Size(_)));
-        reference.attributes.extend(sizes);
-        reference.quantity = answer.quantity;
-        return;
-    }
     let mut attributes = reference.attributes.clone();
     attributes.retain(|it| !matches!(it.kind, AttributeKind::Size(_)));
     attributes.extend(sizes);
-    let refined =
-        ObjectReference { noun: reference.noun.clone(), attributes, whole: None, answer: None, ..answer };
-    reference.answer = Some(Box::new(refined));
+    if was_asked || reference.answer.is_some() {
+        let noun = reference.noun.clone();
+        let refined = ObjectReference { noun, attributes, whole: None, answer: None, ..answer };
+        reference.answer = Some(Box::new(refined));
+    } else {
+        reference.attributes = attributes;
+        reference.orders = answer.orders;
+        reference.relations = answer.relations;
+        reference.quantity = answer.quantity;
+    }
 }
 
 fn reference_mut(instruction: &mut Instruction, part: Part) -> Option<&mut ObjectReference> {
@@ -243,7 +241,7 @@ fn words(text: &str) -> String {
 }
 
 /// A leading yes or no, and what follows.
-fn split_assent(said: &str) -> (Option<bool>, String) {
+fn split_assent(said: &str) -> (Option<bool>, &str) {
     const ASSENTS: [(&str, bool); 11] = [
         ("yes", true),
         ("yeah", true),
@@ -261,9 +259,9 @@ fn split_assent(said: &str) -> (Option<bool>, String) {
         let Some(rest) = said.strip_prefix(word).filter(|it| it.is_empty() || it.starts_with(' ')) else {
             continue;
         };
-        return (Some(is_yes), rest.trim().to_owned());
+        return (Some(is_yes), rest.trim());
     }
-    (None, said.to_owned())
+    (None, said)
 }
 
 /// Answers that are a number only.

@@ -149,43 +149,45 @@ impl Pipeline {
         observer: &mut dyn FnMut(Stage),
     ) -> GroundingResult {
         match Asked::alone(text, &self.vocabulary) {
-            Ok(asked) => self.run_asked(model, frame, &asked, config, observer),
+            Ok(asked) => run_asked(model, frame, &asked, config, observer),
             Err(err) => GroundingResult {
-                stamp_ns: frame.stamp_ns,
-                frame_id: frame.frame_id.clone(),
-                model: model.info().label(),
-                ..GroundingResult::refused(text, Status::BadInstruction, bad_instruction(&err, text))
+                status: Status::BadInstruction,
+                message: bad_instruction(&err, text),
+                ..unanswered(model, frame, text)
             },
         }
     }
+}
 
-    /// [`Self::run`] for words that are understood already, perhaps from what was said before.
-    pub fn run_asked(
-        &self,
-        model: &mut dyn VisionLanguageModel,
-        frame: &RgbdFrame,
-        asked: &Asked,
-        config: &Config,
-        observer: &mut dyn FnMut(Stage),
-    ) -> GroundingResult {
-        observer(Stage::Parse);
-        let mut result = GroundingResult {
-            stamp_ns: frame.stamp_ns,
-            frame_id: frame.frame_id.clone(),
-            model: model.info().label(),
-            ..GroundingResult::refused(&asked.text, Status::Error, String::new())
-        };
-        match fill(&mut result, model, frame, asked, config, observer) {
-            Ok(message) => {
-                result.status = Status::Found;
-                result.message = message;
-            }
-            Err((status, message)) => {
-                result.status = status;
-                result.message = message;
-            }
+/// [`Pipeline::run`] for words that are understood already, perhaps from what was said before.
+pub fn run_asked(
+    model: &mut dyn VisionLanguageModel,
+    frame: &RgbdFrame,
+    asked: &Asked,
+    config: &Config,
+    observer: &mut dyn FnMut(Stage),
+) -> GroundingResult {
+    observer(Stage::Parse);
+    let mut result = unanswered(model, frame, &asked.text);
+    match fill(&mut result, model, frame, asked, config, observer) {
+        Ok(message) => {
+            result.status = Status::Found;
+            result.message = message;
         }
-        result
+        Err((status, message)) => {
+            result.status = status;
+            result.message = message;
+        }
+    }
+    result
+}
+
+fn unanswered(model: &dyn VisionLanguageModel, frame: &RgbdFrame, text: &str) -> GroundingResult {
+    GroundingResult {
+        stamp_ns: frame.stamp_ns,
+        frame_id: frame.frame_id.clone(),
+        model: model.info().label(),
+        ..GroundingResult::refused(text, Status::Error, String::new())
     }
 }
 
@@ -258,8 +260,13 @@ fn fill(
     }
     if let Some((part, resolution)) = unclear {
         let (status, message) = doubt(result, part, resolution);
-        let nearest = nearest_kind(result, instruction, model, image, &lift, config)?;
-        return Err((status, nearest.map_or(message.clone(), |it| format!("{message}; {it}"))));
+        return Err((
+            status,
+            match nearest_kind(result, instruction, model, image, &lift, config)? {
+                Some(nearest) => format!("{message}; {nearest}"),
+                None => message,
+            },
+        ));
     }
     let destination = found_indices(&resolution.destination).next();
     result.destination = destination.map(|idx| result.candidates[idx].clone());
@@ -377,9 +384,8 @@ fn scored(detection: Detection2d, config: &Config) -> Detection2d {
     let mut score_parts = vec![("model".to_owned(), f64::from(detection.score))];
     score_parts.extend(detection.score_parts);
     let weights = config.score_weights.as_ref();
-    let score = weights.map_or(detection.score, |it| {
-        it.score(score_parts.iter().map(|(name, value)| (name.as_str(), *value))) as f32
-    });
+    let score = weights
+        .map_or(detection.score, |it| it.score(score_parts.iter().map(|it| (it.0.as_str(), it.1))) as f32);
     Detection2d { score, score_parts, ..detection }
 }
 

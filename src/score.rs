@@ -116,6 +116,13 @@ const RIDGE: f64 = 1.0;
 const MAX_STEPS: usize = 50;
 const N_BINS: usize = 10;
 
+impl LabeledScore {
+    /// Its parts, as [`ScoreWeights::score`] takes them.
+    pub fn parts(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.score_parts.iter().map(|(name, value)| (name.as_str(), *value))
+    }
+}
+
 impl ScoreWeights {
     /// The chance that a box with these parts is right, [0, 1]. Parts without a weight do not count.
     pub fn score<'a>(&self, parts: impl IntoIterator<Item = (&'a str, f64)>) -> f64 {
@@ -276,6 +283,7 @@ fn newton(rows: &[Vec<f64>], labels: &[f64]) -> Vec<f64> {
     solution.iter().copied().collect()
 }
 
-fn logistic(x: f64) -> f64 {
+/// Log-odds to a chance.
+pub(crate) fn logistic(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }

@@ -4,7 +4,7 @@ use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::{RgbImage, RgbdFrame};
 use crate::instruction::Vocabulary;
 use crate::model::given::GivenDetections;
-use crate::pipeline::{GroundingResult, Pipeline, Status};
+use crate::pipeline::{GroundingResult, Status, run_asked};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -30,7 +30,7 @@ fn look(asked: &Asked) -> GroundingResult {
         stamp_ns: 0,
     };
     let config = Config::try_from(RawConfig { use_depth: false, ..RawConfig::default() }).unwrap();
-    Pipeline::default().run_asked(&mut GivenDetections::new(boxes), &frame, asked, &config, &mut |_| {})
+    run_asked(&mut GivenDetections::new(boxes), &frame, asked, &config, &mut |_| {})
 }
 
 /// `STATUS action left-edges-of-targets`, or the error's message.

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-pub use known::{KNOWN_MODELS, KnownModel, known_model};
+pub use known::{KNOWN_MODELS, KnownModel, known_model, pinned_weights};
 
 use self::cache::RepositoryCache;
 use self::digest::{ContentId, is_commit};
@@ -284,11 +284,6 @@ impl Hub {
         let client = Client::new(self, model);
         let (commit, files) = needed_files(model, client.list()?)?;
         let cache = RepositoryCache::new(&self.cache_dir, &model.repository);
-        let disk_error = |path: &Path, error: io::Error| HubError::Disk {
-            model: model.to_string(),
-            path: path.display().to_string(),
-            error,
-        };
         self.check_space(model, &cache, &files)?;
 
         let total_bytes = files.iter().map(|it| it.size).sum();
@@ -299,18 +294,19 @@ impl Hub {
                 on_progress(FetchProgress { file: &file.name, done_bytes, total_bytes, is_waiting });
             };
             let blob = cache.blob(&file.id);
-            let _lock = cache.lock(&file.id, || report(0, true)).map_err(|error| disk_error(&blob, error))?;
+            let _lock =
+                cache.lock(&file.id, || report(0, true)).map_err(|error| client.disk_error(&blob, error))?;
             if check_content(&blob, &file.id) != FileCheck::Good {
                 client.fetch(&commit, file, &blob, &mut |done| report(done, false))?;
             }
-            cache.link(&commit, &file.name, &file.id).map_err(|error| disk_error(&blob, error))?;
+            cache.link(&commit, &file.name, &file.id).map_err(|error| client.disk_error(&blob, error))?;
             before += file.size;
         }
         // Last: a branch leads to a whole model, or to the one it led to before.
         if !is_commit(&model.revision) {
             cache
                 .set_reference(&model.revision, &commit)
-                .map_err(|error| disk_error(&self.cache_dir, error))?;
+                .map_err(|error| client.disk_error(&self.cache_dir, error))?;
         }
         Ok(cache.snapshot(&commit))
     }
@@ -363,7 +359,7 @@ impl Hub {
     ) -> Result<(), HubError> {
         let here = |file: &RemoteFile| {
             let blob = cache.blob(&file.id);
-            let partial = PathBuf::from(format!("{}.incomplete", blob.display()));
+            let partial = cache::partial_of(&blob);
             [blob, partial].iter().find_map(|it| Some(fs::metadata(it).ok()?.len())).unwrap_or(0)
         };
         let needed: u64 = files.iter().map(|it| it.size.saturating_sub(here(it))).sum();
@@ -443,9 +439,7 @@ fn needed_files(model: &HubModel, listing: Listing) -> Result<(String, Vec<Remot
         let (Some(size), Some(id)) = (sibling.size, id.and_then(|it| it.parse::<ContentId>().ok())) else {
             return Err(refused(format!("the hub tells no size or no hash for {name}")));
         };
-        let pinned = known_model(&model.repository)
-            .filter(|it| it.commit == Some(commit.as_str()) && name == WEIGHTS)
-            .and_then(|it| it.weights_sha256);
+        let pinned = pinned_weights(&model.repository, &commit).filter(|_| name == WEIGHTS);
         if let Some(pinned) = pinned.filter(|it| *it != id.to_string()) {
             return Err(refused(format!(
                 "the hub says {name} has SHA-256 {id}, but this commit's is {pinned}"

@@ -214,17 +214,14 @@ fn resolve_without(
     taken: &[usize],
     options: &ResolveOptions,
 ) -> Resolution {
-    let resolution = match survivors(reference, candidates, None, taken, options) {
+    let resolve_among = |reference: &ObjectReference, among: Option<&[usize]>| match survivors(
+        reference, candidates, among, taken, options,
+    ) {
         Ok(survivors) => count(reference, candidates, survivors, options),
         Err(absence) => absence.into(),
     };
-    match (&reference.answer, resolution) {
-        (Some(answer), Resolution::Ambiguous { indices, .. }) => {
-            match survivors(answer, candidates, Some(&indices), taken, options) {
-                Ok(survivors) => count(answer, candidates, survivors, options),
-                Err(absence) => absence.into(),
-            }
-        }
+    match (&reference.answer, resolve_among(reference, None)) {
+        (Some(answer), Resolution::Ambiguous { indices, .. }) => resolve_among(answer, Some(&indices)),
         (_, resolution) => resolution,
     }
 }
@@ -636,11 +633,9 @@ fn count(
             if weighed.len() == n {
                 return found(&weighed);
             }
-            if reference.other && options.previous.is_empty() && !picked {
-                // Which one is "other" depends on what was spoken of; among several that is not in the words.
-                return ambiguous(&weighed);
-            }
-            if picked {
+            // Which one is "other" depends on what was spoken of; among several that is not in the words.
+            let is_other_of_none = reference.other && options.previous.is_empty();
+            if picked || is_other_of_none {
                 return ambiguous(&weighed);
             }
             let last = weighed[n - 1].weight;

@@ -9,6 +9,7 @@ use nalgebra::{Point3, Vector3};
 use super::{Candidate, ViewAxes};
 use crate::detection::BoundingBox2d;
 use crate::instruction::RelationKind;
+use crate::score::logistic;
 
 /// Offsets under this are within the noise of box centres and depth, metres.
 const SIDE_SCALE_M: f64 = 0.015;
@@ -197,8 +198,4 @@ fn region(kind: RelationKind, target: &Candidate, landmark: &Candidate) -> f64 {
 
 fn size_px(a: &BoundingBox2d, b: &BoundingBox2d) -> f64 {
     (0.5 * (a.area().sqrt() + b.area().sqrt())).max(1.0)
-}
-
-fn logistic(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
 }

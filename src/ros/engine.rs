@@ -23,7 +23,7 @@ use crate::instruction::Vocabulary;
 use crate::lift::SupportPlane;
 use crate::model::worker::{ModelWorker, WorkerError};
 use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
-use crate::pipeline::{GroundingResult, Pipeline, Status};
+use crate::pipeline::{self, GroundingResult, Status};
 
 /// How long a color image may wait for its depth image and for the intrinsics.
 const DEPTH_GRACE: Duration = Duration::from_millis(150);
@@ -111,6 +111,7 @@ pub struct Engine {
 /// What was said on one way in, and when: a service's "the left one" does not answer a question of the topic's.
 pub struct Conversation {
     dialogue: Mutex<Dialogue>,
+    vocabulary: Arc<Vocabulary>,
     started: Instant,
 }
 
@@ -359,7 +360,7 @@ impl Engine {
             move |model: &mut dyn VisionLanguageModel| {
                 let mut stages = Latency::default();
                 let mut stage_started = Instant::now();
-                let result = Pipeline::default().run_asked(model, &frame, &asked, &config, &mut |stage| {
+                let result = pipeline::run_asked(model, &frame, &asked, &config, &mut |stage| {
                     stages.add(stage.name(), stage_started.elapsed());
                     stage_started = Instant::now();
                 });
@@ -583,9 +584,9 @@ impl Engine {
 
 impl Conversation {
     /// With nothing said yet.
-    pub fn new(window: Duration) -> Self {
+    pub fn new(window: Duration, vocabulary: Arc<Vocabulary>) -> Self {
         let window_ns = i64::try_from(window.as_nanos()).unwrap_or(i64::MAX);
-        Self { dialogue: Mutex::new(Dialogue::new(window_ns)), started: Instant::now() }
+        Self { dialogue: Mutex::new(Dialogue::new(window_ns)), vocabulary, started: Instant::now() }
     }
 
     fn understand(&self, id: &str, text: &str) -> Result<Asked, Refusal> {
@@ -597,7 +598,7 @@ impl Conversation {
             return Err((Status::BadInstruction, message));
         }
         self.lock()
-            .understand(id, text, self.now_ns(), &Vocabulary::default())
+            .understand(id, text, self.now_ns(), &self.vocabulary)
             .map_err(|error| (Status::BadInstruction, error.to_string()))
     }
 

@@ -22,6 +22,7 @@ use super::remap::Remapping;
 use super::transforms::TransformListener;
 use super::{GraphSnapshot, Spinner, logging, now_ns, services};
 use crate::config::{Change, Config, PARAMETERS, ParameterRange, ParameterValue as Value, RawConfig};
+use crate::instruction::Vocabulary;
 use crate::model::worker::ModelWorker;
 use crate::model::{ModelError, ModelOptions, VisionLanguageModel};
 
@@ -102,6 +103,7 @@ pub async fn run(
     let model = ModelSlot::default();
     let config = config_of(settings);
     let dialogue_window = config.borrow().dialogue_window;
+    let vocabulary = Arc::new(Vocabulary::default());
     let engine = Engine {
         inputs: inputs.clone(),
         transforms,
@@ -112,8 +114,8 @@ pub async fn run(
         publisher: Mutex::new(publisher),
         monitor: monitor.clone(),
         clock: Arc::clone(&clock),
-        topic_conversation: Conversation::new(dialogue_window),
-        request_conversation: Conversation::new(dialogue_window),
+        topic_conversation: Conversation::new(dialogue_window, Arc::clone(&vocabulary)),
+        request_conversation: Conversation::new(dialogue_window, vocabulary),
     };
     tokio::spawn(engine.run(waiting_requests, instructions));
     let reporter = Reporter {

@@ -44,12 +44,8 @@ fn the_weights_behind_the_labels_are_found() {
 fn fitted_scores_are_calibrated_on_other_boxes() {
     let all = labeled(20_000);
     let weights = ScoreWeights::fit(&all[..10_000], "a test").unwrap();
-    let scores: Vec<(f64, bool)> = all[10_000..]
-        .iter()
-        .map(|it| {
-            (weights.score(it.score_parts.iter().map(|(name, value)| (name.as_str(), *value))), it.correct)
-        })
-        .collect();
+    let scores: Vec<(f64, bool)> =
+        all[10_000..].iter().map(|it| (weights.score(it.parts()), it.correct)).collect();
     let found = reliability(&scores);
     assert!(found.ece < 0.02, "{found:?}");
     assert!(found.auroc.unwrap() > 0.75, "{found:?}");

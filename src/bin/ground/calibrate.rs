@@ -20,17 +20,14 @@ pub(crate) fn run(labeled: &Path, output: Option<&Path>, fitted_on: &str) -> any
             })
         })
         .collect::<anyhow::Result<_>>()?;
-    let (fitted, held_out): (Vec<_>, Vec<_>) =
-        boxes.iter().cloned().enumerate().partition(|(idx, _)| idx % 2 == 0);
-    let fitted: Vec<LabeledScore> = fitted.into_iter().map(|it| it.1).collect();
+    let fitted: Vec<LabeledScore> = boxes.iter().step_by(2).cloned().collect();
+    let held_out = boxes.iter().skip(1).step_by(2);
     let fitted_on = if fitted_on.is_empty() { labeled.display().to_string() } else { fitted_on.to_owned() };
     let weights = ScoreWeights::fit(&fitted, &fitted_on)?;
-    let held_out = held_out.into_iter().map(|it| it.1);
     let (before, after): (Vec<_>, Vec<_>) = held_out
         .map(|it| {
-            let parts = || it.score_parts.iter().map(|(name, value)| (name.as_str(), *value));
             let model = it.score_parts.get("model").map(|score| (*score, it.correct));
-            (model, (weights.score(parts()), it.correct))
+            (model, (weights.score(it.parts()), it.correct))
         })
         .unzip();
     println!("{} boxes fitted, {} held out", fitted.len(), after.len());

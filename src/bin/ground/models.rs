@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use language_grounding::model::hub::{
-    CachedModel, FetchProgress, FileCheck, Hub, HubModel, KNOWN_MODELS, known_model,
+    CachedModel, FetchProgress, FileCheck, Hub, HubModel, KNOWN_MODELS, pinned_weights,
 };
 use language_grounding::model::locate::shipped_models;
 
@@ -165,10 +165,7 @@ fn verify(hub: &Hub, names: &[String]) -> anyhow::Result<ExitCode> {
 
 /// The cache says what a file hashes to; for pinned weights this program knows what it must be.
 fn check_pin(model: &CachedModel) -> bool {
-    let pinned = known_model(&model.repository)
-        .filter(|it| it.commit == Some(model.commit.as_str()))
-        .and_then(|it| it.weights_sha256);
-    let Some(pinned) = pinned else { return true };
+    let Some(pinned) = pinned_weights(&model.repository, &model.commit) else { return true };
     let weights = model.dir.join("model.safetensors");
     let is_pinned = std::fs::read_link(&weights).is_ok_and(|it| it.ends_with(pinned));
     if !is_pinned {

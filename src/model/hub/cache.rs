@@ -95,7 +95,17 @@ impl RepositoryCache {
 /// All repositories of models in a cache, `owner/name`, sorted.
 pub(super) fn repositories(cache_dir: &Path) -> Vec<String> {
     let names = entries(cache_dir).into_iter();
-    names.filter_map(|it| Some(it.strip_prefix("models--")?.replacen("--", "/", 1))).collect()
+    names.filter_map(|it| repository_of(&it)).collect()
+}
+
+/// What a cache's folder is the folder of: `owner/name`.
+fn repository_of(folder: &str) -> Option<String> {
+    Some(folder.strip_prefix("models--")?.replacen("--", "/", 1))
+}
+
+/// Where a download of `blob` is kept until it is whole.
+pub(super) fn partial_of(blob: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.incomplete", blob.display()))
 }
 
 /// What a snapshot's folder is a snapshot of: `owner/name` and the commit.
@@ -103,7 +113,7 @@ pub(super) fn snapshot_name(dir: &Path) -> Option<(String, String)> {
     let commit = dir.file_name()?.to_str()?;
     let snapshots = dir.parent()?;
     let folder = snapshots.parent()?.file_name()?.to_str()?;
-    let repository = folder.strip_prefix("models--")?.replacen("--", "/", 1);
+    let repository = repository_of(folder)?;
     (snapshots.file_name()? == "snapshots" && is_commit(commit)).then(|| (repository, commit.to_owned()))
 }
 

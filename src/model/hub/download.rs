@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -10,6 +10,7 @@ use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body};
 
+use super::cache::partial_of;
 use super::digest::ContentId;
 use super::{Hub, HubError, HubModel};
 
@@ -108,7 +109,7 @@ impl<'a> Client<'a> {
         on_progress: &mut dyn FnMut(u64),
     ) -> Result<(), HubError> {
         let url = format!("{}/{}/resolve/{commit}/{}", self.hub.endpoint, self.model.repository, file.name);
-        let partial = PathBuf::from(format!("{}.incomplete", path.display()));
+        let partial = partial_of(path);
         let on_disk = |error: io::Error| self.disk_error(&partial, error);
         let mut output =
             OpenOptions::new().create(true).read(true).append(true).open(&partial).map_err(on_disk)?;
@@ -121,20 +122,17 @@ impl<'a> Client<'a> {
         while done < file.size {
             on_progress(done);
             let before = done;
-            match self.transfer(&url, &mut output, &mut done, file.size, on_progress) {
-                Ok(()) if done == file.size => {}
-                Ok(()) => {
-                    let problem = format!("the connection ended after {done} of {} bytes", file.size);
-                    vain = if done > before { 0 } else { vain };
-                    self.pause_or_give_up(&mut vain, &problem)?;
-                }
+            let problem = match self.transfer(&url, &mut output, &mut done, file.size, on_progress) {
+                Ok(()) if done == file.size => break,
+                Ok(()) => format!("the connection ended after {done} of {} bytes", file.size),
+                Err(Failure::Broken(problem)) => problem,
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Disk(error)) => return Err(on_disk(error)),
-                Err(Failure::Broken(problem)) => {
-                    vain = if done > before { 0 } else { vain };
-                    self.pause_or_give_up(&mut vain, &problem)?;
-                }
+            };
+            if done > before {
+                vain = 0;
             }
+            self.pause_or_give_up(&mut vain, &problem)?;
         }
         on_progress(done);
         output.seek(SeekFrom::Start(0)).map_err(on_disk)?;
@@ -240,7 +238,7 @@ impl<'a> Client<'a> {
         HubError::Refused { model: self.model.to_string(), problem }
     }
 
-    fn disk_error(&self, path: &Path, error: io::Error) -> HubError {
+    pub(super) fn disk_error(&self, path: &Path, error: io::Error) -> HubError {
         HubError::Disk { model: self.model.to_string(), path: path.display().to_string(), error }
     }
 }

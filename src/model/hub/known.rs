@@ -47,6 +47,11 @@ pub const KNOWN_MODELS: &[KnownModel] = &[
     },
 ];
 
+/// The SHA-256 that the weights of this commit are known to have.
+pub fn pinned_weights(repository: &str, commit: &str) -> Option<&'static str> {
+    known_model(repository).filter(|it| it.commit == Some(commit))?.weights_sha256
+}
+
 /// The known model of this name: `owner/name`, or `name` alone.
 pub fn known_model(name: &str) -> Option<&'static KnownModel> {
     KNOWN_MODELS.iter().find(|it| it.repository == name || it.repository.rsplit('/').next() == Some(name))
