@@ -9,7 +9,8 @@ from transformers import Florence2Config, Florence2ForConditionalGeneration
 
 from text import COLORS, KINDS
 
-GRID, SIZE, BOX_SCALE = 12, 192, 0.1
+GRID, SIZE, BOX_SCALE = 16, 256, 0.1
+EMBED = 128  # of the space that cells and phrases share
 MEAN = torch.tensor([0.485, 0.456, 0.406]) * 255
 STD = torch.tensor([0.229, 0.224, 0.225]) * 255
 
@@ -19,14 +20,14 @@ def config(tokenizer, d_model=192, layers=2, dims=(32, 64, 128, 192), depths=(1,
     return Florence2Config(
         vision_config=dict(
             depths=list(depths), patch_size=[7, 3, 3, 3], patch_stride=[4, 2, 2, 1], patch_padding=[3, 1, 1, 1],
-            embed_dim=list(dims), num_heads=heads, num_groups=heads, window_size=12, drop_path_rate=0.0,
+            embed_dim=list(dims), num_heads=heads, num_groups=heads, window_size=8, drop_path_rate=0.0,
             projection_dim=d_model, max_position_embeddings=32, max_temporal_embeddings=4,
         ),
         text_config=dict(
             model_type="bart", vocab_size=tokenizer.get_vocab_size(), d_model=d_model, encoder_layers=layers,
             decoder_layers=layers, encoder_ffn_dim=4 * d_model, decoder_ffn_dim=4 * d_model,
             encoder_attention_heads=d_model // 32, decoder_attention_heads=d_model // 32,
-            max_position_embeddings=256, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
+            max_position_embeddings=384, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
             bos_token_id=0, pad_token_id=1, eos_token_id=2, decoder_start_token_id=2, forced_bos_token_id=0,
             forced_eos_token_id=2,
         ),
@@ -35,37 +36,55 @@ def config(tokenizer, d_model=192, layers=2, dims=(32, 64, 128, 192), depths=(1,
 
 
 class DenseHead(nn.Module):
-    """One logit and one box (left, top, right, bottom distances) for each cell."""
+    """Scores every cell of the vision tower's map for every phrase, in a space that both share, and boxes the cell's object.
 
-    def __init__(self, d):
+    A phrase is what the language model's encoder makes of its words alone, so an image is encoded once for all phrases.
+    """
+
+    def __init__(self, n_channels, d_model):
         super().__init__()
-        self.norm = nn.LayerNorm(d)
-        self.score = nn.Linear(d, 1)
-        self.box = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 4))
-        nn.init.constant_(self.score.bias, -3.0)
+        self.norm = nn.LayerNorm(n_channels)
+        self.cell = nn.Sequential(nn.Linear(n_channels, 2 * n_channels), nn.GELU(), nn.Linear(2 * n_channels, EMBED))
+        self.cell_bias = nn.Linear(n_channels, 1)
+        self.box = nn.Sequential(nn.Linear(n_channels, n_channels), nn.GELU(), nn.Linear(n_channels, 4))
+        self.phrase = nn.Linear(d_model, EMBED)
+        self.phrase_bias = nn.Linear(d_model, 1)
+        self.log_scale = nn.Parameter(torch.tensor(2.3))
+        nn.init.constant_(self.cell_bias.bias, -4.0)
 
-    def forward(self, cells):
-        h = self.norm(cells)
-        return self.score(h)[..., 0], decode_boxes(self.box(h))
+    def cells(self, vision_map):
+        """[B, C, GRID, GRID] to unit vectors [B, GRID^2, EMBED], their biases [B, GRID^2] and boxes [B, GRID^2, 4]."""
+        h = self.norm(vision_map.flatten(2).transpose(1, 2))
+        return F.normalize(self.cell(h).float(), dim=-1), self.cell_bias(h)[..., 0].float(), decode_boxes(self.box(h).float())
+
+    def phrases(self, states, mask):
+        """Encoder states [P, T, d] of phrases to unit vectors [P, EMBED] and their biases [P]."""
+        mask = mask[..., None].to(states.dtype)
+        mean = (states * mask).sum(1) / mask.sum(1)
+        return F.normalize(self.phrase(mean).float(), dim=-1), self.phrase_bias(mean)[..., 0].float()
+
+    def logits(self, cells, cell_bias, phrases, phrase_bias):
+        """[B, P, GRID^2]"""
+        cosine = torch.einsum("bne,pe->bpn", cells, phrases)
+        return self.log_scale.exp() * cosine + cell_bias[:, None] + phrase_bias[None, :, None]
 
 
 class VisionHead(nn.Module):
-    """Training only: kind (last class = background), color and box of each cell of the vision tower's map."""
+    """Training only: kind (last class = background) and color of each cell of the vision tower's map."""
 
     def __init__(self, d):
         super().__init__()
         self.norm = nn.LayerNorm(d)
         self.kind, self.color = nn.Linear(d, len(KINDS) + 1), nn.Linear(d, len(COLORS))
-        self.box = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 4))
 
     def forward(self, vision_map):
         h = self.norm(vision_map.flatten(2).transpose(1, 2))
-        return self.kind(h), self.color(h), decode_boxes(self.box(h))
+        return self.kind(h), self.color(h)
 
 
 def decode_boxes(raw):
     """[..., GRID * GRID, 4] distances to boxes (x0, y0, x1, y1) in [0, 1] image coordinates."""
-    center = (torch.arange(GRID) + 0.5) / GRID
+    center = (torch.arange(GRID, device=raw.device) + 0.5) / GRID
     y, x = torch.meshgrid(center, center, indexing="ij")
     x, y, d = x.flatten(), y.flatten(), F.softplus(raw) * BOX_SCALE
     return torch.stack([x - d[..., 0], y - d[..., 1], x + d[..., 2], y + d[..., 3]], -1)
@@ -80,7 +99,7 @@ class TinyFlorence(nn.Module):
         self.florence.set_attn_implementation("eager")
         text = self.florence.config.text_config
         nn.init.normal_(self.bart.shared.weight, std=0.5 * text.d_model**-0.5)
-        self.grounding_head = DenseHead(text.d_model)
+        self.grounding_head = DenseHead(self.florence.config.vision_config.embed_dim[-1], text.d_model)
         self.vision_head = VisionHead(self.florence.config.vision_config.embed_dim[-1])
         self._widen_positions()
 
@@ -109,7 +128,7 @@ class TinyFlorence(nn.Module):
 
     def vision(self, images):
         """u8 [B, SIZE, SIZE, 3] (or float of the same range) to the vision tower's map [B, C, GRID, GRID]."""
-        x = ((images.float() - MEAN) / STD).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        x = ((images.float() - MEAN.to(images.device)) / STD.to(images.device)).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         return self.florence.model.vision_tower(x).last_hidden_state
 
     def project(self, vision_map):
@@ -121,9 +140,10 @@ class TinyFlorence(nn.Module):
         mask = torch.cat([mask.new_ones(features.shape[:2]), mask], 1)
         return self.bart.encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state, mask
 
-    def ground(self, features, ids, mask):
-        hidden, _ = self.encode(features, ids, mask)
-        return self.grounding_head(hidden[:, 1 : 1 + GRID * GRID])
+    def phrases(self, ids, mask):
+        """Prompt ids [P, T] of phrases, without any image, to their unit vectors and biases."""
+        states = self.bart.encoder(inputs_embeds=self.bart.shared(ids), attention_mask=mask).last_hidden_state
+        return self.grounding_head.phrases(states, mask)
 
     def text_logits(self, features, ids, mask, decoder_ids):
         hidden, mask = self.encode(features, ids, mask)

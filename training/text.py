@@ -134,7 +134,7 @@ def present_query(rng, things):
     draw = rng.random()
     if named["label"] and draw < 0.6:
         found, unsure = matches(things, None, None, named["label"])
-        return dict(found=found, unsure=unsure, phrase=named["label"])
+        return dict(found=found, unsure=unsure, phrase=named["label"], means=(None, None, named["label"]))
     if named["color"] is None or (named["kind"] not in COLORED and draw < 0.85):
         kind, color = named["kind"], None
     elif draw < 0.55:
@@ -144,7 +144,7 @@ def present_query(rng, things):
     else:
         kind, color = None, named["color"]
     found, unsure = matches(things, kind, color)
-    return dict(found=found, unsure=unsure, phrase=decorate(rng, kind, color))
+    return dict(found=found, unsure=unsure, phrase=decorate(rng, kind, color), means=(kind, color))
 
 
 def absent_query(rng, things, kinds=KINDS):
@@ -164,10 +164,10 @@ def absent_query(rng, things, kinds=KINDS):
         else:
             break
         if matches(things, kind, color) == ([], []):
-            return dict(found=[], unsure=[], phrase=decorate(rng, kind, color))
+            return dict(found=[], unsure=[], phrase=decorate(rng, kind, color), means=(kind, color))
     color = rng.choice(COLORS) if rng.random() < 0.4 else None
     noun = rng.choice(UNKNOWN)
-    return dict(found=[], unsure=[], phrase=(color + " " if color else "") + noun)
+    return dict(found=[], unsure=[], phrase=(color + " " if color else "") + noun, means=(noun, color))
 
 
 def decorate(rng, kind, color):
@@ -218,6 +218,7 @@ def corpus(rng, scenes, n, kinds=KINDS):
     for _ in range(n):
         things = rng.choice(scenes)
         for query in (present_query(rng, things), absent_query(rng, things, kinds)):
+            yield query["phrase"]
             yield LOCATE.format(query["phrase"])
         prompt, answer = text_query(rng, things, kinds)
         yield "".join(part for part in prompt if isinstance(part, str))

@@ -11,7 +11,7 @@ TASK_TOKENS = [
 ]  # the misspelling is Florence-2's own
 
 
-def train(texts, vocab_size=720):
+def train(texts, vocab_size=900):
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

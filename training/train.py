@@ -1,8 +1,9 @@
-"""Trains the shipped checkpoint: `python train.py --data DIR --out DIR --stage vision|joint --minutes M [--ranks 2]`.
+"""Trains the shipped checkpoint: `python train.py --data DIR[=SHARE] [DIR..] --out DIR --minutes M [--ranks 2]`.
 
-Stage `vision` teaches the vision tower kinds, colors and boxes of cells; stage `joint` continues with the
-text-conditioned dense head (and the same vision losses at a lower weight) and the decoder's texts.
-State is written every two minutes, so a stopped run goes on where it was: `--init` takes any state file.
+Everything learns together: the dense head scores every cell for the phrases of the whole batch, heads that exist only while
+training name kind, color and box of each cell, and the decoder learns texts from features that it does not change.
+State is written every two minutes with optimizer and clock, so the same command goes on where a stopped run was;
+`--init` takes the weights of any state file and starts a new schedule.
 """
 
 import argparse
@@ -23,32 +24,34 @@ from torch.nn import functional as F
 
 import text
 import tokenizer as bpe
-from data import IGNORE, Scenes, flipped
-from model import GRID, TinyFlorence, pad
+from data import IGNORE, Scenes, cells_of, cropped, flipped
+from model import GRID, SIZE, TinyFlorence, pad
+
+WEIGHTS = dict(v_kind=1.0, v_color=0.5, focal=1.0, box=1.0, text=0.5)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", required=True, nargs="+", help="folders of shards, each with how often it is drawn from")
     parser.add_argument("--out", required=True)
-    parser.add_argument("--stage", choices=["vision", "joint"], required=True)
     parser.add_argument("--minutes", type=float, required=True, help="length of the learning-rate schedule")
-    parser.add_argument("--init", help="state to start from")
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--images", type=int, default=8, help="per rank and step")
-    parser.add_argument("--queries", type=int, default=4, help="dense queries per image")
-    parser.add_argument("--texts", type=float, default=0.5, help="decoder queries per image")
-    parser.add_argument("--detach", action="store_true", help="teach the tower by the vision losses alone")
-    parser.add_argument("--rate", type=float, default=1.2e-3)
+    parser.add_argument("--init", help="state to take weights from")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--ranks", type=int, default=1, help="processes on a CPU, one thread each")
+    parser.add_argument("--images", type=int, default=16, help="per rank and step")
+    parser.add_argument("--phrases", type=int, default=3, help="per image that name something, and as many that do not")
+    parser.add_argument("--texts", type=float, default=0.25, help="decoder queries per image")
+    parser.add_argument("--only", choices=["decoder"], help="teach the decoder alone")
+    parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--port", type=int, default=29511)
     args = parser.parse_args()
     Path(args.out).mkdir(parents=True, exist_ok=True)
     path = Path(args.out, "tokenizer.json")
     if not path.exists():
+        scenes = Mix(args.data, limit=1000)
         rng = random.Random(1)
-        scenes = Scenes(args.data, limit=1000)
-        bpe.train(text.corpus(rng, scenes.things, 6000, scenes.kinds)).save(str(path))
+        bpe.train(text.corpus(rng, [scenes.draw(rng)[1] for _ in range(1000)], 6000)).save(str(path))
     if args.ranks == 1:
         run(0, args)
     else:
@@ -64,148 +67,181 @@ def run(rank, args):
     model = TinyFlorence(Tokenizer.from_file(str(Path(args.out, "tokenizer.json"))))
     if args.init:
         load(model, torch.load(args.init)["model"])
-    model = model.to(memory_format=torch.channels_last)
-    vision_only = args.stage == "vision"
+    model = model.to(args.device, memory_format=torch.channels_last)
+    learns = lambda name: args.only is None or "decoder" in name
+    parameters = [p for n, p in model.named_parameters() if learns(n)]
+    optimizer = torch.optim.AdamW(parameters, lr=args.rate, weight_decay=0.03, betas=(0.9, 0.98))
     average = {k: v.clone() for k, v in model.state_dict().items()}
-    tower = [p for n, p in model.named_parameters() if "vision_tower" in n or "vision_head" in n]
-    tower_ids = {id(p) for p in tower}
-    rest = [] if vision_only else [p for p in model.parameters() if id(p) not in tower_ids]
-    parameters = tower + rest
-    scale = 1.0 if vision_only else 0.6
-    groups = [dict(params=tower, scale=scale)] + ([dict(params=rest, scale=1.0)] if rest else [])
-    optimizer = torch.optim.AdamW(groups, lr=args.rate, weight_decay=0.02, betas=(0.9, 0.98))
-    scenes = Scenes(args.data)
-    rng = random.Random(f"{args.seed}-{args.stage}-{rank}")
-    start = saved = time.monotonic()
-    reloaded, step, shown = start, 0, {}
+    path, before, step = Path(args.out, "state.pt"), 0.0, 0
+    if path.exists():
+        state = torch.load(path, map_location=args.device)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average, before, step = state["average"], state["seconds"], state["step"]
+    scenes, rng = Mix(args.data), random.Random(f"{args.seed}-{rank}-{step}")
+    start = saved = reloaded = time.monotonic()
+    shown = {}
     while True:
+        seconds = before + time.monotonic() - start
         # Every rank must take the same number of steps: rank 0 decides.
-        progress = torch.tensor([min(1.0, (time.monotonic() - start) / 60 / args.minutes)])
+        progress = torch.tensor([min(1.0, seconds / 60 / args.minutes)])
         if args.ranks > 1:
             dist.broadcast(progress, 0)
         progress = float(progress)
         if rank == 0 and (progress >= 1 or time.monotonic() - saved > 120):
             saved = time.monotonic()
-            save(args, model, average, step)
+            save(path, dict(model=model.state_dict(), average=average, optimizer=optimizer.state_dict(), step=step, seconds=seconds))
         if progress >= 1:
             break
-        if time.monotonic() - reloaded > 240:
-            scenes, reloaded = Scenes(args.data), time.monotonic()  # shards may still be coming
-        rate = args.rate * min(1.0, (step + 1) / 150) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * progress)))
+        if time.monotonic() - reloaded > 180:
+            scenes, reloaded = Mix(args.data), time.monotonic()  # shards may still be coming
         for group in optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
-        losses = batch_losses(model, scenes, rng, args, vision_only)
-        loss = sum(losses[name] * weight for name, weight in weights(args).items() if name in losses)
+            group["lr"] = args.rate * min(1.0, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        with torch.autocast(args.device, torch.bfloat16):
+            losses = batch_losses(model, scenes, rng, args)
+            loss = sum(losses[name] * weight for name, weight in WEIGHTS.items() if name in losses)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         reduce_gradients(parameters, args.ranks)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         step += 1
-        decay = min(0.995, step / (step + 20))
+        decay = min(0.998, step / (step + 20))
         with torch.no_grad():
             for name, value in model.state_dict().items():
                 average[name].lerp_(value, 1 - decay) if value.is_floating_point() else None
         for name, value in losses.items():
-            shown[name] = 0.97 * shown.get(name, float(value)) + 0.03 * float(value)
+            value = float(value.detach())
+            shown[name] = 0.97 * shown.get(name, value) + 0.03 * value
         if rank == 0 and step % 50 == 0:
-            row = dict(stage=args.stage, step=step, seconds=round(time.monotonic() - start), scenes=len(scenes),
-                       images=step * args.images * args.ranks, **{k: round(v, 4) for k, v in shown.items()})
+            row = dict(step=step, seconds=round(seconds), scenes=len(scenes), images=step * args.images * args.ranks,
+                       **{k: round(v, 4) for k, v in shown.items()})
             with open(Path(args.out, "log.jsonl"), "a") as log:
                 log.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
 
 
-def weights(args):
-    aux = 1.0 if args.stage == "vision" or args.detach else 0.3
-    return dict(v_kind=2 * aux, v_color=aux, v_box=aux, focal=0.6, box=0.7, text=0.5)
+class Mix:
+    """Folders of scenes, each drawn from with its share."""
 
+    def __init__(self, folders, limit=None):
+        named = [it.partition("=") for it in folders]
+        self.parts = [(Scenes(path, SIZE, limit), float(share or 1)) for path, _, share in named]
+        self.parts = [it for it in self.parts if len(it[0])]
+        self.kinds = sorted({kind for scenes, _ in self.parts for kind in scenes.kinds})
 
-def batch_losses(model, scenes, rng, args, vision_only):
-    n = args.images
-    images, things, cells = [], [], []
-    for _ in range(n):
+    def __len__(self):
+        return sum(len(scenes) for scenes, _ in self.parts)
+
+    def draw(self, rng):
+        """An image, its things and its mask; now and then a part of it, enlarged."""
+        scenes = rng.choices([it[0] for it in self.parts], [it[1] for it in self.parts])[0]
         i = rng.randrange(len(scenes))
-        image, its, its_cells = scenes.image(i), scenes.things[i], scenes.cells[i].reshape(GRID, GRID)
+        image, things, mask = scenes.image(i), scenes.things[i], scenes.mask(i)
+        if rng.random() < 0.35:
+            side = rng.uniform(0.5, 0.95)
+            x0, y0 = rng.uniform(0, 1 - side), rng.uniform(0, 1 - side)
+            part = cropped(things, x0, y0, side)
+            if any(it["eligible"] for it in part):
+                return enlarged(image, mask, x0, y0, side, part)
+        return image, things, mask
+
+
+def enlarged(image, mask, x0, y0, side, things):
+    n = len(mask)
+    at = lambda origin: (np.arange(n) + 0.5) / n * side + origin
+    rows, columns = (at(y0) * n).astype(int), (at(x0) * n).astype(int)
+    window = torch.tensor([[side, 0, 2 * x0 + side - 1], [0, side, 2 * y0 + side - 1]], dtype=torch.float)[None]
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+    grid = F.affine_grid(window, (1, 3, n, n), align_corners=False)
+    pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return pixels[0].permute(1, 2, 0).numpy(), things, mask[np.ix_(rows, columns)]
+
+
+def batch_losses(model, scenes, rng, args):
+    n = args.images
+    images, things, cells, phrases = [], [], [], {}
+    for _ in range(n):
+        image, its, mask = scenes.draw(rng)
         if rng.random() < 0.5:
-            image, its, its_cells = image[:, ::-1], flipped(its), its_cells[:, ::-1]
+            image, its, mask = image[:, ::-1], flipped(its), mask[:, ::-1]
         images.append(torch.from_numpy(augment(image, rng)))
         things.append(its)
-        cells.append(torch.from_numpy(its_cells.reshape(-1).astype(np.int64)))
-    cells = torch.stack(cells)
-    vision_map = model.vision(torch.stack(images))
-    boxes = torch.zeros(n, GRID * GRID, 4)
-    kinds = torch.full((n, GRID * GRID), len(text.KINDS))
-    colors = torch.full((n, GRID * GRID), -100)
-    for b, its in enumerate(things):
-        for j, it in enumerate(its):
-            at = cells[b] == j
-            boxes[b, at] = torch.tensor(it["bbox"], dtype=torch.float)
-            kinds[b, at] = text.KINDS.index(it["kind"])
-            if it["color"]:
-                colors[b, at] = text.COLORS.index(it["color"])
-    kinds[cells == IGNORE] = -100
-    on = cells >= 0
-    kind, color, box = model.vision_head(vision_map)
-    losses = dict(
-        v_kind=0.5 * F.cross_entropy(kind.flatten(0, 1), kinds.flatten(), ignore_index=-100)
-        + 0.5 * F.cross_entropy(kind[on], kinds[on]),
-        v_color=F.cross_entropy(color[on], colors[on], ignore_index=-100),
-        v_box=box_loss(box[on], boxes[on]),
-    )
-    with torch.no_grad():
-        losses["kind_right"] = (kind[on].argmax(-1) == kinds[on]).float().mean()
-        named = colors[on] >= 0
-        losses["color_right"] = (color[on].argmax(-1) == colors[on])[named].float().mean()
-        losses["box_iou50"] = (iou(box[on], boxes[on])[0] > 0.5).float().mean()
-    if vision_only:
-        return losses
-    # Early on the text losses' gradients are noise to the tower, which has better teachers: see --detach.
-    features = model.project(vision_map.detach() if args.detach else vision_map)
-    dense = [(b, q) for b in range(n) for q in dense_queries(rng, things[b], args.queries, scenes.kinds)]
-    ids, mask = pad([model.ids(text.LOCATE.format(q["phrase"])) for _, q in dense])
-    of = torch.tensor([b for b, _ in dense])
-    logit, box = model.ground(features[of], ids, mask)
-    target = torch.zeros_like(logit)
-    for row, (b, q) in enumerate(dense):
-        for j in q["found"]:
-            target[row][cells[b] == j] = 1
-    weight = (cells[of] != IGNORE).float()
-    for row, (b, q) in enumerate(dense):
-        for j in q["unsure"]:
-            weight[row][cells[b] == j] = 0
-    bce = F.binary_cross_entropy_with_logits(logit, target, reduction="none")
-    losses["focal"] = (bce * (1 - torch.exp(-bce)) ** 1.5 * weight * (1 + 2 * target)).sum() / len(dense) / 3
-    positive = target > 0
-    if positive.any():
-        losses["box"] = box_loss(box[positive], boxes[of][positive])
-    with torch.no_grad():
-        found = positive.any(1)
-        top = logit.argmax(1)
-        rows = torch.arange(len(dense))
-        losses["top_right"] = positive[rows, top][found].float().mean() if found.any() else torch.tensor(0.0)
-        if (~found).any():
-            losses["absent_over"] = (logit.max(1).values[~found] > 0).float().mean()
+        cells.append(torch.from_numpy(cells_of(np.asarray(mask), its, GRID).astype(np.int64)))
+        for _ in range(args.phrases):
+            for query in (text.present_query(rng, its), text.absent_query(rng, its, scenes.kinds)):
+                phrases[query["phrase"]] = query["means"]
+    device = args.device
+    cells, images = torch.stack(cells).to(device), torch.stack(images).to(device)
+    with torch.set_grad_enabled(args.only is None):
+        vision_map = model.vision(images)
+    losses = {} if args.only else dense_losses(model, vision_map, things, cells, phrases)
     asked = [b for b in range(n) if rng.random() < args.texts]
     if asked:
+        # The decoder's gradients would be noise to the tower, which has better teachers.
+        features = model.project(vision_map.detach()[torch.tensor(asked)])
         pairs = [text.text_query(rng, things[b], scenes.kinds) for b in asked]
         ids, mask = pad([model.ids(prompt) for prompt, _ in pairs])
         answers = [model.ids(answer) for _, answer in pairs]
         labels, valid = pad(answers)
         decoder_ids, _ = pad([[2] + it[:-1] for it in answers])
-        logits = model.text_logits(features[torch.tensor(asked)], ids, mask, decoder_ids)
-        losses["text"] = F.cross_entropy(logits[valid.bool()], labels[valid.bool()])
+        logits = model.text_logits(features, ids.to(device), mask.to(device), decoder_ids.to(device)).float()
+        valid = valid.bool()
+        losses["text"] = F.cross_entropy(logits[valid], labels[valid].to(device))
+        with torch.no_grad():
+            losses["text_right"] = (logits[valid].argmax(-1) == labels[valid].to(device)).float().mean()
     return losses
 
 
-def dense_queries(rng, things, n, kinds):
-    """Queries whose answer is certain: nothing half hidden matches a phrase that is called absent or few."""
-    queries = []
-    while len(queries) < n:
-        query = text.absent_query(rng, things, kinds) if rng.random() < 0.3 else text.present_query(rng, things)
-        query["found"] = [j for j in query["found"] if things[j]["eligible"]]
-        queries.append(query)
-    return queries
+def dense_losses(model, vision_map, things, cells, phrases):
+    n, device = len(things), vision_map.device
+    boxes = torch.zeros(n, GRID * GRID, 4)
+    kinds = torch.full((n, GRID * GRID), len(text.KINDS))
+    colors = torch.full((n, GRID * GRID), -100)
+    # What each phrase is of each cell: 1 its name, 0 not, -1 perhaps.
+    named = torch.zeros(n, len(phrases), GRID * GRID)
+    for b, its in enumerate(things):
+        at = [(cells[b] == j).cpu() for j in range(len(its))]
+        for it, where in zip(its, at):
+            boxes[b, where] = torch.tensor(it["bbox"], dtype=torch.float)
+            kinds[b, where] = text.KINDS.index(it["kind"])
+            if it["color"]:
+                colors[b, where] = text.COLORS.index(it["color"])
+        for p, means in enumerate(phrases.values()):
+            found, unsure = text.matches(its, *means)
+            for j in found:
+                named[b, p, at[j]] = 1
+            for j in unsure:
+                named[b, p, at[j]] = -1
+    boxes, kinds, colors, named = (it.to(device) for it in (boxes, kinds, colors, named))
+    kinds[cells == IGNORE] = -100
+    on = cells >= 0
+    kind, color = model.vision_head(vision_map)
+    kind, color = kind.float(), color.float()
+    losses = dict(
+        v_kind=0.5 * F.cross_entropy(kind.flatten(0, 1), kinds.flatten(), ignore_index=-100) + 0.5 * F.cross_entropy(kind[on], kinds[on]),
+        v_color=F.cross_entropy(color[on], colors[on], ignore_index=-100),
+    )
+    ids, mask = pad([model.ids(phrase) for phrase in phrases])
+    vectors, bias = model.phrases(ids.to(device), mask.to(device))
+    units, cell_bias, box = model.grounding_head.cells(vision_map)
+    losses["box"] = box_loss(box[on], boxes[on])
+    logit = model.grounding_head.logits(units, cell_bias, vectors, bias)
+    target = named.clamp(min=0)
+    weight = (named >= 0) * (cells != IGNORE)[:, None]
+    bce = F.binary_cross_entropy_with_logits(logit, target, reduction="none")
+    focal = bce * (1 - torch.exp(-bce)) ** 2 * weight * (1 + target)
+    losses["focal"] = 2 * focal.sum() / target.sum().clamp(min=1)
+    with torch.no_grad():
+        losses["kind_right"] = (kind[on].argmax(-1) == kinds[on]).float().mean()
+        has_color = colors[on] >= 0
+        losses["color_right"] = (color[on].argmax(-1) == colors[on])[has_color].float().mean()
+        losses["box_iou50"] = (iou(box[on], boxes[on])[0] > 0.5).float().mean()
+        found = (target > 0).any(2)
+        top = logit.argmax(2)[..., None]
+        losses["top_right"] = target.gather(2, top)[..., 0][found].mean()
+        losses["absent_over"] = (logit.amax(2)[~found & (named == 0).all(2)] > 0).float().mean()
+    return losses
 
 
 def augment(image, rng):
@@ -258,10 +294,10 @@ def load(model, state):
     model.load_state_dict(state)
 
 
-def save(args, model, average, step):
-    part = Path(args.out, f"{args.stage}.pt.part")
-    torch.save(dict(model=model.state_dict(), average=average, step=step), part)
-    part.rename(Path(args.out, f"{args.stage}.pt"))
+def save(path, state):
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.rename(path)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from transformers.models.florence2.processing_florence2 import Florence2PostProc
 OUT = Path(__file__).parent.parent / "data" / "parity" / "florence2"
 SIDE = 72  # model input, pixels: windows of 4 need padding in every stage
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-BOX_SCALE, CALIBRATION = 0.1, (1.3, -0.4)
+EMBED, BOX_SCALE, CALIBRATION = 24, 0.1, (1.3, -0.4)
 
 
 def make_image(width, height, seed):
@@ -80,6 +80,8 @@ def randomize(model, generator):
         for name, p in model.named_parameters():
             if "norm" in name:
                 p.copy_(normal(p.shape, 0.3, 1.0 if name.endswith("weight") else 0.0))
+            elif name == "log_scale":
+                p.copy_(normal(p.shape, 0.3, 1.0))
             elif name.endswith("bias"):
                 p.copy_(normal(p.shape, 0.3))
             elif "embed_positions" in name or "position_embed" in name:
@@ -92,15 +94,26 @@ def randomize(model, generator):
 
 
 class GroundingHead(torch.nn.Module):
-    def __init__(self, d):
-        super().__init__()
-        self.norm = torch.nn.LayerNorm(d)
-        self.score = torch.nn.Linear(d, 1)
-        self.box = torch.nn.Sequential(torch.nn.Linear(d, d), torch.nn.GELU(), torch.nn.Linear(d, 4))
+    """Ours, not transformers': see training/model.py."""
 
-    def forward(self, cells):
-        h = self.norm(cells)
-        return self.score(h)[..., 0], self.box(h)
+    def __init__(self, n_channels, d_model):
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(n_channels)
+        self.cell = torch.nn.Sequential(
+            torch.nn.Linear(n_channels, 2 * n_channels), torch.nn.GELU(), torch.nn.Linear(2 * n_channels, EMBED)
+        )
+        self.cell_bias = torch.nn.Linear(n_channels, 1)
+        self.box = torch.nn.Sequential(torch.nn.Linear(n_channels, n_channels), torch.nn.GELU(), torch.nn.Linear(n_channels, 4))
+        self.phrase = torch.nn.Linear(d_model, EMBED)
+        self.phrase_bias = torch.nn.Linear(d_model, 1)
+        self.log_scale = torch.nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, vision_map, phrase_states):
+        h = self.norm(vision_map.flatten(2).transpose(1, 2))
+        mean = phrase_states.mean(1)
+        cells, phrase = (torch.nn.functional.normalize(it, dim=-1) for it in (self.cell(h), self.phrase(mean)))
+        cosine = (cells * phrase[:, None]).sum(-1)
+        return self.log_scale.exp() * cosine + self.cell_bias(h)[..., 0] + self.phrase_bias(mean), self.box(h)[0]
 
 
 def nhwc(x):
@@ -138,8 +151,9 @@ class Tower:
         out = self.model(**self.inputs(pixels, prompt), decoder_input_ids=torch.tensor([decoder_ids]))
         for hook in hooks:
             hook.remove()
-        n = 1 + self.cells(pixels)
-        logits, distances = self.head(out.encoder_last_hidden_state[:, 1:n])
+        ids = torch.tensor([self.tokenizer.encode("<s>" + prompt + "</s>", add_special_tokens=False).ids])
+        states = m.language_model.encoder(input_ids=ids).last_hidden_state
+        logits, distances = self.head(m.vision_tower(pixels).last_hidden_state, states)
         return self.saved | {"logits": out.logits, "dense.logits": logits, "dense.distances": distances}
 
     def cells(self, pixels):
@@ -196,7 +210,7 @@ def main():
         image_token_id=tokenizer.token_to_id("<image>"),
     )
     model = Florence2ForConditionalGeneration(config).eval()
-    head = GroundingHead(32).eval()
+    head = GroundingHead(40, 32).eval()
     randomize(model, generator)
     randomize(head, generator)
     # Rounded to f16 once, so that the f16 file and the f32 file hold the same numbers and share one expectation.
@@ -212,7 +226,7 @@ def main():
     save_file({k: v.half() for k, v in weights.items()}, OUT / "model.safetensors", {"format": "pt"})
     config_json = json.loads((OUT / "config.json").read_text())
     config_json["grounding_head"] = {
-        "box_scale": BOX_SCALE, "calibration": {"scale": CALIBRATION[0], "bias": CALIBRATION[1]}, "nms_iou": 0.5,
+        "embed_dim": EMBED, "box_scale": BOX_SCALE, "calibration": {"scale": CALIBRATION[0], "bias": CALIBRATION[1]}, "nms_iou": 0.5,
     }
     config_json["synthetic"] = True
     (OUT / "config.json").write_text(json.dumps(config_json, indent=1))

@@ -401,11 +401,12 @@ pub struct Encoded {
     pub grid: (usize, usize),
 }
 
-/// Image features ready for the encoder: tokens `[1, 1 + h * w, d_model]` and the grid (h, w).
+/// Image features ready for the encoder: tokens `[1, 1 + h * w, d_model]`, the grid (h, w) and what the dense head needs.
 #[derive(Clone)]
 pub struct ImageFeatures {
     tokens: Tensor,
     grid: (usize, usize),
+    cells: Option<GroundingCells>,
 }
 
 impl ImageFeatures {
@@ -450,30 +451,93 @@ impl DecoderCache {
     }
 }
 
-/// Scores phrases on the image's grid; see the crate's model card for how it is trained.
+/// Scores phrases on the image's grid, in a space that cells and phrases share; see the crate's model card for how it is
+/// trained.
 struct GroundingHead {
     norm: LayerNorm,
-    score: Linear,
+    cell_0: Linear,
+    cell_2: Linear,
+    cell_bias: Linear,
     box_0: Linear,
     box_2: Linear,
+    phrase: Linear,
+    phrase_bias: Linear,
+    log_scale: Tensor,
 }
 
 impl GroundingHead {
-    fn new(w: &Weights<'_>, dim: usize) -> Result<Self> {
+    fn new(w: &Weights<'_>, config: &Config, n_embed: usize) -> Result<Self> {
+        let n_channels = config.vision_config.embed_dim.last().copied().unwrap_or_default();
+        let d_model = config.text_config.d_model;
         Ok(Self {
-            norm: LayerNorm::new(&w.at("norm"), dim, LAYER_NORM_EPS)?,
-            score: Linear::new(&w.at("score"), dim, 1)?,
-            box_0: Linear::new(&w.at("box.0"), dim, dim)?,
-            box_2: Linear::new(&w.at("box.2"), dim, 4)?,
+            norm: LayerNorm::new(&w.at("norm"), n_channels, LAYER_NORM_EPS)?,
+            cell_0: Linear::new(&w.at("cell.0"), n_channels, 2 * n_channels)?,
+            cell_2: Linear::new(&w.at("cell.2"), 2 * n_channels, n_embed)?,
+            cell_bias: Linear::new(&w.at("cell_bias"), n_channels, 1)?,
+            box_0: Linear::new(&w.at("box.0"), n_channels, n_channels)?,
+            box_2: Linear::new(&w.at("box.2"), n_channels, 4)?,
+            phrase: Linear::new(&w.at("phrase"), d_model, n_embed)?,
+            phrase_bias: Linear::new(&w.at("phrase_bias"), d_model, 1)?,
+            log_scale: w.get("log_scale", &[])?,
+        })
+    }
+
+    /// The vision tower's map [1, h, w, C] in the shared space.
+    fn cells(&self, map: &Tensor) -> Result<GroundingCells> {
+        let (_, rows, columns, n_channels) = map.dims4()?;
+        let h = self.norm.forward(&map.reshape((rows * columns, n_channels))?)?;
+        let vectors = self.cell_2.forward(&self.cell_0.forward_with(&h, Activation::Gelu)?)?;
+        // The scale of the cosines is the same for all: it goes into the cells, so that a logit is a product and two biases.
+        let vectors = unit_rows(&vectors)?.broadcast_mul(&self.log_scale.exp()?)?;
+        Ok(GroundingCells {
+            vectors,
+            bias: self.cell_bias.forward(&h)?,
+            distances: self.box_2.forward(&self.box_0.forward_with(&h, Activation::Gelu)?)?,
+            grid: (rows, columns),
+        })
+    }
+
+    /// Encoder states [1, T, d_model] of one phrase to its column of the shared space.
+    fn phrase(&self, states: &Tensor) -> Result<GroundingPhrase> {
+        let mean = states.mean(1)?;
+        Ok(GroundingPhrase {
+            vector: unit_rows(&self.phrase.forward(&mean)?)?.t()?.contiguous()?,
+            bias: self.phrase_bias.forward(&mean)?,
         })
     }
 }
 
-/// Raw output of the grounding head for each prompt and grid cell.
+/// Rows of unit length.
+fn unit_rows(x: &Tensor) -> candle_core::Result<Tensor> {
+    x.broadcast_div(&x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12)?)
+}
+
+/// What the grounding head says about an image, whatever is asked about it.
+#[derive(Clone)]
+struct GroundingCells {
+    /// [h * w, embedding], of equal lengths
+    vectors: Tensor,
+    /// [h * w, 1]
+    bias: Tensor,
+    /// [h * w, 4]
+    distances: Tensor,
+    grid: (usize, usize),
+}
+
+/// What the grounding head makes of a phrase, whatever the image.
+#[derive(Clone)]
+pub struct GroundingPhrase {
+    /// [embedding, 1], of unit length
+    vector: Tensor,
+    /// [1, 1]
+    bias: Tensor,
+}
+
+/// Raw output of the grounding head for an image.
 pub struct DenseGrounding {
-    /// [prompts, h * w]
+    /// [phrases, h * w]
     pub logits: Tensor,
-    /// [prompts, h * w, 4]: left, top, right, bottom, before softplus and `box_scale`.
+    /// [h * w, 4]: left, top, right, bottom, before softplus and `box_scale`.
     pub distances: Tensor,
     /// (h, w)
     pub grid: (usize, usize),
@@ -525,8 +589,8 @@ impl Florence2Network {
             logits_bias,
             grounding_head: config
                 .grounding_head
-                .is_some()
-                .then(|| GroundingHead::new(&root.at("grounding_head"), text.d_model))
+                .as_ref()
+                .map(|head| GroundingHead::new(&root.at("grounding_head"), &config, head.embed_dim))
                 .transpose()?,
             config,
         })
@@ -556,7 +620,8 @@ impl Florence2Network {
         let features = self.vision_tower.forward(pixels, trace)?;
         let tokens = self.projector.forward(&features)?;
         trace.show(|| "projector".into(), &tokens);
-        Ok(ImageFeatures { tokens, grid })
+        let cells = self.grounding_head.as_ref().map(|head| head.cells(&features)).transpose()?;
+        Ok(ImageFeatures { tokens, grid, cells })
     }
 
     /// Reads prompts (token ids, without image placeholders) about one image, all in one pass.
@@ -680,17 +745,36 @@ impl Florence2Network {
         Ok(x)
     }
 
-    /// The dense head's answer for every prompt, if this checkpoint has the head.
-    pub fn ground_densely(&self, encoded: &Encoded) -> Result<Option<DenseGrounding>> {
+    /// A phrase's token ids (with `<s>` and `</s>`, without any image) in the dense head's space, if this checkpoint has the head.
+    pub fn encode_phrase(&self, ids: &[u32]) -> Result<Option<GroundingPhrase>> {
         let Some(head) = &self.grounding_head else { return Ok(None) };
-        let n_cells = encoded.grid.0 * encoded.grid.1;
-        let cells = encoded.states.narrow(1, 1, n_cells)?.contiguous()?;
-        let cells = head.norm.forward(&cells)?;
-        Ok(Some(DenseGrounding {
-            logits: head.score.forward(&cells)?.squeeze(D::Minus1)?,
-            distances: head.box_2.forward(&head.box_0.forward_with(&cells, Activation::Gelu)?)?,
-            grid: encoded.grid,
-        }))
+        let (n, max_len) = (ids.len(), self.config.text_config.max_position_embeddings);
+        if n == 0 || n > max_len {
+            return Err(ModelError::Input(format!(
+                "expected a phrase of 1 to {max_len} tokens, got {n}; use a shorter text"
+            )));
+        }
+        let mut x = self.encoder_start.forward(&self.embed(ids)?.unsqueeze(0)?, 0)?;
+        let visible = Visible::First(vec![n]);
+        for layer in &self.encoder_layers {
+            x = layer.forward(&x, &visible)?;
+        }
+        Ok(Some(head.phrase(&x)?))
+    }
+
+    /// The dense head's answer for every phrase, if this checkpoint has the head.
+    pub fn ground_densely(
+        &self,
+        image: &ImageFeatures,
+        phrases: &[GroundingPhrase],
+    ) -> Result<Option<DenseGrounding>> {
+        let Some(cells) = &image.cells else { return Ok(None) };
+        let logits = phrases.iter().map(|phrase| {
+            let logits = cells.vectors.matmul(&phrase.vector)?.add(&cells.bias)?;
+            logits.broadcast_add(&phrase.bias)?.squeeze(1)
+        });
+        let logits = Tensor::stack(&logits.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+        Ok(Some(DenseGrounding { logits, distances: cells.distances.clone(), grid: cells.grid }))
     }
 
     /// Token ids to embeddings `[ids, d_model]`.

@@ -75,6 +75,8 @@ pub struct TextConfig {
 /// How the dense head's output becomes boxes and scores.
 #[derive(Debug, Clone, Deserialize)]
 pub struct GroundingHeadConfig {
+    /// Numbers per cell and phrase in the space that they share.
+    pub embed_dim: usize,
     /// Distance, as a fraction of the image, that one unit of softplus output stands for.
     pub box_scale: f64,
     /// Logit to probability.
@@ -197,8 +199,8 @@ impl Config {
         }
         if let Some(head) = &self.grounding_head {
             let numbers = [head.box_scale, head.calibration.scale, head.calibration.bias, head.nms_iou];
-            if numbers.iter().any(|number| !number.is_finite()) || head.box_scale <= 0.0 {
-                return Err("grounding_head: expected finite numbers and box_scale > 0".into());
+            if numbers.iter().any(|number| !number.is_finite()) || head.box_scale <= 0.0 || head.embed_dim == 0 {
+                return Err("grounding_head: expected finite numbers, box_scale > 0 and embed_dim > 0".into());
             }
         }
         Ok(())

@@ -1,12 +1,13 @@
 //! Florence-2 as a [`VisionLanguageModel`]: pixels and phrases in, boxes with scores and words out.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::Device;
 
 use super::decode::{Answer, LabeledBox, Task, box_tokens};
 use super::device::DeviceChoice;
-use super::florence2::{DenseGrounding, Florence2Network, ImageFeatures, Trace};
+use super::florence2::{DenseGrounding, Florence2Network, GroundingPhrase, ImageFeatures, Trace};
 use super::florence2_config::{Config, GroundingHeadConfig};
 use super::florence2_layout::{is_old_layout, native_name};
 use super::frame_cache::FrameCache;
@@ -28,6 +29,8 @@ const SCORE_FLOOR: f64 = 0.05;
 const REPEATED_IOU: f64 = 0.9;
 /// Most boxes given for one phrase.
 const MAX_BOXES: usize = 64;
+/// Phrases that are remembered; then all are forgotten.
+const MAX_PHRASES: usize = 512;
 
 /// A loaded Florence-2.
 pub struct Florence2 {
@@ -39,6 +42,7 @@ pub struct Florence2 {
     generation: GenerationConfig,
     options: ModelOptions,
     cached_frames: FrameCache<ImageFeatures>,
+    cached_phrases: HashMap<String, GroundingPhrase>,
 }
 
 impl Florence2 {
@@ -79,6 +83,7 @@ impl Florence2 {
             generation,
             options: options.clone(),
             cached_frames: FrameCache::new(),
+            cached_phrases: HashMap::new(),
         })
     }
 
@@ -88,6 +93,23 @@ impl Florence2 {
             let pixels = self.image_processor.process(image.image, &self.device)?;
             self.network.encode_image(&pixels, &mut Trace::off())
         })
+    }
+
+    /// What the dense head makes of a phrase, from the cache when it was asked for before.
+    fn phrase(&mut self, phrase: &str) -> Result<GroundingPhrase, ModelError> {
+        let words = plain_words(phrase);
+        if let Some(known) = self.cached_phrases.get(&words) {
+            return Ok(known.clone());
+        }
+        let ids = self.tokenizer.encode_prompt(&words)?;
+        let Some(encoded) = self.network.encode_phrase(&ids)? else {
+            return Err(ModelError::Inference("the grounding head is gone".into()));
+        };
+        if self.cached_phrases.len() == MAX_PHRASES {
+            self.cached_phrases.clear();
+        }
+        self.cached_phrases.insert(words, encoded.clone());
+        Ok(encoded)
     }
 
     /// Asks one sentence and generates the answer.
@@ -192,14 +214,8 @@ impl VisionLanguageModel for Florence2 {
                 return phrases.iter().map(|phrase| self.ground_by_generation(image, phrase)).collect();
             };
             let features = self.features(image)?;
-            let prompts = phrases
-                .iter()
-                .map(|phrase| {
-                    self.tokenizer.encode_prompt(&Task::OpenVocabularyDetection.prompt(Some(phrase), size)?)
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            let encoded = self.network.encode(&features, &prompts, &mut Trace::off())?;
-            match self.network.ground_densely(&encoded)? {
+            let encoded = phrases.iter().map(|phrase| self.phrase(phrase)).collect::<Result<Vec<_>, _>>()?;
+            match self.network.ground_densely(&features, &encoded)? {
                 Some(dense) => dense_detections(&dense, &head, phrases, size),
                 None => Err(ModelError::Inference("the grounding head is gone".into())),
             }
@@ -312,12 +328,12 @@ fn dense_detections(
     (width, height): (u32, u32),
 ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
     let logits: Vec<Vec<f32>> = dense.logits.to_vec2()?;
-    let distances: Vec<Vec<Vec<f32>>> = dense.distances.to_vec3()?;
+    let distances: Vec<Vec<f32>> = dense.distances.to_vec2()?;
     let (rows, columns) = dense.grid;
     let mut all = Vec::with_capacity(phrases.len());
-    for ((phrase, logits), distances) in phrases.iter().zip(&logits).zip(&distances) {
+    for (phrase, logits) in phrases.iter().zip(&logits) {
         let mut detections = Vec::new();
-        for (cell, (&logit, distances)) in logits.iter().zip(distances).enumerate() {
+        for (cell, (&logit, distances)) in logits.iter().zip(&distances).enumerate() {
             let logit = f64::from(logit);
             if !logit.is_finite() || distances.iter().any(|distance| !distance.is_finite()) {
                 return Err(ModelError::Inference("the grounding head's output is not finite".into()));
