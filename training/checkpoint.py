@@ -25,6 +25,7 @@ class Checkpoint:
         pixels = json.loads((directory / "preprocessor_config.json").read_text())
         self.mean, self.std = (torch.tensor(pixels[k]) for k in ("image_mean", "image_std"))
         self.image_tokens = pixels["image_seq_length"]
+        self.phrases = {}
         self.image_id = self.tokenizer.token_to_id("<image>")
 
     def pixels(self, images):
@@ -32,33 +33,43 @@ class Checkpoint:
         return ((x - self.mean) / self.std).permute(0, 3, 1, 2)
 
     @torch.no_grad()
-    def features(self, images):
-        """[B, 1 + grid^2, d]: the pooled token, then the grid row by row."""
-        core = self.florence.model
-        return core.multi_modal_projector(core.vision_tower(self.pixels(images)).last_hidden_state)
+    def look(self, images):
+        """The vision tower's map [B, C, grid, grid]."""
+        return self.florence.model.vision_tower(self.pixels(images)).last_hidden_state
 
     @torch.no_grad()
-    def ground(self, features, prompts):
-        """One row of `features` for each prompt, to logits [N, grid^2] and boxes [N, grid^2, 4]."""
-        bart = self.florence.model.language_model
-        rows = [self.tokenizer.encode(prompt).ids for prompt in prompts]
-        n = max(map(len, rows))
-        ids, mask = torch.ones(len(rows), n, dtype=torch.long), torch.zeros(len(rows), n, dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
-        embeds = torch.cat([features, bart.shared(ids)], 1)
-        mask = torch.cat([mask.new_ones(features.shape[:2]), mask], 1)
-        hidden = bart.encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state[:, 1 : features.shape[1]]
-        w = self.head
-        h = F.layer_norm(hidden, hidden.shape[-1:], w["norm.weight"], w["norm.bias"])
-        logit = F.linear(h, w["score.weight"], w["score.bias"])[..., 0]
+    def boxes(self, vision_map):
+        """[B, grid^2, 4]"""
+        w, h = self.head, self._cells(vision_map)
         raw = F.linear(F.gelu(F.linear(h, w["box.0.weight"], w["box.0.bias"])), w["box.2.weight"], w["box.2.bias"])
         reach = F.softplus(raw) * self.config["box_scale"]
-        side = int(hidden.shape[1] ** 0.5)
+        side = vision_map.shape[-1]
         center = (torch.arange(side) + 0.5) / side
         y, x = (it.flatten() for it in torch.meshgrid(center, center, indexing="ij"))
         boxes = torch.stack([x - reach[..., 0], y - reach[..., 1], x + reach[..., 2], y + reach[..., 3]], -1)
-        return logit, boxes.clamp(0, 1)
+        return boxes.clamp(0, 1)
+
+    @torch.no_grad()
+    def logits(self, vision_map, phrases):
+        """[B, phrases, grid^2]"""
+        w, h = self.head, self._cells(vision_map)
+        cells = F.linear(F.gelu(F.linear(h, w["cell.0.weight"], w["cell.0.bias"])), w["cell.2.weight"], w["cell.2.bias"])
+        bias = F.linear(h, w["cell_bias.weight"], w["cell_bias.bias"])[..., 0]
+        vectors, phrase_bias = zip(*(self._phrase(it) for it in phrases))
+        cosine = torch.einsum("bne,pe->bpn", F.normalize(cells, dim=-1), torch.stack(vectors))
+        return w["log_scale"].exp() * cosine + bias[:, None] + torch.stack(phrase_bias)[None, :, None]
+
+    def _cells(self, vision_map):
+        x = vision_map.flatten(2).transpose(1, 2)
+        return F.layer_norm(x, x.shape[-1:], self.head["norm.weight"], self.head["norm.bias"])
+
+    def _phrase(self, phrase):
+        if phrase not in self.phrases:
+            w, ids = self.head, torch.tensor([self.tokenizer.encode(phrase).ids])
+            mean = self.florence.model.language_model.encoder(input_ids=ids).last_hidden_state[0].mean(0)
+            vector = F.normalize(F.linear(mean, w["phrase.weight"], w["phrase.bias"]), dim=0)
+            self.phrases[phrase] = vector, F.linear(mean, w["phrase_bias.weight"], w["phrase_bias.bias"])[0]
+        return self.phrases[phrase]
 
     def score(self, logit):
         return torch.sigmoid(self.config["calibration"]["scale"] * logit + self.config["calibration"]["bias"])

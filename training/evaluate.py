@@ -106,21 +106,17 @@ def queries(rng, scenes, usable, n):
     return drawn
 
 
-def ask(model, scenes, drawn, batch=32):
+def ask(model, scenes, drawn):
     """Adds `boxes`: (logit, box) after suppression, best first; at most 12."""
-    drawn = sorted(drawn, key=lambda q: q["scene"])
-    features = {}
-    for start in range(0, len(drawn), batch):
-        part = drawn[start : start + batch]
-        new = sorted({q["scene"] for q in part} - features.keys())
-        features = {k: v for k, v in features.items() if k in {q["scene"] for q in part}}
-        if new:
-            features |= dict(zip(new, model.features(np.stack([scenes.image(i) for i in new]))))
-        rows = torch.stack([features[q["scene"]] for q in part])
-        logits, boxes = model.ground(rows, [text.LOCATE.format(q["phrase"]) for q in part])
-        for q, logit, box in zip(part, logits, boxes):
-            q["boxes"] = keep_apart(logit, box, model.config["nms_iou"])[:12]
-            q["truth"] = [scenes.things[q["scene"]][j]["bbox"] for j in q["targets"]]
+    by_scene = defaultdict(list)
+    for q in drawn:
+        by_scene[q["scene"]].append(q)
+    for i, asked in by_scene.items():
+        seen = model.look(np.asarray(scenes.image(i))[None])
+        boxes = model.boxes(seen)[0]
+        for q, logit in zip(asked, model.logits(seen, [q["phrase"] for q in asked])[0]):
+            q["boxes"] = keep_apart(logit, boxes, model.config["nms_iou"])[:12]
+            q["truth"] = [scenes.things[i][j]["bbox"] for j in q["targets"]]
     return drawn
 
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, processors
 from transformers import GenerationConfig
 
-from model import BOX_SCALE, GRID, SIZE, TinyFlorence
+import text
+from model import BOX_SCALE, EMBED, GRID, SIZE, TinyFlorence
 
 NMS_IOU = 0.5
 
@@ -49,9 +50,11 @@ def export(state_path, tokenizer_path, out, weights="average"):
     config = json.loads(config_path.read_text())
     config["synthetic"] = True
     config["grounding_head"] = {
+        "embed_dim": EMBED,
         "box_scale": BOX_SCALE,
         "calibration": {"scale": 1.0, "bias": 0.0},
         "nms_iou": NMS_IOU,
+        "names": {"colored": text.COLORED, "plain": [it for it in text.KINDS if it not in text.COLORED], "colors": text.COLORS},
     }
     config_path.write_text(json.dumps(config, indent=2) + "\n")
     preprocessor = {

@@ -48,10 +48,12 @@ def main(state, directory, data, n=40):
         same += ours == theirs
         if ours != theirs:
             print(f"{written!r}: training says {ours!r}, export says {theirs!r}")
-        words = text.LOCATE.format(text.present_query(rng, scenes.things[i])["phrase"])
+        words = text.present_query(rng, scenes.things[i])["phrase"]
         ids, mask = pad([model.ids(words)])
-        logit, box = model.ground(model.project(model.vision(torch.as_tensor(image[None]))), ids, mask)
-        other_logit, other_box = exported.ground(exported.features(image[None]), [words])
+        units, bias, box = model.grounding_head.cells(model.vision(torch.as_tensor(image[None])))
+        logit = model.grounding_head.logits(units, bias, *model.phrases(ids, mask))
+        seen = exported.look(image[None])
+        other_logit, other_box = exported.logits(seen, [words]), exported.boxes(seen)
         logit_error = max(logit_error, float((logit - other_logit).abs().max()))
         box_error = max(box_error, float((box.clamp(0, 1) - other_box).abs().max()))
     print(f"{same}/{n} texts equal; largest difference of logits {logit_error:.4f}, of boxes {box_error:.5f}")

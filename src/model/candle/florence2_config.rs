@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::florence2_names::Names;
 use super::kernels::Conv2d;
 use super::loading::{checkpoint_error, read_json};
 use crate::model::ModelError;
@@ -83,6 +84,8 @@ pub struct GroundingHeadConfig {
     pub calibration: Calibration,
     /// Boxes that overlap a better one by more than this are dropped.
     pub nms_iou: f64,
+    /// What it has names for: captions are made of these.
+    pub names: Option<Names>,
 }
 
 /// Platt scaling: score = sigmoid(scale * logit + bias).

@@ -10,6 +10,7 @@ use super::device::DeviceChoice;
 use super::florence2::{DenseGrounding, Florence2Network, GroundingPhrase, ImageFeatures, Trace};
 use super::florence2_config::{Config, GroundingHeadConfig};
 use super::florence2_layout::{is_old_layout, native_name};
+use super::florence2_names::{Names, Question, listed, number};
 use super::frame_cache::FrameCache;
 use super::generation::{Decoding, Generated, generate};
 use super::generation_config::GenerationConfig;
@@ -27,6 +28,10 @@ use crate::model::{
 const SCORE_FLOOR: f64 = 0.05;
 /// Boxes of one answer that overlap more than this are one box said twice.
 const REPEATED_IOU: f64 = 0.9;
+/// A thing is named, counted or said to be there from this score on.
+const NAMED_SCORE: f64 = 0.5;
+/// Boxes that overlap more than this are one thing under several names.
+const NAMED_IOU: f64 = 0.6;
 /// Most boxes given for one phrase.
 const MAX_BOXES: usize = 64;
 /// Phrases that are remembered; then all are forgotten.
@@ -110,6 +115,114 @@ impl Florence2 {
         }
         self.cached_phrases.insert(words, encoded.clone());
         Ok(encoded)
+    }
+
+    /// Every cell's box with its score for each phrase.
+    fn look_for(
+        &mut self,
+        image: KeyedImage<'_>,
+        phrases: &[&str],
+    ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
+        let features = self.features(image)?;
+        let encoded = phrases.iter().map(|phrase| self.phrase(phrase)).collect::<Result<Vec<_>, _>>()?;
+        match (self.network.ground_densely(&features, &encoded)?, &self.network.config().grounding_head) {
+            (Some(dense), Some(head)) => scored_cells(&dense, head, phrases, image.image.dimensions()),
+            _ => Err(ModelError::Inference("the grounding head is gone".into())),
+        }
+    }
+
+    fn names(&self) -> Option<Names> {
+        self.network.config().grounding_head.as_ref()?.names.clone()
+    }
+
+    /// What the cells that box `region` look most like; where none does, the cells inside it.
+    fn name_of(
+        &mut self,
+        image: KeyedImage<'_>,
+        names: &Names,
+        region: &BoundingBox2d,
+    ) -> Result<String, ModelError> {
+        let weigh = |cells: &[Detection2d]| -> Vec<f64> {
+            let overlaps: Vec<f64> = cells.iter().map(|it| it.bbox.iou(region)).collect();
+            let most = overlaps.iter().copied().fold(0.0, f64::max);
+            overlaps.iter().map(|it| if *it >= 0.8 * most { *it } else { 0.0 }).collect()
+        };
+        let fit = |cells: &[Detection2d]| {
+            let weights = weigh(cells);
+            let sum: f64 = cells.iter().zip(&weights).map(|(it, weight)| f64::from(it.score) * weight).sum();
+            sum / weights.iter().sum::<f64>().max(f64::MIN_POSITIVE)
+        };
+        let mut most_like = |phrases: &[&str]| -> Result<Option<String>, ModelError> {
+            let seen = self.look_for(image, phrases)?;
+            Ok(best(phrases.iter().zip(seen.iter().map(|it| fit(it)))).map(|it| (*it.0).to_owned()))
+        };
+        let Some(kind) = most_like(&names.kinds())? else {
+            return Err(ModelError::Inference("the checkpoint names no kinds".into()));
+        };
+        let colored = names.in_every_color(&kind);
+        let colored: Vec<&str> = colored.iter().map(String::as_str).collect();
+        Ok(most_like(&colored)?.unwrap_or(kind))
+    }
+
+    /// Everything that it has a name for, from left to right, each thing under its likeliest name.
+    fn named_things(&mut self, image: KeyedImage<'_>, names: &Names) -> Result<Vec<String>, ModelError> {
+        let seen = self.look_for(image, &names.kinds())?;
+        let sure = seen.into_iter().flatten().filter(|it| f64::from(it.score) >= NAMED_SCORE).collect();
+        let mut things = non_maximum_suppression(sure, NAMED_IOU);
+        things.sort_by(|a, b| a.bbox.center().0.total_cmp(&b.bbox.center().0));
+        things.iter().map(|it| self.in_its_color(image, names, it)).collect()
+    }
+
+    /// The thing's kind, with its color where that tells.
+    fn in_its_color(
+        &mut self,
+        image: KeyedImage<'_>,
+        names: &Names,
+        thing: &Detection2d,
+    ) -> Result<String, ModelError> {
+        let colored = names.in_every_color(&thing.phrase);
+        let colored: Vec<&str> = colored.iter().map(String::as_str).collect();
+        let color = self.best_at(image, &colored, &thing.bbox)?;
+        Ok(color.map_or_else(|| thing.phrase.clone(), ToOwned::to_owned))
+    }
+
+    /// The phrase that scores highest at the cell whose box this is.
+    fn best_at<'a>(
+        &mut self,
+        image: KeyedImage<'_>,
+        phrases: &[&'a str],
+        bbox: &BoundingBox2d,
+    ) -> Result<Option<&'a str>, ModelError> {
+        if phrases.is_empty() {
+            return Ok(None);
+        }
+        let seen = self.look_for(image, phrases)?;
+        let at = |cells: &[Detection2d]| {
+            best(cells.iter().map(|it| (f64::from(it.score), it.bbox.iou(bbox)))).map_or(0.0, |it| it.0)
+        };
+        Ok(best(phrases.iter().copied().zip(seen.iter().map(|it| at(it)))).map(|it| it.0))
+    }
+
+    fn answer_from_boxes(
+        &mut self,
+        image: KeyedImage<'_>,
+        names: &Names,
+        question: &Question,
+    ) -> Result<String, ModelError> {
+        let (Question::Color(phrase) | Question::Count(phrase) | Question::Presence(phrase)) = question;
+        let mut found = self.ground(image, &[phrase.as_str()])?.pop().unwrap_or_default();
+        found.retain(|it| f64::from(it.score) >= NAMED_SCORE);
+        Ok(match (question, found.first()) {
+            (Question::Presence(_), first) => if first.is_some() { "yes" } else { "no" }.to_owned(),
+            (Question::Count(_), _) => number(found.len()),
+            (Question::Color(_), None) => format!("there is no {phrase}"),
+            (Question::Color(_), Some(thing)) => {
+                let colored: Vec<String> = names.colors.iter().map(|color| format!("{color} {phrase}")).collect();
+                let colored: Vec<&str> = colored.iter().map(String::as_str).collect();
+                let best = self.best_at(image, &colored, &thing.bbox)?.unwrap_or_default();
+                best.split(' ').next().unwrap_or_default().to_owned()
+            }
+        })
     }
 
     /// Asks one sentence and generates the answer.
@@ -213,29 +326,31 @@ impl VisionLanguageModel for Florence2 {
             let Some(head) = self.network.config().grounding_head.clone() else {
                 return phrases.iter().map(|phrase| self.ground_by_generation(image, phrase)).collect();
             };
-            let features = self.features(image)?;
-            let encoded = phrases.iter().map(|phrase| self.phrase(phrase)).collect::<Result<Vec<_>, _>>()?;
-            match self.network.ground_densely(&features, &encoded)? {
-                Some(dense) => dense_detections(&dense, &head, phrases, size),
-                None => Err(ModelError::Inference("the grounding head is gone".into())),
-            }
+            let seen = self.look_for(image, phrases)?;
+            Ok(seen.iter().map(|cells| distinct(cells, &head)).collect())
         })
     }
 
+    /// In names that the dense head knows, where the checkpoint has them; otherwise generated.
     fn caption(
         &mut self,
         image: KeyedImage<'_>,
         region: Option<BoundingBox2d>,
     ) -> Result<String, ModelError> {
         let (width, height) = image.image.dimensions();
+        let region = region.map(|it| it.clipped(width, height));
         let sentence = match region {
             None => Task::Caption.prompt(None, (width, height))?,
             Some(region) => {
-                let tokens = box_tokens(&region.clipped(width, height), width, height);
+                let tokens = box_tokens(&region, width, height);
                 Task::RegionToDescription.prompt(Some(&tokens), (width, height))?
             }
         };
-        in_thread_pool(|| self.text_answer(image, &sentence))
+        in_thread_pool(|| match (self.names(), region) {
+            (None, _) => self.text_answer(image, &sentence),
+            (Some(names), None) => Ok(listed(&self.named_things(image, &names)?)),
+            (Some(names), Some(region)) => self.name_of(image, &names, &region),
+        })
     }
 
     /// Only our own checkpoints are trained to answer questions; the released Florence-2 has no such task.
@@ -247,7 +362,10 @@ impl VisionLanguageModel for Florence2 {
         if question.is_empty() {
             return Err(ModelError::Input("the question has no words".into()));
         }
-        in_thread_pool(|| self.text_answer(image, &question))
+        in_thread_pool(|| match (self.names(), Question::parse(&question)) {
+            (Some(names), Some(asked)) => self.answer_from_boxes(image, &names, &asked),
+            _ => self.text_answer(image, &question),
+        })
     }
 
     fn raw_task(&mut self, image: KeyedImage<'_>, task: &RawTask<'_>) -> Result<RawTaskOutput, ModelError> {
@@ -320,8 +438,8 @@ fn check_grid(dir: &Path, config: &Config, processor: &ImageProcessor) -> Result
     }
 }
 
-/// Turns every cell's logit and distances into a scored box, and keeps the best ones that do not overlap.
-fn dense_detections(
+/// Every cell's box with its score for each phrase.
+fn scored_cells(
     dense: &DenseGrounding,
     head: &GroundingHeadConfig,
     phrases: &[&str],
@@ -329,35 +447,41 @@ fn dense_detections(
 ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
     let logits: Vec<Vec<f32>> = dense.logits.to_vec2()?;
     let distances: Vec<Vec<f32>> = dense.distances.to_vec2()?;
-    let (rows, columns) = dense.grid;
-    let mut all = Vec::with_capacity(phrases.len());
-    for (phrase, logits) in phrases.iter().zip(&logits) {
-        let mut detections = Vec::new();
-        for (cell, (&logit, distances)) in logits.iter().zip(&distances).enumerate() {
-            let logit = f64::from(logit);
-            if !logit.is_finite() || distances.iter().any(|distance| !distance.is_finite()) {
-                return Err(ModelError::Inference("the grounding head's output is not finite".into()));
-            }
-            let score = sigmoid(head.calibration.scale * logit + head.calibration.bias);
-            if score < SCORE_FLOOR {
-                continue;
-            }
-            let x = ((cell % columns) as f64 + 0.5) / columns as f64;
-            let y = ((cell / columns) as f64 + 0.5) / rows as f64;
-            let reach = |side: usize| softplus(f64::from(distances[side])) * head.box_scale;
-            let bbox = BoundingBox2d {
-                x0: (x - reach(0)) * f64::from(width),
-                y0: (y - reach(1)) * f64::from(height),
-                x1: (x + reach(2)) * f64::from(width),
-                y1: (y + reach(3)) * f64::from(height),
-            };
-            detections.push(Detection2d::new(*phrase, bbox.clipped(width, height), score as f32));
-        }
-        let mut kept = non_maximum_suppression(detections, head.nms_iou);
-        kept.truncate(MAX_BOXES);
-        all.push(kept);
+    if logits.iter().chain(&distances).flatten().any(|it| !it.is_finite()) {
+        return Err(ModelError::Inference("the grounding head's output is not finite".into()));
     }
-    Ok(all)
+    let (rows, columns) = dense.grid;
+    let boxes = distances.iter().enumerate().map(|(cell, distances)| {
+        let x = ((cell % columns) as f64 + 0.5) / columns as f64;
+        let y = ((cell / columns) as f64 + 0.5) / rows as f64;
+        let reach = |side: usize| softplus(f64::from(distances[side])) * head.box_scale;
+        let bbox = BoundingBox2d {
+            x0: (x - reach(0)) * f64::from(width),
+            y0: (y - reach(1)) * f64::from(height),
+            x1: (x + reach(2)) * f64::from(width),
+            y1: (y + reach(3)) * f64::from(height),
+        };
+        bbox.clipped(width, height)
+    });
+    let boxes: Vec<BoundingBox2d> = boxes.collect();
+    let score = |logit: f32| sigmoid(head.calibration.scale * f64::from(logit) + head.calibration.bias) as f32;
+    let of_phrase = |(phrase, logits): (&&str, &Vec<f32>)| {
+        logits.iter().zip(&boxes).map(|(&it, &bbox)| Detection2d::new(*phrase, bbox, score(it))).collect()
+    };
+    Ok(phrases.iter().zip(&logits).map(of_phrase).collect())
+}
+
+/// The best cells that are worth a look and do not box the same thing.
+fn distinct(cells: &[Detection2d], head: &GroundingHeadConfig) -> Vec<Detection2d> {
+    let worth = cells.iter().filter(|it| f64::from(it.score) >= SCORE_FLOOR).cloned().collect();
+    let mut kept = non_maximum_suppression(worth, head.nms_iou);
+    kept.truncate(MAX_BOXES);
+    kept
+}
+
+/// The item of the highest score, and that score.
+fn best<T>(items: impl IntoIterator<Item = (T, f64)>) -> Option<(T, f64)> {
+    items.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
 fn sigmoid(x: f64) -> f64 {

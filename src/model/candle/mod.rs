@@ -1,7 +1,7 @@
 //! Models in candle. The only place that names candle.
 //!
 //! One model, one file ([`florence2`] is the network, [`florence2_config`] and [`florence2_layout`] its file formats,
-//! [`florence2_model`] answers with it; likewise [`owlv2`], [`owlv2_image`] and [`owlv2_model`]; [`contrastive`] wraps CLIP and
+//! [`florence2_model`] answers with it, [`florence2_names`] words from boxes; likewise [`owlv2`], [`owlv2_image`] and [`owlv2_model`]; [`contrastive`] wraps CLIP and
 //! SigLIP of candle-transformers). Around them: [`device`] (the
 //! only `cuda` switch), [`loading`] (strict safetensors), [`preprocess`], [`tokenize`], [`generation`] (greedy decoding, beam search),
 //! [`decode`] (tasks, and text to typed results) and [`kernels`] (the operations that decide the speed).
@@ -13,6 +13,7 @@ pub mod florence2;
 pub mod florence2_config;
 pub mod florence2_layout;
 pub mod florence2_model;
+pub mod florence2_names;
 mod frame_cache;
 pub mod generation;
 pub mod generation_config;

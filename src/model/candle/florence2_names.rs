@@ -1,0 +1,138 @@
+//! Words for what the dense head sees: it scores every cell for any phrase, so the phrase that a place scores highest for is
+//! its name. Surer than a small decoder's own words, and with a score.
+
+use serde::Deserialize;
+
+/// The nouns and colors that a checkpoint with a dense head was taught.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Names {
+    /// Kinds that come in many colors: named with theirs.
+    pub colored: Vec<String>,
+    /// Kinds whose color says nothing.
+    pub plain: Vec<String>,
+    /// Colors.
+    pub colors: Vec<String>,
+}
+
+impl Names {
+    /// Every kind.
+    pub(super) fn kinds(&self) -> Vec<&str> {
+        self.colored.iter().chain(&self.plain).map(String::as_str).collect()
+    }
+
+    /// `thing` in every color; empty where colors do not tell.
+    pub(super) fn in_every_color(&self, kind: &str) -> Vec<String> {
+        if !self.colored.iter().any(|it| it == kind) {
+            return Vec::new();
+        }
+        self.colors.iter().map(|color| format!("{color} {kind}")).collect()
+    }
+}
+
+/// A question that boxes and scores can answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// "What color is the cup?"
+    Color(String),
+    /// "How many cups are there?"
+    Count(String),
+    /// "Is there a cup?"
+    Presence(String),
+}
+
+impl Question {
+    /// None for every other question.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let text = text.trim().trim_end_matches(['?', '.', '!']).to_lowercase();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let phrase = |words: &[&str]| (!words.is_empty()).then(|| words.join(" "));
+        match words.as_slice() {
+            ["what", "color" | "colour", "is" | "are", "the" | "this" | "that", thing @ ..] => {
+                phrase(thing).map(Self::Color)
+            }
+            ["how", "many", thing @ .., "are" | "is", "there"]
+            | ["how", "many", thing @ .., "do", "you", "see"]
+            | ["how", "many", thing @ .., "can", "you", "see"]
+            | ["how", "many", thing @ ..] => phrase(thing).map(Self::Count),
+            ["is" | "are", "there", "a" | "an" | "any", thing @ ..]
+            | ["do" | "can", "you", "see", "a" | "an" | "any", thing @ ..] => {
+                phrase(thing).map(Self::Presence)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// "a red cup, an apple and two plates": things in order of their first place, like ones together.
+pub(super) fn listed(things: &[String]) -> String {
+    let mut counted: Vec<(&str, usize)> = Vec::new();
+    for thing in things {
+        match counted.iter_mut().find(|(known, _)| known == thing) {
+            Some((_, n)) => *n += 1,
+            None => counted.push((thing, 1)),
+        }
+    }
+    let parts: Vec<String> = counted
+        .iter()
+        .map(|&(thing, n)| match n {
+            1 => format!("{} {thing}", if thing.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }),
+            _ => format!("{} {}", number(n), plural(thing)),
+        })
+        .collect();
+    match parts.split_last() {
+        None => "nothing that this model has a name for".to_owned(),
+        Some((only, [])) => only.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+    }
+}
+
+/// "two" to "ten", then figures.
+pub(super) fn number(n: usize) -> String {
+    const WORDS: [&str; 11] =
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+    WORDS.get(n).map_or_else(|| n.to_string(), |word| (*word).to_owned())
+}
+
+fn plural(noun: &str) -> String {
+    match noun {
+        _ if noun.ends_with("shelf") => noun.replace("shelf", "shelves"),
+        _ if noun.ends_with(['x', 's']) || noun.ends_with("sh") || noun.ends_with("ch") => format!("{noun}es"),
+        _ => format!("{noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_that_boxes_can_answer_are_known_by_their_form() {
+        for (text, expected) in [
+            ("What color is the coffee mug?", Some(Question::Color("coffee mug".into()))),
+            ("what colour are the cups", Some(Question::Color("cups".into()))),
+            ("How many red cups are there?", Some(Question::Count("red cups".into()))),
+            ("How many books do you see?", Some(Question::Count("books".into()))),
+            ("How many plates?", Some(Question::Count("plates".into()))),
+            ("Is there an apple?", Some(Question::Presence("apple".into()))),
+            ("Are there any yellow bowls?", Some(Question::Presence("yellow bowls".into()))),
+            ("What is left of the cup?", None),
+            ("Is there a?", None),
+            ("How many are there?", None),
+            ("", None),
+        ] {
+            assert_eq!(Question::parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn lists_read_as_people_write_them() {
+        let listed = |things: &[&str]| super::listed(&things.iter().map(|&it| it.into()).collect::<Vec<_>>());
+        assert_eq!(listed(&[]), "nothing that this model has a name for");
+        assert_eq!(listed(&["apple"]), "an apple");
+        assert_eq!(listed(&["red cup", "box", "red cup"]), "two red cups and a box");
+        assert_eq!(
+            listed(&["shelf", "blue dish", "box", "shelf", "blue dish", "box", "box"]),
+            "two shelves, two blue dishes and three boxes"
+        );
+    }
+}
