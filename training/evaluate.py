@@ -2,6 +2,8 @@
 
 `--calibrate` first fits the score (Platt scaling of the best box of each query)
 on those seeds and writes it to the model's config.json. Calibrate and report on different seeds.
+`--write OUT` writes the same questions, with their images and the truth, for `ground --batch` and tests/eval/score.py instead: the
+Rust program's own figures; and OUT/scenes.jsonl for tests/eval/captions.py.
 """
 
 import argparse
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 import text
 from checkpoint import Checkpoint, keep_apart, overlap
@@ -21,6 +24,7 @@ from data import Scenes
 # Words that training never used, absent from every scene.
 NEVER_TRAINED = "giraffe violin helicopter toaster elephant battery ladder microphone stapler helmet wrench pillow".split()
 THRESHOLD = 0.5
+CAPTIONED = 200  # images whose captions are judged
 
 
 def main():
@@ -32,15 +36,19 @@ def main():
     parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--texts", type=int, default=100, help="generated answers of each type")
     parser.add_argument("--report")
+    parser.add_argument("--write", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     first, end = map(int, args.seeds.split(".."))
     scenes = Scenes(args.data)
     usable = [i for i in range(len(scenes)) if first <= scenes.seed(i) < end]
     assert usable, f"no scene of seeds {args.seeds} in {args.data}"
-    model = Checkpoint(args.model)
     rng = random.Random(first)
-    answers = ask(model, scenes, queries(rng, scenes, usable, args.n))
+    drawn = queries(rng, scenes, usable, args.n)
+    if args.write:
+        return write(args.write, scenes, usable, drawn)
+    model = Checkpoint(args.model)
+    answers = ask(model, scenes, drawn)
     if args.calibrate:
         calibrate(args.model, model, answers)
     report = dict(seeds=args.seeds, calibration=model.config["calibration"], **measure(model, answers))
@@ -120,19 +128,34 @@ def ask(model, scenes, drawn):
     return drawn
 
 
-def calibrate(directory, model, answers):
-    """Platt scaling of the best box's logit: the right box of something present against any box of something absent.
+def write(out, scenes, usable, drawn):
+    out.mkdir(parents=True, exist_ok=True)
+    for i in {q["scene"] for q in drawn} | set(usable[:CAPTIONED]):
+        Image.fromarray(np.asarray(scenes.image(i))).save(out / f"{scenes.seed(i)}.png")
+    pixels = lambda i, j: [v * scenes.size for v in scenes.things[i][j]["bbox"]]
+    with (out / "queries.jsonl").open("w") as lines:
+        for index, q in enumerate(drawn):
+            boxes = [{"bbox": pixels(q["scene"], j)} for j in q["targets"]]
+            truth = {"truths": boxes} if q["type"] == "several" else {"truth": boxes[0] if boxes else None}
+            seed = scenes.seed(q["scene"])
+            line = dict(id=f"{index}", image=f"{seed}.png", type=q["type"], phrase=q["phrase"], instruction=q["phrase"], **truth)
+            lines.write(json.dumps(line) + "\n")
+    with (out / "scenes.jsonl").open("w") as lines:
+        for i in usable[:CAPTIONED]:
+            # What is half hidden may be named or not.
+            named = [dict(kind=it["kind"], color=it["color"] if it["kind"] in text.COLORED else None, must=it["eligible"])
+                     for it in scenes.things[i]]
+            lines.write(json.dumps(dict(image=f"{scenes.seed(i)}.png", things=named)) + "\n")
 
-    Both sides weigh the same. Wrong boxes of present things are left out: the score answers "is it there?".
-    """
+
+def calibrate(directory, model, answers):
+    """Platt scaling of the best box's logit to the chance that it is right: present and absent things weigh the same."""
     present = [q for q in answers if q["type"] in ("color+kind", "kind", "color")]
     absent = [q for q in answers if q["type"].startswith("absent: ") and "unknown" not in q["type"]]
-    right = [q["boxes"][0][0] for q in present if overlap(q["boxes"][0][1], q["truth"][0]) >= 0.5]
-    wrong = [q["boxes"][0][0] for q in absent]
-    assert right and wrong, "nothing to calibrate on: no right box at all"
-    x = torch.tensor(right + wrong)
-    y = torch.tensor([1.0] * len(right) + [0.0] * len(wrong))
-    weight = torch.tensor([0.5 / len(right)] * len(right) + [0.5 / len(wrong)] * len(wrong))
+    right = [overlap(q["boxes"][0][1], q["truth"][0]) >= 0.5 for q in present]
+    x = torch.tensor([q["boxes"][0][0] for q in present + absent])
+    y = torch.tensor([float(it) for it in right] + [0.0] * len(absent))
+    weight = torch.tensor([0.5 / len(present)] * len(present) + [0.5 / len(absent)] * len(absent))
     scale, bias = torch.ones(1, requires_grad=True), torch.zeros(1, requires_grad=True)
     fit = torch.optim.LBFGS([scale, bias], max_iter=200, line_search_fn="strong_wolfe")
 

@@ -5,7 +5,8 @@
 
 A SET is a folder of `queries.jsonl` and `results.jsonl`; a query carries `type`, `phrase` and `truth` (null: nothing in the image bears
 the phrase; else `bbox`, and in generated scenes `surface_centroid` and `center` in the camera frame, meters). Sets are made by
-`scene_dataset --queries` (generated scenes) and `libero.py nouns` (LIBERO frames). Only the standard library is used.
+`scene_dataset --queries` (generated scenes), `training/evaluate.py --write` (the same with household models, and phrases that name
+several things: `truths` in place of `truth`) and `libero.py nouns` (LIBERO frames). Only the standard library is used.
 
 The best box is the candidate of the highest score, whatever that score. `Acc@0.5`: it has IoU >= 0.5 with the truth. `found`: the verdict
 is FOUND and its box has. `accepted`: the score of the best box of something absent is 0.5 or more. The calibration error (ECE, ten
@@ -49,19 +50,33 @@ def read(directory):
     assert [it["id"] for it in queries] == [it["id"] for it in results], f"{directory}: queries and results do not match"
     for query, result in zip(queries, results):
         assert result["status"] != "ERROR", result
-        truth = query["truth"]
+        truth = query.get("truth")
         query["result"] = result
         # Of a missing "red mug", the candidates tell of other mugs too.
         asked = [it for it in result["candidates"] if it["phrase"] == query["phrase"]]
         query["best"] = max(asked, key=lambda it: it["score"], default=None)
         query["score"] = query["best"]["score"] if query["best"] else 0.0
         fits = lambda it: truth is not None and iou(it["bbox"], truth["bbox"]) >= 0.5
+        if "truths" in query:
+            query["hits"], query["offered"] = matched(asked, query["truths"])
+            continue
         query["right"] = None if truth is None else query["best"] is not None and fits(query["best"])
         query["found"] = result["status"] == "FOUND" and fits(result["targets"][0])
     return queries
 
 
+def matched(candidates, truths):
+    """How many of `truths` the boxes over the threshold find, and how many boxes those are."""
+    offered, left = [it["bbox"] for it in candidates if it["score"] >= THRESHOLD], [it["bbox"] for it in truths]
+    for bbox in offered:
+        best = max(left, key=lambda it: iou(bbox, it), default=None)
+        if best is not None and iou(bbox, best) >= 0.5:
+            left.remove(best)
+    return len(truths) - len(left), len(offered)
+
+
 def measure(answers):
+    several, answers = [it for it in answers if "truths" in it], [it for it in answers if "truths" not in it]
     by_type = defaultdict(list)
     for it in answers:
         by_type[it["type"]].append(it)
@@ -76,6 +91,11 @@ def measure(answers):
             row["accepted"] = share(it["score"] >= THRESHOLD for it in its)
             row["not found"] = share(it["result"]["status"] == "NOT_FOUND" for it in its)
         report["types"][name] = row
+    if several:
+        hits = sum(it["hits"] for it in several)
+        report["types"]["several"] = {
+            "n": len(several), "recall": round(hits / sum(len(it["truths"]) for it in several), 4),
+            "precision": round(hits / max(1, sum(it["offered"] for it in several)), 4)}
     report["ece"], report["reliability"] = reliability(answers)
     for key in ("surface_centroid", "center"):
         place = dict(surface_centroid="position_m", center="body_center_m")[key]
@@ -132,9 +152,9 @@ svg{width:320px;height:auto}.truth{stroke:#0c0}.best{stroke:#f00;stroke-dasharra
 def pictures(directory, answers, out):
     """The surest wrong boxes, the least sure right ones, and the absent things most believed in, as figures over the images."""
     groups = {
-        "surest wrong boxes": sorted((it for it in answers if it["right"] is False), key=lambda it: -it["score"]),
-        "right boxes with the lowest scores": sorted((it for it in answers if it["right"]), key=lambda it: it["score"]),
-        "absent things most believed in": sorted((it for it in answers if it["right"] is None), key=lambda it: -it["score"]),
+        "surest wrong boxes": sorted((it for it in answers if it.get("right", True) is False), key=lambda it: -it["score"]),
+        "right boxes with the lowest scores": sorted((it for it in answers if it.get("right")), key=lambda it: it["score"]),
+        "absent things most believed in": sorted((it for it in answers if it.get("right", True) is None), key=lambda it: -it["score"]),
     }
     for title, its in groups.items():
         yield f"<h3>{title}</h3>"

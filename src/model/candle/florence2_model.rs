@@ -321,7 +321,6 @@ impl VisionLanguageModel for Florence2 {
         if let Some(empty) = phrases.iter().find(|phrase| plain_words(phrase).is_empty()) {
             return Err(ModelError::Input(format!("phrase {empty:?} has no words; say what to look for")));
         }
-        let size = image.image.dimensions();
         in_thread_pool(|| {
             let Some(head) = self.network.config().grounding_head.clone() else {
                 return phrases.iter().map(|phrase| self.ground_by_generation(image, phrase)).collect();
