@@ -93,6 +93,7 @@ class Stage:
         camera = self.m.camera("agentview").id
         self.camera, self.camera_pose = camera, (self.d.cam_xpos[camera].copy(), self.d.cam_xmat[camera].reshape(3, 3).copy())
         self.offset = np.array(self.env.env.workspace_offset)
+        self._survey_table()
         self.option = mujoco.MjvOption()
         self.scene = mujoco.MjvScene(self.m, maxgeom=2000)
         self.view = mujoco.MjvCamera()
@@ -149,6 +150,26 @@ class Stage:
             thing.points = [self._points(g) for g in thing.geoms]
         self.joint_names = {m.joint(j).name: m.jnt_qposadr[j] for j in range(m.njnt)}
 
+    def _survey_table(self):
+        """Height of the empty table's surface, and where it is."""
+        for it in [*self.things, self.arm]:
+            self._show(it, False)
+        mujoco.mj_kinematics(self.m, self.d)
+        groups, hit = np.array(SHOWN, np.uint8), np.zeros(1, np.int32)
+        down = np.array([0.0, 0.0, -1.0])
+        self.grid = np.linspace(-0.7, 0.7, 57)
+        self.surface = np.array([[
+            self.offset[2] + 0.5 - mujoco.mj_ray(self.m, self.d, self.offset + [x, y, 0.5], down, groups, 1, -1, hit)
+            for y in self.grid] for x in self.grid])
+        self.table = float(self.surface[28, 28])
+
+    def _on_table(self, low, high):
+        """Whether the table is below all of a footprint's corners and its middle."""
+        a, b = low[:2] - self.offset[:2], high[:2] - self.offset[:2]
+        at = np.array([a, b, [a[0], b[1]], [b[0], a[1]], (a + b) / 2])
+        at = np.clip(np.round((at + 0.7) / 0.025).astype(int), 0, len(self.grid) - 1)
+        return (np.abs(self.surface[at[:, 0], at[:, 1]] - self.table) < 0.01).mean() >= 0.8
+
     def _points(self, g):
         m = self.m
         if m.geom_type[g] == mujoco.mjtGeom.mjGEOM_MESH:
@@ -177,7 +198,7 @@ class Stage:
                     low, high = m.jnt_range[j]
                     d.qpos[m.jnt_qposadr[j]] = rng.uniform(low, high)
         self._update()
-        table = self.offset[2]
+        table = self.table
         movable = [it for it in self.things if it.qpos >= 0]
         furniture = [it for it in self.things if it.qpos < 0]
         shown = [it for it in self.things if own and not it.extra]
@@ -224,7 +245,7 @@ class Stage:
             d.qpos[self.joint_names["gripper0_finger_joint1"]] = opening
             d.qpos[self.joint_names["gripper0_finger_joint2"]] = -opening
             mujoco.mj_kinematics(self.m, d)
-            if d.geom_xpos[self.arm.geoms[-6:], 2].min() > self.offset[2] + 0.12:
+            if d.geom_xpos[self.arm.geoms[-6:], 2].min() > self.table + 0.12:
                 return
         d.qpos[:] = start
 
@@ -268,6 +289,8 @@ class Stage:
                 gap = 0.008
                 if any((np.abs(xy - (a + b)[:2] / 2) < half[:2] + (b - a)[:2] / 2 + gap).all() for _, a, b in boxes):
                     continue
+                if not self._on_table(np.append(xy - half[:2], 0), np.append(xy + half[:2], 0)):
+                    continue
                 z = table
             self._show(thing, True)
             self._set(thing, [*(xy - middle[:2]), z - low[2] + 0.001], quat)
@@ -282,14 +305,14 @@ class Stage:
         heights, hit = [], np.zeros(1, np.int32)
         for dx in steps:
             for dy in steps:
-                start = np.array([xy[0] + dx * half[0], xy[1] + dy * half[1], self.offset[2] + 0.6])
+                start = np.array([xy[0] + dx * half[0], xy[1] + dy * half[1], self.table + 0.6])
                 distance = self._ray(start, groups, thing, hit)
                 heights.append(start[2] - distance if distance >= 0 else -9.0)
         heights = np.array(heights)
         top = heights.max()
-        if steady and ((heights > top - 0.012).mean() < 0.45 or top > self.offset[2] + 0.45):
+        if steady and ((heights > top - 0.012).mean() < 0.45 or top > self.table + 0.45):
             return None
-        return max(top, self.offset[2]) if top > -5 else None
+        return max(top, self.table) if top > -5 else None
 
     def _ray(self, start, groups, thing, hit):
         down = np.array([0.0, 0.0, -1.0])
@@ -440,7 +463,9 @@ def view(stage, near, shown, seed):
 
 
 def box(mask):
-    x, y = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    x, y = (np.flatnonzero(mask.sum(axis) > 1) for axis in (0, 1))  # a lone pixel seen through a gap moves no edge
+    if not (len(x) and len(y)):
+        x, y = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     return [round(float(it), 5) for it in (x[0] / WIDTH, y[0] / HEIGHT, (x[-1] + 1) / WIDTH, (y[-1] + 1) / HEIGHT)]
 
 
@@ -471,6 +496,7 @@ def main():
     parser.add_argument("--views", type=int, default=7000)
     parser.add_argument("--first-seed", type=int, default=2_000_000)
     parser.add_argument("--per-build", type=int, default=100, help="views of one scene with one set of added objects")
+    parser.add_argument("--first-build", type=int, default=0, help="to go on with a directory: builds made before")
     parser.add_argument("--shard", type=int, default=250)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -481,7 +507,7 @@ def main():
         scenes.setdefault(re.match(r".*_SCENE\d+", path.name)[0], []).append(path)
     order = list(scenes.values())
     np.random.default_rng(7).shuffle(order)
-    rows, done, start, build = [], 0, time.time(), 0
+    rows, done, start, build = [], 0, time.time(), args.first_build
     while done < args.views:
         seed = args.first_seed + build * args.per_build
         rng = np.random.default_rng(seed)
