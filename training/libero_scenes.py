@@ -24,6 +24,7 @@ import os
 import re
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,6 +87,7 @@ class Stage:
             self.reset(seed)
         self.m, self.d = self.env.sim.model._model, self.env.sim.data._data
         self.m.vis.global_.offwidth, self.m.vis.global_.offheight, self.m.vis.quality.offsamples = WIDTH, HEIGHT, 0
+        self.m.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT  # nothing here moves by itself
         self._find_things(set(extras + furniture))
         self.base = dict(light_pos=self.m.light_pos.copy(), light_diffuse=self.m.light_diffuse.copy(),
                          light_dir=self.m.light_dir.copy(), ambient=self.m.vis.headlight.ambient.copy(),
@@ -100,8 +102,37 @@ class Stage:
         self.view.type, self.view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
         self.gl = mujoco.GLContext(WIDTH, HEIGHT)
         self.gl.make_current()
-        self.context = mujoco.MjrContext(self.m, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        with self._coarse_meshes():
+            self.context = mujoco.MjrContext(self.m, mujoco.mjtFontScale.mjFONTSCALE_100.value)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self.context)
+
+    @contextmanager
+    def _coarse_meshes(self):
+        """Fewer triangles of the room and the arm, while the renderer reads them: twice as many views per second.
+
+        What is coarsened is below a pixel of the pictures at the usual distance; objects and furniture keep all of theirs."""
+        m, every = self.m, ("mesh_face", "mesh_facenormal", "mesh_facetexcoord", "mesh_facenum")
+        before = {it: getattr(m, it).copy() for it in every}
+        arm, cells = len(self.things), {}
+        for g in range(m.ngeom):
+            if m.geom_type[g] == mujoco.mjtGeom.mjGEOM_MESH and m.mesh_facenum[m.geom_dataid[g]] > 300:
+                owner = self.owner[g] if m.geom_group[g] != 0 else -1
+                cells.setdefault(m.geom_dataid[g], []).append({-1: 0.005, arm: 0.003}.get(owner, 0.0))
+        for mesh, its in cells.items():
+            if min(its) > 0:
+                v0, f0, n = m.mesh_vertadr[mesh], m.mesh_faceadr[mesh], m.mesh_facenum[mesh]
+                at = np.round(m.mesh_vert[v0 : v0 + m.mesh_vertnum[mesh]] / min(its)).astype(np.int64)
+                _, first, which = np.unique(at, axis=0, return_index=True, return_inverse=True)
+                faces = first[which.ravel()][before["mesh_face"][f0 : f0 + n]]
+                whole = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 0] != faces[:, 2])
+                keep = np.flatnonzero(whole)
+                m.mesh_face[f0 : f0 + len(keep)] = faces[keep]
+                for it in every[1:3]:
+                    getattr(m, it)[f0 : f0 + len(keep)] = before[it][f0 : f0 + n][keep]
+                m.mesh_facenum[mesh] = len(keep)
+        yield
+        for it in every:
+            getattr(m, it)[:] = before[it]
 
     def close(self):
         self.context.free()
