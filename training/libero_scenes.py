@@ -48,6 +48,8 @@ FURNITURE = ["wooden_cabinet", "white_cabinet", "flat_stove", "microwave", "wine
 OBJECTS = [it for it, name in NAMES.items() if it in OBJECTS_DICT and (MODELS[name][3].get("role", "object") == "object"
                                                                      or name in ("basket", "tray"))]
 SHOWN, ALONE, HIDDEN = [0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], 5  # groups of geoms: 0 is collisions
+HOLDERS = {"basket", "tray", "rimmed_plate", "patterned_bowl", "white_bowl", "frying_pan", "black_book", "yellow_book"}
+DOWN = np.array([0.0, 0.0, -1.0])
 REACH_X, REACH_Y = (-0.26, 0.22), (-0.40, 0.40)  # of the table, from its middle: where objects are put
 
 
@@ -73,10 +75,9 @@ class Stage:
         extras = [f"{it}_{71 + i}" for i, it in enumerate(rng.choice(OBJECTS, 8, replace=False))]
         furniture = [f"{it}_{91 + i}" for i, it in enumerate(rng.choice(FURNITURE, 2, replace=False))]
         text = bddl.read_text()
-        add = lambda section, names: re.sub(rf"\(:{section}", lambda it: it[0] + "".join(
-            f"\n    {name} - {name.rsplit('_', 1)[0]}" for name in names), text, count=1)
-        text = add("objects", extras)
-        text = add("fixtures", furniture)
+        for section, names in (("objects", extras), ("fixtures", furniture)):
+            lines = "".join(f"\n    {name} - {name.rsplit('_', 1)[0]}" for name in names)
+            text = text.replace(f"(:{section}", f"(:{section}{lines}", 1)
         style = {}
         if restyle:
             style = dict(floor_style=str(rng.choice(list(FLOOR_STYLE))), wall_style=str(rng.choice(list(WALL_STYLE))))
@@ -154,7 +155,7 @@ class Stage:
         m, domain = self.m, self.env.env
         top = m.body_rootid[m.geom_bodyid]
         self.things = []
-        problem = domain.problem_name if hasattr(domain, "problem_name") else domain.parsed_problem["problem_name"]
+        problem = domain.parsed_problem["problem_name"]
         table = next(it for it in domain.parsed_problem["fixtures"] if it.endswith("table"))
         for name, it in [*domain.objects_dict.items(), *domain.fixtures_dict.items()]:
             body = m.body(it.root_body).id
@@ -188,10 +189,9 @@ class Stage:
             self._show(it, False)
         mujoco.mj_kinematics(self.m, self.d)
         groups, hit = np.array(SHOWN, np.uint8), np.zeros(1, np.int32)
-        down = np.array([0.0, 0.0, -1.0])
         self.grid = np.linspace(-0.7, 0.7, 57)
         self.surface = np.array([[
-            self.offset[2] + 0.5 - mujoco.mj_ray(self.m, self.d, self.offset + [x, y, 0.5], down, groups, 1, -1, hit)
+            self.offset[2] + 0.5 - mujoco.mj_ray(self.m, self.d, self.offset + [x, y, 0.5], DOWN, groups, 1, -1, hit)
             for y in self.grid] for x in self.grid])
         self.table = float(self.surface[28, 28])
 
@@ -230,7 +230,6 @@ class Stage:
                     low, high = m.jnt_range[j]
                     d.qpos[m.jnt_qposadr[j]] = rng.uniform(low, high)
         self._update()
-        table = self.table
         movable = [it for it in self.things if it.qpos >= 0]
         furniture = [it for it in self.things if it.qpos < 0]
         shown = [it for it in self.things if own and not it.extra]
@@ -240,18 +239,18 @@ class Stage:
             if it not in shown and rng.random() < (0.1 if own else 0.4 if it.extra else 0.75):
                 if own or it.extra or rng.random() < 0.6:
                     turn = rng.normal(0, 0.5) if rng.random() < 0.7 else rng.uniform(-math.pi, math.pi)
-                    if self._place(it, shown, table, turn):
+                    if self._place(it, shown, turn):
                         shown.append(it)
                 else:
                     self._show(it, True)
                     shown.append(it)
         if own and settle:
             for it in sorted((it for it in shown if it.qpos >= 0), key=lambda it: d.qpos[it.qpos + 2]):
-                self._drop(it, table)
+                self._drop(it)
         waiting = [it for it in movable if it not in shown]
         count = rng.integers(0, 3) if own else rng.integers(3, 10)
         for it in [waiting[i] for i in rng.permutation(len(waiting))[:count]]:
-            if self._place(it, shown, table, rng.uniform(-math.pi, math.pi)):
+            if self._place(it, shown, rng.uniform(-math.pi, math.pi)):
                 shown.append(it)
         self._light()
         self._update()
@@ -292,10 +291,7 @@ class Stage:
             self.m.body_pos[thing.body], self.m.body_quat[thing.body] = pos, quat
         mujoco.mj_kinematics(self.m, self.d)
 
-    def _pos(self, thing):
-        return (self.d.qpos[thing.qpos : thing.qpos + 3] if thing.qpos >= 0 else self.m.body_pos[thing.body]).copy()
-
-    def _place(self, thing, shown, table, yaw):
+    def _place(self, thing, shown, yaw):
         """Puts it on the table, or on or in another thing; false where there is no room."""
         rng = self.rng
         quat = np.zeros(4)
@@ -311,7 +307,7 @@ class Stage:
             if on_thing and attempt < 8:
                 _, a, b = holders[rng.integers(len(holders))]
                 xy = (a + b)[:2] / 2 + rng.uniform(-0.35, 0.35, 2) * (b - a)[:2]
-                z = self._support(xy, half, thing, steady=True)
+                z = self._support(xy, half, thing)
                 if z is None:
                     continue
             else:
@@ -323,59 +319,45 @@ class Stage:
                     continue
                 if not self._on_table(np.append(xy - half[:2], 0), np.append(xy + half[:2], 0)):
                     continue
-                z = table
+                z = self.table
             self._show(thing, True)
             self._set(thing, [*(xy - middle[:2]), z - low[2] + 0.001], quat)
             return True
         self._show(thing, False)
         return False
 
-    def _support(self, xy, half, thing, steady):
+    def _support(self, xy, half, thing):
         """Height of what is below the footprint, or None where it would not stand."""
-        steps = np.linspace(-0.85, 0.85, 4)
-        groups = np.array([0, 1, 1, 0, 0, 0], np.uint8)
-        heights, hit = [], np.zeros(1, np.int32)
-        for dx in steps:
-            for dy in steps:
-                start = np.array([xy[0] + dx * half[0], xy[1] + dy * half[1], self.table + 0.6])
-                distance = self._ray(start, groups, thing, hit)
-                heights.append(start[2] - distance if distance >= 0 else -9.0)
-        heights = np.array(heights)
+        heights = self._heights(xy, half, self.table + 0.6, np.linspace(-0.85, 0.85, 4), thing)
         top = heights.max()
-        if steady and ((heights > top - 0.012).mean() < 0.45 or top > self.table + 0.45):
+        if top < self.table - 0.01 or (heights > top - 0.012).mean() < 0.45 or top > self.table + 0.45:
             return None
-        return max(top, self.table) if top > -5 else None
+        return max(top, self.table)
 
-    def _ray(self, start, groups, thing, hit):
-        down = np.array([0.0, 0.0, -1.0])
-        total = 0.0
-        for _ in range(12):  # passes the arm
-            distance = mujoco.mj_ray(self.m, self.d, start, down, groups, 1, thing.body, hit)
-            if distance < 0:
-                return -1.0
-            if self.owner[hit[0]] != len(self.things):
-                return total + distance
-            start = start + down * (distance + 1e-4)
-            total += distance + 1e-4
-        return -1.0
-
-    def _drop(self, thing, table):
+    def _drop(self, thing):
+        """LIBERO's placement leaves things a little above the table, to fall: lets it stand."""
         points = self.world_points(thing)
         low, high = points.min(0), points.max(0)
-        below = self._support_below((low + high)[:2] / 2, (high - low) / 2, low[2], thing)
-        if below is not None and 0 < low[2] - below < 0.15:
-            self._set(thing, self._pos(thing) - [0, 0, low[2] - below - 0.001], self.d.qpos[thing.qpos + 3 : thing.qpos + 7].copy())
+        middle, half = (low + high) / 2, (high - low) / 2
+        height = low[2] - self._heights(middle, half, low[2] + 0.002, (-0.6, 0, 0.6), thing).max()
+        if 0 < height < 0.15:
+            pose = self.d.qpos[thing.qpos : thing.qpos + 7].copy()
+            self._set(thing, pose[:3] - [0, 0, height - 0.001], pose[3:])
 
-    def _support_below(self, xy, half, bottom, thing):
-        groups, hit = np.array([0, 1, 1, 0, 0, 0], np.uint8), np.zeros(1, np.int32)
-        heights = []
-        for dx in (-0.6, 0, 0.6):
-            for dy in (-0.6, 0, 0.6):
-                start = np.array([xy[0] + dx * half[0], xy[1] + dy * half[1], bottom + 0.002])
-                distance = self._ray(start, groups, thing, hit)
-                if distance >= 0:
-                    heights.append(start[2] - distance)
-        return max(heights, default=None)
+    def _heights(self, xy, half, start, steps, thing):
+        """What rays from the height `start` hit below a grid of points of the footprint, without the thing and the arm."""
+        return np.array([self._hit([xy[0] + dx * half[0], xy[1] + dy * half[1], start], thing) for dx in steps for dy in steps])
+
+    def _hit(self, at, thing):
+        at, groups, hit = np.array(at), np.array(SHOWN, np.uint8), np.zeros(1, np.int32)
+        for _ in range(12):
+            distance = mujoco.mj_ray(self.m, self.d, at, DOWN, groups, 1, thing.body, hit)
+            if distance < 0:
+                break
+            at = at + DOWN * (distance + 1e-4)
+            if self.owner[hit[0]] != len(self.things):  # not the arm
+                return at[2]
+        return -9.0
 
     def _light(self):
         rng, m, base = self.rng, self.m, self.base
@@ -453,9 +435,6 @@ class Stage:
         pixels = self._render(ALONE, True, WIDTH // 2, HEIGHT // 2)
         self.m.geom_group[thing.geoms] = thing.groups
         return pixels.any(2).mean()
-
-
-HOLDERS = {"basket", "tray", "rimmed_plate", "patterned_bowl", "white_bowl", "frying_pan", "black_book", "yellow_book"}
 
 
 def rotation(vector):
