@@ -10,6 +10,9 @@ from torch.nn import functional as F
 from transformers import Florence2ForConditionalGeneration
 
 
+AGREEING_IOU = 0.6  # cells whose boxes overlap the best one's by more have a say in it
+
+
 class Checkpoint:
     """`images` are u8 [B, side, side, 3]; boxes are (x0, y0, x1, y1) in [0, 1]."""
 
@@ -85,14 +88,19 @@ class Checkpoint:
         return self.tokenizer.decode(out[0].tolist(), skip_special_tokens=True).strip()
 
 
-def keep_apart(logits, boxes, max_iou):
-    """Greedy non-maximum suppression: (logit, box) by falling logit."""
+def keep_apart(logits, scores, boxes, max_iou, most):
+    """Greedy non-maximum suppression: (logit, box) by falling logit; a box is the mean, weighted by score, of those that agree with it."""
+    low, high = torch.max(boxes[:, None, :2], boxes[None, :, :2]), torch.min(boxes[:, None, 2:], boxes[None, :, 2:])
+    inter = (high - low).clamp(min=0).prod(-1)
+    area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(-1)
+    overlaps = inter / (area[:, None] + area[None] - inter).clamp(min=1e-12)
     kept = []
     for i in logits.argsort(descending=True).tolist():
-        box = boxes[i].tolist()
-        if all(overlap(box, other) <= max_iou for _, other in kept):
-            kept.append((float(logits[i]), box))
-    return kept
+        if len(kept) < most and (overlaps[i, kept] <= max_iou).all():
+            kept.append(i)
+    weights = (overlaps[kept] >= AGREEING_IOU) * scores
+    mean = weights @ boxes / weights.sum(1, keepdim=True)
+    return list(zip(logits[kept].tolist(), mean.tolist()))
 
 
 def overlap(a, b):

@@ -123,7 +123,7 @@ def ask(model, scenes, drawn):
         seen = model.look(np.asarray(scenes.image(i))[None])
         boxes = model.boxes(seen)[0]
         for q, logit in zip(asked, model.logits(seen, [q["phrase"] for q in asked])[0]):
-            q["boxes"] = keep_apart(logit, boxes, model.config["nms_iou"])[:12]
+            q["boxes"] = keep_apart(logit, model.score(logit), boxes, model.config["nms_iou"], 12)
             q["truth"] = [scenes.things[i][j]["bbox"] for j in q["targets"]]
     return drawn
 

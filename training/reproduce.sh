@@ -1,22 +1,25 @@
 #!/usr/bin/env bash
-# reproduce.sh OUT [MINUTES_VISION MINUTES_JOINT [MESHES]]: scenes, training, export, calibration and figures, in OUT.
-# With MESHES, a folder made by meshes.py, seven of ten scenes are furnished with its models.
+# reproduce.sh OUT MESHES [MINUTES [LIBERO]]: scenes, training, export, calibration and figures, in OUT.
+# MESHES is a folder made by meshes.py; LIBERO, where given, one made by libero_scenes.py. RANKS=2 trains on two cores.
 set -euo pipefail
 out=$(mkdir -p "$1" && cd "$1" && pwd)
-vision=${2:-30} joint=${3:-45}
-meshes=()
-[ $# -lt 4 ] || meshes=(--meshes "$(cd "$4" && pwd)")
+meshes=$(cd "$2" && pwd)
+minutes=${3:-150}
 root=$(cd "$(dirname "$0")/.." && pwd)
+data=("$out/train=0.55")
+[ $# -lt 4 ] || data+=("$(cd "$4" && pwd)=0.45")
 export OMP_NUM_THREADS=1
 
 cd "$root"
-for seeds in train:0..20000 held_out:900000000..900002000; do
+for seeds in train:1000000..1010000 held_out:900000000..900000700 held_out:900001000..900001700; do
   cargo run --release --no-default-features --bin scene_dataset -- \
-    --seeds "${seeds#*:}" --out "$out/${seeds%%:*}" --shard 500 "${meshes[@]}"
+    --meshes "$meshes" --size 256 --seeds "${seeds#*:}" --out "$out/${seeds%%:*}" --shard 250
 done
 cd "$root/training"
-python train.py --data "$out/train" --out "$out/run" --stage vision --minutes "$vision"
-python train.py --data "$out/train" --out "$out/run" --stage joint --detach --init "$out/run/vision.pt" --minutes "$joint"
-python export.py "$out/run/joint.pt" "$out/run/tokenizer.json" "$out/checkpoint"
-python evaluate.py "$out/checkpoint" "$out/held_out" --seeds 900000000..900001000 --texts 0 --calibrate
-python evaluate.py "$out/checkpoint" "$out/held_out" --seeds 900001000..900002000 --report "$out/checkpoint/metrics.json"
+python train.py --data "${data[@]}" --out "$out/run" --minutes "$minutes" --ranks "${RANKS:-1}"
+mkdir -p "$out/run_decoder" && cp "$out/run/tokenizer.json" "$out/run_decoder"
+python train.py --data "${data[@]}" --out "$out/run_decoder" --init "$out/run/state.pt" --only decoder --texts 1 --rate 5e-4 \
+  --minutes $((minutes / 10))
+python export.py "$out/run_decoder/state.pt" "$out/run/tokenizer.json" "$out/checkpoint"
+python evaluate.py "$out/checkpoint" "$out/held_out" --seeds 900000000..900000700 --texts 0 --calibrate
+python evaluate.py "$out/checkpoint" "$out/held_out" --seeds 900001000..900001700 --report "$out/checkpoint/metrics.json"

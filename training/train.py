@@ -3,7 +3,7 @@
 Everything learns together: the dense head scores every cell for the phrases of the whole batch, heads that exist only while
 training name kind, color and box of each cell, and the decoder learns texts from features that it does not change.
 State is written every two minutes with optimizer and clock, so the same command goes on where a stopped run was;
-`--init` takes the weights of any state file and starts a new schedule.
+`--init` takes the averaged weights of any state file and starts a new schedule.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def run(rank, args):
     torch.manual_seed(args.seed)  # the same initial weights on every rank
     model = TinyFlorence(Tokenizer.from_file(str(Path(args.out, "tokenizer.json"))))
     if args.init:
-        load(model, torch.load(args.init)["model"])
+        load(model, torch.load(args.init)["average"])
     model = model.to(args.device, memory_format=torch.channels_last)
     learns = lambda name: args.only is None or "decoder" in name
     parameters = [p for n, p in model.named_parameters() if learns(n)]

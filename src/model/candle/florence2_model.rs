@@ -28,6 +28,8 @@ use crate::model::{
 const SCORE_FLOOR: f64 = 0.05;
 /// Boxes of one answer that overlap more than this are one box said twice.
 const REPEATED_IOU: f64 = 0.9;
+/// Cells whose boxes overlap the best one's by more than this have a say in it.
+const AGREEING_IOU: f64 = 0.6;
 /// A thing is named, counted or said to be there from this score on.
 const NAMED_SCORE: f64 = 0.5;
 /// Boxes that overlap more than this are one thing under several names.
@@ -470,12 +472,29 @@ fn scored_cells(
     Ok(phrases.iter().zip(&logits).map(of_phrase).collect())
 }
 
-/// The best cells that are worth a look and do not box the same thing.
+/// The best cells that are worth a look and do not box the same thing, each with the box on which its neighbors agree.
 fn distinct(cells: &[Detection2d], head: &GroundingHeadConfig) -> Vec<Detection2d> {
     let worth = cells.iter().filter(|it| f64::from(it.score) >= SCORE_FLOOR).cloned().collect();
     let mut kept = non_maximum_suppression(worth, head.nms_iou);
     kept.truncate(MAX_BOXES);
+    for detection in &mut kept {
+        detection.bbox = agreed_box(&detection.bbox, cells);
+    }
     kept
+}
+
+/// The mean, weighted by score, of the boxes that overlap this one: as in Solovyev et al., "Weighted boxes fusion", 2021.
+fn agreed_box(bbox: &BoundingBox2d, cells: &[Detection2d]) -> BoundingBox2d {
+    let mut sum = [0.0; 4];
+    let mut weights = 0.0;
+    for cell in cells.iter().filter(|it| it.bbox.iou(bbox) >= AGREEING_IOU) {
+        let weight = f64::from(cell.score);
+        weights += weight;
+        for (sum, edge) in sum.iter_mut().zip(<[f64; 4]>::from(cell.bbox)) {
+            *sum += weight * edge;
+        }
+    }
+    if weights > 0.0 { BoundingBox2d::from(sum.map(|it| it / weights)) } else { *bbox }
 }
 
 /// The item of the highest score, and that score.
