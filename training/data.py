@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from text import COLORS, KINDS, PRIMITIVES
+from text import COLORS, FURNISHED, KINDS, PRIMITIVES
 
 BACKGROUND, IGNORE = -1, -2
 # An object that shows less than this is neither taught nor asked: share of its outline, pixels, smaller side in pixels.
@@ -20,7 +20,8 @@ class Scenes:
         manifest = Path(directory, "manifest.json")  # of the models, where there are any
         models = json.loads(manifest.read_text())["models"] if manifest.exists() else []
         self.models = {it["name"]: it for it in models}
-        self.kinds = PRIMITIVES + sorted({it["kind"] for it in models} - set(PRIMITIVES))  # that can be in a scene
+        # Kinds that can be in a scene.
+        self.kinds = PRIMITIVES + sorted({it["kind"] for it in models} - set(PRIMITIVES)) + FURNISHED * bool(models)
         self.images, self.masks, self.things, self.where = [], [], [], []
         for path in sorted(Path(directory).glob("*.jsonl")):
             if limit and len(self.things) >= limit:

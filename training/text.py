@@ -4,7 +4,7 @@ A query is a prompt for the model with its answer: for the dense head the indice
 names (possibly none) and of those it may or may not name, for the decoder a text. Everything is drawn from a `random.Random`.
 """
 
-# What people call each kind, most used first; the first ten are built from primitives, the others are models.
+# What people call each kind, most used first; the first ten are built from primitives, those up to the wine rack are models.
 SYNONYMS = {
     "cup": ["cup", "cup", "mug", "mug", "coffee mug"],
     "bowl": ["bowl", "bowl", "bowl", "soup bowl"],
@@ -53,12 +53,33 @@ SYNONYMS = {
     "tray": ["tray", "tray", "wooden tray"],
     "wine bottle": ["wine bottle", "wine bottle", "bottle of wine"],
     "wine rack": ["wine rack"],
+    # Built from primitives too, but only in furnished scenes.
+    "pear": ["pear"],
+    "egg": ["egg"],
+    "carrot": ["carrot"],
+    "mushroom": ["mushroom"],
+    "candle": ["candle"],
+    "vase": ["vase", "vase", "flower vase"],
+    "jar": ["jar"],
+    "teapot": ["teapot", "teapot", "tea pot"],
+    "pitcher": ["pitcher", "pitcher", "jug"],
+    "goblet": ["goblet", "goblet", "wine glass"],
+    "spoon": ["spoon"],
+    "fork": ["fork"],
+    "knife": ["knife"],
+    "hammer": ["hammer"],
+    "screwdriver": ["screwdriver"],
+    "donut": ["donut", "donut", "doughnut"],
+    "lamp": ["lamp", "lamp", "table lamp"],
+    "cone": ["cone", "traffic cone"],
+    "bucket": ["bucket", "bucket", "pail"],
 }
 KINDS = list(SYNONYMS)
-PRIMITIVES = KINDS[:10]
+PRIMITIVES, FURNISHED = KINDS[:10], KINDS[KINDS.index("pear"):]
 COLORS = ["red", "green", "blue", "yellow", "orange", "purple", "pink", "white", "black", "brown", "gray"]
 # Kinds that come in any color, so that a color with them is a sensible phrase.
 COLORED = "cup bowl bottle box ball plate can banana marker apple book ramekin cabinet shelf".split() + ["desk caddy", "storage box"]
+COLORED += "candle vase jar teapot pitcher goblet knife hammer screwdriver donut lamp cone bucket".split()
 # Kinds that someone may well call by another kind's name: neither right nor wrong, so neither taught nor asked.
 ALSO = {
     "alphabet soup": ["can"], "tomato sauce": ["can"],
@@ -67,17 +88,17 @@ ALSO = {
     "basket": ["box", "storage box"], "tray": ["box", "basket"], "storage box": ["box", "basket"], "desk caddy": ["box", "tray"],
     "cabinet": ["box", "shelf"], "shelf": ["cabinet", "box"], "fridge": ["box", "cabinet"], "microwave": ["box"],
     "dish rack": ["bowl drainer", "wine rack"], "bowl drainer": ["dish rack", "basket", "tray"], "wine rack": ["shelf"],
-    "ramekin": ["bowl", "cup"], "bowl": ["ramekin"], "dining set": ["plate", "tray"], "lemon": ["ball"],
+    "ramekin": ["bowl", "cup"], "bowl": ["ramekin"], "goblet": ["cup"], "egg": ["ball"], "jar": ["can", "bottle"], "vase": ["bottle"],
+    "teapot": ["moka pot"], "pitcher": ["vase"], "bucket": ["basket", "bowl"], "candle": ["can"], "frying pan": ["bowl"], "dining set": ["plate", "tray"], "lemon": ["ball"],
     **{it: ["box"] for it in ("butter", "cereal box", "chocolate pudding", "cookies", "cream cheese", "macaroni and cheese",
                               "milk", "orange juice", "popcorn", "book")},
 }
-PLURALS = {"box": "boxes", "dish": "dishes", "shelf": "shelves"}
-COUNTED = "cup bowl bottle box ball plate can banana marker apple book lemon ramekin cabinet shelf tray basket".split()
+PLURALS = {"box": "boxes", "dish": "dishes", "shelf": "shelves", "knife": "knives"}
+COUNTED = "cup bowl bottle box ball plate can banana marker apple book lemon ramekin cabinet shelf tray basket".split() + FURNISHED
 # Nothing that a table could hold and the generator draws, or might draw later under another name.
 UNKNOWN = (
-    "zebra cat dog laptop keyboard phone car chair person scissors hammer shoe hat lamp "
-    "clock pizza donut carrot drill screwdriver remote mouse monitor umbrella bird horse train "
-    "glove sponge candle guitar"
+    "zebra cat dog laptop keyboard phone car chair person scissors shoe hat "
+    "clock pizza drill remote mouse monitor umbrella bird horse train glove sponge guitar"
 ).split()
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 

@@ -74,7 +74,7 @@ fn draw_objects(view: &View, room: &Room, library: &MeshLibrary, rng: &mut Scene
     for index in 0..n_large + n_small {
         let furniture = index < n_large;
         let scale = (scale_of_scene * (0.08 * rng.bell()).exp()).clamp(0.8, 1.35);
-        let (kind, color, blueprint, model) = if furniture || rng.chance(0.78) {
+        let (kind, color, blueprint, model) = if furniture || rng.chance(0.62) {
             let model =
                 if furniture { large[rng.below(large.len())] } else { draw_model(&small, &objects, rng) };
             let paint = (model.paint && rng.chance(0.45)).then(|| rng.pick(&Color::ALL));
@@ -82,7 +82,7 @@ fn draw_objects(view: &View, room: &Room, library: &MeshLibrary, rng: &mut Scene
             let color = paint.or(model.color).unwrap_or(Color::White);
             (Kind::Modeled, color, modeled(model, paint.zip(shade), scale), Some(model))
         } else {
-            let kind = rng.pick(&Kind::ALL);
+            let kind = if rng.chance(0.35) { rng.pick(&Kind::ALL) } else { rng.pick(&Kind::FURNISHED) };
             let color = draw_color(kind, rng);
             (kind, color, build(kind, color, scale, rng), None)
         };

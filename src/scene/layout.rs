@@ -6,6 +6,7 @@ use std::sync::Arc;
 use nalgebra::{Isometry3, Matrix3, Point3, Rotation3, Translation3, UnitQuaternion, Vector3};
 
 use super::mesh::Texture;
+use super::more_things;
 use super::random::SceneRng;
 use super::texture::Pattern;
 use super::things::{Blueprint, Color, Kind, any_angle, build, linear_from_hsv};
@@ -237,7 +238,7 @@ pub(super) fn draw_color(kind: Kind, rng: &mut SceneRng) -> Color {
             rng.pick(&[Color::Yellow, Color::Yellow, Color::Yellow, Color::Green])
         }
         Kind::Apple if rng.chance(0.75) => rng.pick(&[Color::Red, Color::Red, Color::Green, Color::Yellow]),
-        _ => rng.pick(&Color::ALL),
+        _ => rng.pick(more_things::colors_of(kind)),
     }
 }
 

@@ -9,6 +9,7 @@
 mod furnish;
 mod layout;
 mod mesh;
+mod more_things;
 mod random;
 mod render;
 mod sensor;

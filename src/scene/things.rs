@@ -27,12 +27,31 @@ pub enum Kind {
     Banana,
     Marker,
     Apple,
+    Pear,
+    Egg,
+    Carrot,
+    Mushroom,
+    Candle,
+    Vase,
+    Jar,
+    Teapot,
+    Pitcher,
+    Goblet,
+    Spoon,
+    Fork,
+    Knife,
+    Hammer,
+    Screwdriver,
+    Donut,
+    Lamp,
+    Cone,
+    Bucket,
     /// A model of a [`MeshLibrary`](super::MeshLibrary), never drawn without one: `SceneObject::model` names it.
     Modeled,
 }
 
 impl Kind {
-    /// Every kind that is built from primitives.
+    /// The kinds of plain scenes.
     pub const ALL: [Self; 10] = [
         Self::Cup,
         Self::Bowl,
@@ -44,6 +63,29 @@ impl Kind {
         Self::Banana,
         Self::Marker,
         Self::Apple,
+    ];
+
+    /// Kinds that only furnished scenes have besides, built from primitives too.
+    pub const FURNISHED: [Self; 19] = [
+        Self::Pear,
+        Self::Egg,
+        Self::Carrot,
+        Self::Mushroom,
+        Self::Candle,
+        Self::Vase,
+        Self::Jar,
+        Self::Teapot,
+        Self::Pitcher,
+        Self::Goblet,
+        Self::Spoon,
+        Self::Fork,
+        Self::Knife,
+        Self::Hammer,
+        Self::Screwdriver,
+        Self::Donut,
+        Self::Lamp,
+        Self::Cone,
+        Self::Bucket,
     ];
 
     /// The plain English noun.
@@ -59,6 +101,25 @@ impl Kind {
             Self::Banana => "banana",
             Self::Marker => "marker",
             Self::Apple => "apple",
+            Self::Pear => "pear",
+            Self::Egg => "egg",
+            Self::Carrot => "carrot",
+            Self::Mushroom => "mushroom",
+            Self::Candle => "candle",
+            Self::Vase => "vase",
+            Self::Jar => "jar",
+            Self::Teapot => "teapot",
+            Self::Pitcher => "pitcher",
+            Self::Goblet => "goblet",
+            Self::Spoon => "spoon",
+            Self::Fork => "fork",
+            Self::Knife => "knife",
+            Self::Hammer => "hammer",
+            Self::Screwdriver => "screwdriver",
+            Self::Donut => "donut",
+            Self::Lamp => "lamp",
+            Self::Cone => "cone",
+            Self::Bucket => "bucket",
             Self::Modeled => "model",
         }
     }
@@ -231,6 +292,7 @@ pub(super) fn build(kind: Kind, color: Color, scale: f32, rng: &mut SceneRng) ->
         Kind::Marker => builder.marker(scale, rng),
         Kind::Apple => builder.apple(scale, rng),
         Kind::Modeled => unreachable!("models are not built from primitives"),
+        other => builder.furnished(other, scale, rng),
     };
     let mut bounds = (Vec3::repeat(f32::INFINITY), Vec3::repeat(f32::NEG_INFINITY));
     for part in &builder.parts {
@@ -240,28 +302,28 @@ pub(super) fn build(kind: Kind, color: Color, scale: f32, rng: &mut SceneRng) ->
     Blueprint { parts: builder.parts, footprint, bounds, modeled: None }
 }
 
-struct Builder {
+pub(super) struct Builder {
     parts: Vec<Part>,
     albedo: Vec3,
     specular: f32,
     print: Print,
 }
 
-type Footprint = Vec<[f32; 3]>;
+pub(super) type Footprint = Vec<[f32; 3]>;
 
 impl Builder {
     /// A part in the object's own color.
-    fn add(&mut self, shape: Shape) {
+    pub(super) fn add(&mut self, shape: Shape) {
         self.parts.push(Part { shape, albedo: self.albedo, specular: self.specular, print: self.print });
     }
 
     /// A part in another color, without print.
-    fn add_in(&mut self, shape: Shape, albedo: Vec3, specular: f32) {
+    pub(super) fn add_in(&mut self, shape: Shape, albedo: Vec3, specular: f32) {
         self.parts.push(Part { shape, albedo, specular, print: Print::None });
     }
 
     /// A surface of revolution through (z, radius) points, in the object's own color or another.
-    fn lathe(&mut self, profile: &[(f32, f32)], other: Option<Vec3>) {
+    pub(super) fn lathe(&mut self, profile: &[(f32, f32)], other: Option<Vec3>) {
         for pair in profile.windows(2) {
             let (mut low, mut high) = (pair[0], pair[1]);
             let shape = if (low.0 - high.0).abs() < 1e-5 {
@@ -280,7 +342,7 @@ impl Builder {
     }
 
     /// The inside of a vessel: often the same color, sometimes a light glaze.
-    fn inside(&self, rng: &mut SceneRng) -> Vec3 {
+    pub(super) fn inside(&self, rng: &mut SceneRng) -> Vec3 {
         if rng.chance(0.7) { self.albedo * rng.range(0.65, 1.0) } else { Vec3::repeat(0.8) }
     }
 

@@ -202,7 +202,10 @@ impl Config {
         }
         if let Some(head) = &self.grounding_head {
             let numbers = [head.box_scale, head.calibration.scale, head.calibration.bias, head.nms_iou];
-            if numbers.iter().any(|number| !number.is_finite()) || head.box_scale <= 0.0 || head.embed_dim == 0 {
+            if numbers.iter().any(|number| !number.is_finite())
+                || head.box_scale <= 0.0
+                || head.embed_dim == 0
+            {
                 return Err("grounding_head: expected finite numbers, box_scale > 0 and embed_dim > 0".into());
             }
         }

@@ -219,7 +219,8 @@ impl Florence2 {
             (Question::Count(_), _) => number(found.len()),
             (Question::Color(_), None) => format!("there is no {phrase}"),
             (Question::Color(_), Some(thing)) => {
-                let colored: Vec<String> = names.colors.iter().map(|color| format!("{color} {phrase}")).collect();
+                let colored: Vec<String> =
+                    names.colors.iter().map(|color| format!("{color} {phrase}")).collect();
                 let colored: Vec<&str> = colored.iter().map(String::as_str).collect();
                 let best = self.best_at(image, &colored, &thing.bbox)?.unwrap_or_default();
                 best.split(' ').next().unwrap_or_default().to_owned()
@@ -465,7 +466,8 @@ fn scored_cells(
         bbox.clipped(width, height)
     });
     let boxes: Vec<BoundingBox2d> = boxes.collect();
-    let score = |logit: f32| sigmoid(head.calibration.scale * f64::from(logit) + head.calibration.bias) as f32;
+    let score =
+        |logit: f32| sigmoid(head.calibration.scale * f64::from(logit) + head.calibration.bias) as f32;
     let of_phrase = |(phrase, logits): (&&str, &Vec<f32>)| {
         logits.iter().zip(&boxes).map(|(&it, &bbox)| Detection2d::new(*phrase, bbox, score(it))).collect()
     };

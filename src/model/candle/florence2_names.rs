@@ -96,7 +96,9 @@ pub(super) fn number(n: usize) -> String {
 fn plural(noun: &str) -> String {
     match noun {
         _ if noun.ends_with("shelf") => noun.replace("shelf", "shelves"),
-        _ if noun.ends_with(['x', 's']) || noun.ends_with("sh") || noun.ends_with("ch") => format!("{noun}es"),
+        _ if noun.ends_with(['x', 's']) || noun.ends_with("sh") || noun.ends_with("ch") => {
+            format!("{noun}es")
+        }
         _ => format!("{noun}s"),
     }
 }
