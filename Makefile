@@ -1,4 +1,4 @@
-# make demo    one command from nothing: a camera, a sentence, the object's pose (SAY="pick up the red cup")
+# make demo    one command from nothing: a camera, a sentence, the object's pose (SAY="put the white mug on the plate")
 # make test    what CI runs
 # make build   the programs;  make setup   ROS 2 and the interfaces only (scripts/setup_ros.sh says how)
 #
@@ -8,7 +8,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-SAY ?= pick up the red cup
+SAY ?= pick up the red mug
 export SAY
 # Where the demo and the ROS tests find the programs.
 export LG_BIN_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))/release

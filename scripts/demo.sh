@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole path on one machine: a simulated RGB-D camera, the node, a sentence, the object's pose.
-# usage: scripts/demo.sh ["pick up the red cup"]      (with ROS 2 and the interfaces sourced; `make demo` does that)
+# usage: scripts/demo.sh ["pick up the red mug"]      (with ROS 2 and the interfaces sourced; `make demo` does that)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LG_BIN_DIR=${LG_BIN_DIR:-$PWD/${CARGO_TARGET_DIR:-target}/release}

@@ -56,6 +56,18 @@ def write(dataset, frame, path):
         add("/depth", "sensor_msgs/msg/Image",
             image(header, height, width, "16UC1", 0, 2 * width, numpy.frombuffer(depth.tobytes(), numpy.uint8)))
         add("/image", "sensor_msgs/msg/Image", image(header, height, width, "rgb8", 0, 3 * width, color.flatten()))
+    (path / "truth.json").write_text(json.dumps(truth(frame), indent=1) + "\n")
+
+
+def truth(frame):
+    """What the demo and the tests compare with."""
+    world = numpy.array(frame["T_world_cam"])
+    objects = []
+    for name, it in frame["objects"].items():
+        centroid = world @ [*it["surface_centroid_cam"], 1.0]
+        objects.append({"phrase": name.rsplit("_", 1)[0].replace("_", " "), "bbox": it["bbox"],
+                        "surface_centroid_in_world": [round(v, 4) for v in centroid[:3]]})
+    return {"source": frame["stem"], "world_frame_id": "world", "objects": objects}
 
 
 def latched():

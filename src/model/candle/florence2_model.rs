@@ -125,6 +125,9 @@ impl Florence2 {
         image: KeyedImage<'_>,
         phrases: &[&str],
     ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
+        if phrases.is_empty() {
+            return Ok(Vec::new());
+        }
         let features = self.features(image)?;
         let encoded = phrases.iter().map(|phrase| self.phrase(phrase)).collect::<Result<Vec<_>, _>>()?;
         match (self.network.ground_densely(&features, &encoded)?, &self.network.config().grounding_head) {
@@ -195,9 +198,6 @@ impl Florence2 {
         phrases: &[&'a str],
         bbox: &BoundingBox2d,
     ) -> Result<Option<&'a str>, ModelError> {
-        if phrases.is_empty() {
-            return Ok(None);
-        }
         let seen = self.look_for(image, phrases)?;
         let at = |cells: &[Detection2d]| {
             best(cells.iter().map(|it| (f64::from(it.score), it.bbox.iou(bbox)))).map_or(0.0, |it| it.0)
