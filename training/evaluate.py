@@ -2,6 +2,7 @@
 
 `--calibrate` first fits the score (Platt scaling of the best box of each query)
 on those seeds and writes it to the model's config.json. Calibrate and report on different seeds.
+Asked for are things of at least 18 of 256 pixels on their smaller side, a third of which is seen.
 `--write OUT` writes the same questions, with their images and the truth, for `ground --batch` and tests/eval/score.py instead: the
 Rust program's own figures; and OUT/scenes.jsonl for tests/eval/captions.py.
 """
@@ -19,11 +20,12 @@ from PIL import Image
 
 import text
 from checkpoint import Checkpoint, keep_apart, overlap
-from data import Scenes
+from data import Scenes, small_side
 
 # Words that training never used, absent from every scene.
 NEVER_TRAINED = "giraffe violin helicopter toaster elephant battery ladder microphone stapler helmet wrench pillow".split()
 THRESHOLD = 0.5
+SIDE = 18 / 256  # of the image: smaller things are not asked for
 CAPTIONED = 200  # images whose captions are judged
 
 
@@ -59,6 +61,10 @@ def main():
         Path(args.report).write_text(json.dumps(report, indent=2) + "\n")
 
 
+def large(thing):
+    return thing["eligible"] and small_side(thing["bbox"]) >= SIDE
+
+
 def queries(rng, scenes, usable, n):
     """Dicts with scene, type, phrase and the indices of all objects it fits; `certain` types have exactly one."""
     drawn = []
@@ -80,7 +86,7 @@ def queries(rng, scenes, usable, n):
             if use_color and (color is None or it["kind"] not in text.COLORED):
                 return None
             found, unsure = text.matches(things, kind, color)
-            if it["eligible"] and len(found) == 1 and not unsure:
+            if large(it) and len(found) == 1 and not unsure:
                 return text.noun_phrase(rng, kind, color), found
 
         return make
@@ -91,7 +97,7 @@ def queries(rng, scenes, usable, n):
         if (kind, color) == (None, None) or (kind and color and kind not in text.COLORED):
             return None
         found, unsure = text.matches(things, kind, color)
-        if len(found) > 1 and not unsure and all(things[j]["eligible"] for j in found):
+        if len(found) > 1 and not unsure and all(large(things[j]) for j in found):
             return text.noun_phrase(rng, kind, color), found
 
     def absent(make_words):
@@ -143,7 +149,7 @@ def write(out, scenes, usable, drawn):
     with (out / "scenes.jsonl").open("w") as lines:
         for i in usable[:CAPTIONED]:
             # What is half hidden may be named or not.
-            named = [dict(kind=it["kind"], color=it["color"] if it["kind"] in text.COLORED else None, must=it["eligible"])
+            named = [dict(kind=it["kind"], color=it["color"] if it["kind"] in text.COLORED else None, must=large(it))
                      for it in scenes.things[i]]
             lines.write(json.dumps(dict(image=f"{scenes.seed(i)}.png", things=named)) + "\n")
 

@@ -198,12 +198,14 @@ def dense_losses(model, vision_map, things, cells, phrases):
     boxes = torch.zeros(n, GRID * GRID, 4)
     kinds = torch.full((n, GRID * GRID), len(text.KINDS))
     colors = torch.full((n, GRID * GRID), -100)
+    share = torch.zeros(n, GRID * GRID)  # small things have few cells, and need good boxes no less
     # What each phrase is of each cell: 1 its name, 0 not, -1 perhaps.
     named = torch.zeros(n, len(phrases), GRID * GRID)
     for b, its in enumerate(things):
         at = [(cells[b] == j).cpu() for j in range(len(its))]
         for it, where in zip(its, at):
             boxes[b, where] = torch.tensor(it["bbox"], dtype=torch.float)
+            share[b, where] = 1 / max(1, int(where.sum())) ** 0.5
             kinds[b, where] = text.KINDS.index(it["kind"])
             if it["color"]:
                 colors[b, where] = text.COLORS.index(it["color"])
@@ -213,7 +215,7 @@ def dense_losses(model, vision_map, things, cells, phrases):
                 named[b, p, at[j]] = 1
             for j in unsure:
                 named[b, p, at[j]] = -1
-    boxes, kinds, colors, named = (it.to(device) for it in (boxes, kinds, colors, named))
+    boxes, kinds, colors, named, share = (it.to(device) for it in (boxes, kinds, colors, named, share))
     kinds[cells == IGNORE] = -100
     on = cells >= 0
     kind, color = model.vision_head(vision_map)
@@ -225,7 +227,7 @@ def dense_losses(model, vision_map, things, cells, phrases):
     ids, mask = pad([model.ids(phrase) for phrase in phrases])
     vectors, bias = model.phrases(ids.to(device), mask.to(device))
     units, cell_bias, box = model.grounding_head.cells(vision_map)
-    losses["box"] = box_loss(box[on], boxes[on])
+    losses["box"] = box_loss(box[on], boxes[on], share[on])
     logit = model.grounding_head.logits(units, cell_bias, vectors, bias)
     target = named.clamp(min=0)
     weight = (named >= 0) * (cells != IGNORE)[:, None]
@@ -261,12 +263,13 @@ def iou(a, b):
     return inter / union, union
 
 
-def box_loss(predicted, target):
-    """Generalized IoU plus L1."""
+def box_loss(predicted, target, weight):
+    """Generalized IoU plus L1, weighted."""
     overlap, union = iou(predicted, target)
     hull = torch.max(predicted[:, 2:], target[:, 2:]) - torch.min(predicted[:, :2], target[:, :2])
     hull = hull[:, 0] * hull[:, 1] + 1e-9
-    return (1 - overlap + (hull - union) / hull).mean() + 5 * (predicted - target).abs().sum(-1).mean()
+    loss = 1 - overlap + (hull - union) / hull + 5 * (predicted - target).abs().sum(-1)
+    return (loss * weight).sum() / weight.sum()
 
 
 def reduce_gradients(parameters, ranks):
