@@ -1,15 +1,16 @@
-"""Measures an exported checkpoint on held-out scenes: `python evaluate.py MODEL DATA --seeds A..B [--report FILE]`.
+"""Questions about held-out scenes: `python evaluate.py MODEL DIR=A..B [DIR=A..B ...]` with one of
 
-`--calibrate` first fits the score (Platt scaling of the best box of each query)
-on those seeds and writes it to the model's config.json. Calibrate and report on different seeds.
+    --calibrate     fits the score (Platt scaling of the best box of each question) and writes it to the model's config.json
+    --write OUT     writes questions, images and truth for `ground --batch` and tests/eval/score.py, which measure the Rust program,
+                    and OUT/scenes.jsonl for tests/eval/captions.py
+    --texts N       prints how many of N generated texts of each type are right: the decoder alone, in transformers
+
+DIR holds shards, A..B are seeds (B not included). Calibrate and measure on different seeds.
 Asked for are things of at least 18 of 256 pixels on their smaller side, a third of which is seen.
-`--write OUT` writes the same questions, with their images and the truth, for `ground --batch` and tests/eval/score.py instead: the
-Rust program's own figures; and OUT/scenes.jsonl for tests/eval/captions.py.
 """
 
 import argparse
 import json
-import math
 import random
 from collections import defaultdict
 from pathlib import Path
@@ -24,7 +25,6 @@ from data import Scenes, small_side
 
 # Words that training never used, absent from every scene.
 NEVER_TRAINED = "giraffe violin helicopter toaster elephant battery ladder microphone stapler helmet wrench pillow".split()
-THRESHOLD = 0.5
 SIDE = 18 / 256  # of the image: smaller things are not asked for
 CAPTIONED = 200  # images whose captions are judged
 
@@ -32,33 +32,28 @@ CAPTIONED = 200  # images whose captions are judged
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("data")
-    parser.add_argument("--seeds", required=True, help="A..B, B not included")
-    parser.add_argument("-n", type=int, default=300, help="queries of each type")
+    parser.add_argument("data", nargs="+", metavar="DIR=A..B")
+    parser.add_argument("-n", type=int, default=300, help="questions of each type and folder")
     parser.add_argument("--calibrate", action="store_true")
-    parser.add_argument("--texts", type=int, default=100, help="generated answers of each type")
-    parser.add_argument("--report")
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--texts", type=int)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    first, end = map(int, args.seeds.split(".."))
-    scenes = Scenes(args.data)
-    usable = [i for i in range(len(scenes)) if first <= scenes.seed(i) < end]
-    assert usable, f"no scene of seeds {args.seeds} in {args.data}"
-    rng = random.Random(first)
-    drawn = queries(rng, scenes, usable, args.n)
-    if args.write:
-        return write(args.write, scenes, usable, drawn)
-    model = Checkpoint(args.model)
-    answers = ask(model, scenes, drawn)
+    model, answers = Checkpoint(args.model), []
+    for it in args.data:
+        folder, _, seeds = it.rpartition("=")
+        first, end = map(int, seeds.split(".."))
+        scenes, rng = Scenes(folder), random.Random(first)
+        usable = [i for i in range(len(scenes)) if first <= scenes.seed(i) < end]
+        assert usable, f"no scene of seeds {seeds} in {folder}"
+        if args.write:
+            write(args.write, scenes, usable, queries(rng, scenes, usable, args.n))
+        elif args.texts:
+            print(json.dumps(measure_texts(model, scenes, usable, args.texts, rng), indent=2))
+        else:
+            answers += ask(model, scenes, queries(rng, scenes, usable, args.n))
     if args.calibrate:
         calibrate(args.model, model, answers)
-    report = dict(seeds=args.seeds, calibration=model.config["calibration"], **measure(model, answers))
-    if args.texts:
-        report |= measure_texts(model, scenes, usable, args.texts, rng)
-    print(json.dumps(report, indent=2))
-    if args.report:
-        Path(args.report).write_text(json.dumps(report, indent=2) + "\n")
 
 
 def large(thing):
@@ -155,7 +150,7 @@ def write(out, scenes, usable, drawn):
 
 
 def calibrate(directory, model, answers):
-    """Platt scaling of the best box's logit to the chance that it is right: present and absent things weigh the same."""
+    """Platt scaling of the best box's logit to the chance that it is right (IoU >= 0.5): present and absent things weigh the same."""
     present = [q for q in answers if q["type"] in ("color+kind", "kind", "color")]
     absent = [q for q in answers if q["type"].startswith("absent: ") and "unknown" not in q["type"]]
     right = [overlap(q["boxes"][0][1], q["truth"][0]) >= 0.5 for q in present]
@@ -177,37 +172,7 @@ def calibrate(directory, model, answers):
     config = json.loads(path.read_text())
     config["grounding_head"]["calibration"] = model.config["calibration"]
     path.write_text(json.dumps(config, indent=2) + "\n")
-
-
-def measure(model, answers):
-    """Per type: share right among the top boxes, and what the threshold does."""
-    level = model.config["calibration"]
-    above = lambda logit: 1 / (1 + math.exp(-(level["scale"] * logit + level["bias"]))) >= THRESHOLD
-    rows = defaultdict(list)
-    hits = found = offered = 0
-    for q in answers:
-        logit, box = q["boxes"][0]
-        if q["type"].startswith("absent"):
-            rows[f"{q['type']}: rejected"].append(not above(logit))
-            if "unknown" not in q["type"]:
-                rows["absent: rejected (without unknown nouns)"].append(not above(logit))
-        elif q["type"] == "several":
-            left = list(q["truth"])
-            kept = [b for value, b in q["boxes"] if above(value)]
-            for b in kept:
-                best = max(left, key=lambda t: overlap(b, t), default=None)
-                if best is not None and overlap(b, best) >= 0.5:
-                    left.remove(best)
-                    hits += 1
-            found, offered = found + len(q["truth"]), offered + len(kept)
-        else:
-            right = overlap(box, q["truth"][0]) >= 0.5
-            rows[f"{q['type']}: Acc@0.5"].append(right)
-            rows[f"{q['type']}: Acc@0.5 and above threshold"].append(right and above(logit))
-    report = {k: dict(share=round(sum(v) / len(v), 3), n=len(v)) for k, v in rows.items()}
-    report["several: recall"] = dict(share=round(hits / max(1, found), 3), n=found)
-    report["several: precision"] = dict(share=round(hits / max(1, offered), 3), n=offered)
-    return report
+    print(f"{model.config['calibration']}, fitted on {len(present)} questions for things that are there and {len(absent)} for others")
 
 
 def measure_texts(model, scenes, usable, n, rng):

@@ -21,5 +21,8 @@ mkdir -p "$out/run_decoder" && cp "$out/run/tokenizer.json" "$out/run_decoder"
 python train.py --data "${data[@]}" --out "$out/run_decoder" --init "$out/run/state.pt" --only decoder --texts 1 --rate 5e-4 \
   --minutes $((minutes / 10))
 python export.py "$out/run_decoder/state.pt" "$out/run/tokenizer.json" "$out/checkpoint"
-python evaluate.py "$out/checkpoint" "$out/held_out" --seeds 900000000..900000700 --texts 0 --calibrate
-python evaluate.py "$out/checkpoint" "$out/held_out" --seeds 900001000..900001700 --report "$out/checkpoint/metrics.json"
+python evaluate.py "$out/checkpoint" "$out/held_out=900000000..900000700" --calibrate
+python evaluate.py "$out/checkpoint" "$out/held_out=900001000..900001700" --write "$out/generated"
+cargo run --release --no-default-features --bin ground -- \
+  --model "$out/checkpoint" --batch "$out/generated/queries.jsonl" --output "$out/generated/results.jsonl"
+python ../tests/eval/score.py "$out/generated" --out "$out"
