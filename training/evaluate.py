@@ -57,7 +57,8 @@ def main():
 
 
 def large(thing):
-    return thing["eligible"] and small_side(thing["bbox"]) >= SIDE
+    # To the instruction parser "robot" is whom it speaks for.
+    return thing["eligible"] and small_side(thing["bbox"]) >= SIDE and thing["kind"] != "robot arm"
 
 
 def queries(rng, scenes, usable, n):
@@ -71,7 +72,9 @@ def queries(rng, scenes, usable, n):
             i = rng.choice(usable)
             made = make(scenes.things[i])
             if made is not None:
-                drawn.append(dict(scene=i, type=kind_of_query, phrase=made[0], targets=made[1]))
+                # The instruction parser makes one of both, and results name that.
+                phrase = made[0].replace("thing", "object")
+                drawn.append(dict(scene=i, type=kind_of_query, phrase=phrase, targets=made[1]))
                 count += 1
 
     def one(use_kind, use_color):
