@@ -4,6 +4,7 @@
 //! The ROS rim declares its parameters from [`PARAMETERS`], the YAML file is read into the same struct, and a live change
 //! goes the same way: set the value in a copy of the [`RawConfig`], make a [`Config`] of it, or refuse with the reason.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lift::{ApproachAxis, Gripper, LiftOptions};
 use crate::model::{Decode, ModelOptions, Quantize};
-use crate::resolve::{ResolveOptions, ViewAxes};
+use crate::resolve::{PhraseOptions, ResolveOptions, ViewAxes};
 use crate::score::ScoreWeights;
 
 /// A parameter's value as ROS and YAML know it.
@@ -167,6 +168,8 @@ parameters! {
         "A generative model may answer with boxes of the asked phrase only: faster, and always at least one box. When false it may say anything, as in the reference.";
     verifier: String = String::new(), "", Any, ReadOnly,
         "Directory or name of a second model (CLIP or SigLIP) that compares each box with the phrase and with distractors: the score part contrastive_margin. Empty: none.";
+    second_model: String = String::new(), "", Any, ReadOnly,
+        "Directory or name of a second model that finds boxes by itself (OWLv2 or Florence-2): the score part agreement says how well it agrees with each box. Empty: none.";
     quantize: String = "none".to_owned(), "", Choice(&["none", "q8_0"]), ReadOnly,
         "Keep a Florence-2's linear layers in 8 bits (q8_0): less than half the memory after loading, about the same time, slightly different numbers. On the CPU only.";
     image_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressed"]), ReadOnly,
@@ -191,6 +194,12 @@ parameters! {
         "Detections under this score count as absent.";
     ambiguity_margin: f64 = 0.2, "", Float { min: 0.0, max: 1.0 }, Live,
         "Candidates whose fits to the words differ by less are not told apart: the result is AMBIGUOUS.";
+    per_phrase: String = String::new(), "", Any, Live,
+        "What holds for single phrases (as results name them) instead of score_threshold and ambiguity_margin, as YAML: {red mug: {score_threshold: 0.3, ambiguity_margin: 0.1}}.";
+    viewpoint: String = "camera".to_owned(), "", Choice(&["camera", "robot", "target_frame"]), Live,
+        "From where left, right, front and back are told: the camera, the robot (robot_frame) or target_frame. Frames are taken with x forward and y left, those named *_optical_frame with z forward and x right.";
+    robot_frame: String = "base_link".to_owned(), "", Any, Live,
+        "TF frame of the robot's body, for the viewpoint robot.";
     score_weights: String = String::new(), "", Any, ReadOnly,
         "File of weights (by `ground calibrate`) that make one calibrated score of a box's score parts. Empty: the model's own score.";
     dialogue_window_secs: f64 = 30.0, "s", Float { min: 0.0, max: 3600.0 }, ReadOnly,
@@ -272,6 +281,8 @@ pub struct Config {
     pub caption_targets: bool,
     /// How words are held against candidates.
     pub resolve: ResolveOptions,
+    /// Frame whose sides "left" and "behind" are; `None`: the camera's.
+    pub viewpoint_frame: Option<String>,
     /// How boxes become poses.
     pub lift: LiftOptions,
     /// Whether the image is rectified; `None`: told by its topic's name.
@@ -308,7 +319,7 @@ impl RawConfig {
             #[serde(rename = "ros__parameters")]
             parameters: RawConfig,
         }
-        let nodes: std::collections::BTreeMap<String, Node> =
+        let nodes: BTreeMap<String, Node> =
             serde_yaml::from_str(text).map_err(|err| ConfigError::Syntax(err.to_string()))?;
         nodes.into_values().next().map(|it| it.parameters).ok_or_else(|| {
             ConfigError::Syntax("expected `NODE: ros__parameters: ...`, got no node".to_owned())
@@ -375,7 +386,19 @@ impl TryFrom<RawConfig> for Config {
                 got: "an empty string".to_owned(),
             });
         }
+        let viewpoint_frame = match raw.viewpoint.as_str() {
+            "robot" if raw.robot_frame.is_empty() => {
+                return Err(ConfigError::Conflict(
+                    "viewpoint robot needs the name of robot_frame".to_owned(),
+                ));
+            }
+            "robot" => Some(raw.robot_frame),
+            // Without a target frame poses are told in the camera's, and so are sides.
+            "target_frame" => Some(raw.target_frame.clone()).filter(|it| !it.is_empty()),
+            _ => None,
+        };
         Ok(Self {
+            viewpoint_frame,
             model: raw.model,
             model_options: ModelOptions {
                 device: raw.device,
@@ -383,6 +406,7 @@ impl TryFrom<RawConfig> for Config {
                 ban_repeated_locations: raw.ban_repeated_locations,
                 limit_to_locations: raw.limit_to_locations,
                 verifier: raw.verifier,
+                second_model: raw.second_model,
                 quantize: if raw.quantize == "q8_0" { Quantize::Q8_0 } else { Quantize::None },
             },
             image_transport: if raw.image_transport == "raw" {
@@ -413,6 +437,7 @@ impl TryFrom<RawConfig> for Config {
             resolve: ResolveOptions {
                 threshold: raw.score_threshold as f32,
                 ambiguity_margin: raw.ambiguity_margin,
+                per_phrase: read_per_phrase(&raw.per_phrase)?,
                 view: ViewAxes::camera(),
                 previous: Vec::new(),
             },
@@ -481,6 +506,28 @@ impl fmt::Display for ParameterValue {
             Self::Text(it) => write!(f, "{it:?}"),
         }
     }
+}
+
+fn read_per_phrase(yaml: &str) -> Result<BTreeMap<String, PhraseOptions>, ConfigError> {
+    let refused = |why: &str| ConfigError::Range {
+        name: "per_phrase",
+        expected: "YAML such as {red mug: {score_threshold: 0.3, ambiguity_margin: 0.1}}, numbers in [0, 1]"
+            .to_owned(),
+        got: format!("{yaml:?}{why}"),
+    };
+    if yaml.trim().is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let read: BTreeMap<String, PhraseOptions> =
+        serde_yaml::from_str(yaml).map_err(|error| refused(&format!(": {error}")))?;
+    let is_share = |it: f64| (0.0..=1.0).contains(&it);
+    for (phrase, options) in &read {
+        let threshold = options.score_threshold.map_or(0.0, f64::from);
+        if !is_share(threshold) || !is_share(options.ambiguity_margin.unwrap_or(0.0)) {
+            return Err(refused(&format!(": {phrase:?} is out of range")));
+        }
+    }
+    Ok(read.into_iter().map(|(phrase, options)| (phrase.trim().to_lowercase(), options)).collect())
 }
 
 fn open_score_weights(path: &str) -> Result<Option<Arc<ScoreWeights>>, ConfigError> {
@@ -582,6 +629,46 @@ mod tests {
             ParameterValue::Float(0.1),
             "there is no parameter \"treshold\"; see `ros2 param list` or config/grounding.yaml",
         );
+    }
+
+    #[test]
+    fn phrases_have_options_of_their_own() {
+        let read =
+            |yaml: &str| Config::try_from(RawConfig { per_phrase: yaml.to_owned(), ..RawConfig::default() });
+        let options =
+            read("{Red Mug: {score_threshold: 0.25}, plate: {ambiguity_margin: 0.0}}").unwrap().resolve;
+        assert_eq!((options.threshold_of("red mug"), options.ambiguity_margin_of("red mug")), (0.25, 0.2));
+        assert_eq!((options.threshold_of("plate"), options.ambiguity_margin_of("plate")), (0.5, 0.0));
+        assert_eq!((options.threshold_of("mug"), options.ambiguity_margin_of("mug")), (0.5, 0.2));
+        for (yaml, part) in [
+            ("{mug: 0.3}", "invalid type"),
+            ("{mug: {threshold: 0.3}}", "unknown field"),
+            ("{mug: {score_threshold: 3.0}}", "\"mug\" is out of range"),
+            ("{mug: {score_threshold: .nan}}", "\"mug\" is out of range"),
+            ("mug", "parameter per_phrase must be YAML such as"),
+        ] {
+            let error = read(yaml).unwrap_err().to_string();
+            assert!(error.contains(part), "{yaml}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_viewpoint_is_a_frame() {
+        let frame = |viewpoint: &str, target_frame: &str| {
+            let raw = RawConfig {
+                viewpoint: viewpoint.to_owned(),
+                target_frame: target_frame.to_owned(),
+                ..RawConfig::default()
+            };
+            Config::try_from(raw).unwrap().viewpoint_frame
+        };
+        assert_eq!(frame("camera", "map"), None);
+        assert_eq!(frame("robot", "map").as_deref(), Some("base_link"));
+        assert_eq!(frame("target_frame", "map").as_deref(), Some("map"));
+        assert_eq!(frame("target_frame", ""), None);
+        let nameless =
+            RawConfig { viewpoint: "robot".to_owned(), robot_frame: String::new(), ..RawConfig::default() };
+        assert!(Config::try_from(nameless).unwrap_err().to_string().contains("robot_frame"));
     }
 
     #[test]

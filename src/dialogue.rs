@@ -281,6 +281,7 @@ fn bare(quantity: Quantity) -> Instruction {
         noun: GENERIC_NOUN.to_owned(),
         attributes: Vec::new(),
         quantity,
+        out_of: None,
         orders: Vec::new(),
         relations: Vec::new(),
         whole: None,

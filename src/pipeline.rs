@@ -11,7 +11,13 @@ use crate::lift::{
     FrameGeometry, Grasp, LiftError, LiftedObject, Place, PlaceRelation, PoseSource, lift_on_plane,
 };
 use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
-use crate::resolve::{self, Candidate, Missing, Resolution};
+use crate::resolve::{self, Candidate, InstructionResolution, Missing, Resolution};
+
+#[cfg(test)]
+mod tests;
+
+/// The name of the score part that says how well a candidate stands where the words say, [0, 1].
+pub const RELATION_FIT: &str = "relation_fit";
 
 /// What came of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -245,11 +251,21 @@ fn fill(
 
     let candidates: Vec<Candidate> = result.candidates.iter().map(candidate_of).collect();
     let mut options = config.resolve.clone();
-    if let Ok(geometry) = &geometry {
-        options.view = geometry.view();
-    }
+    options.view = match &geometry {
+        Ok(geometry) => geometry.view(),
+        Err(_) => config.lift.view.unwrap_or(options.view),
+    };
     options.previous.clone_from(&asked.previous);
-    let resolution = resolve::resolve_instruction(instruction, &candidates, &options);
+    let mut resolution = resolve::resolve_instruction(instruction, &candidates, &options);
+    let landmarks = instruction.destination.iter().flat_map(|it| &it.landmarks);
+    for reference in instruction.targets.iter().chain(landmarks) {
+        for (idx, fit) in resolve::relation_fits(reference, &candidates, &options) {
+            weigh_place(&mut result.candidates[idx], fit, config);
+        }
+    }
+    for it in resolution.targets.iter_mut().chain(&mut resolution.destination) {
+        doubt_weak(it, &result.candidates, config);
+    }
     observer(Stage::Resolve);
     let parts = (0..).map(Part::Target).zip(&resolution.targets);
     let parts = parts.chain((0..).map(Part::Destination).zip(&resolution.destination));
@@ -305,7 +321,7 @@ fn fill(
     if let Some(err) = no_depth {
         return Err((Status::NoDepth, err.to_string()));
     }
-    let mut message = found_message(result);
+    let mut message = found_message(result, &resolution);
     if let Some(then) = &instruction.then {
         message += &format!("; only the first step was looked at, ask again for: {then}");
     }
@@ -362,7 +378,7 @@ fn locate(
             of_phrase.into_iter().take(config.max_candidates).map(|it| scored(it, config)).collect();
         of_phrase.sort_by(|a, b| b.score.total_cmp(&a.score));
         for (rank, detection) in of_phrase.into_iter().enumerate() {
-            let is_worth_it = detection.score >= config.resolve.threshold;
+            let is_worth_it = detection.score >= config.resolve.threshold_of(&detection.phrase);
             let lifted = if is_worth_it { lift(&detection).ok() } else { None };
             objects.push(GroundedObject {
                 id: format!("{}_{rank}", detection.phrase.replace(' ', "_")),
@@ -383,10 +399,44 @@ fn locate(
 fn scored(detection: Detection2d, config: &Config) -> Detection2d {
     let mut score_parts = vec![("model".to_owned(), f64::from(detection.score))];
     score_parts.extend(detection.score_parts);
-    let weights = config.score_weights.as_ref();
-    let score = weights
-        .map_or(detection.score, |it| it.score(score_parts.iter().map(|it| (it.0.as_str(), it.1))) as f32);
+    let score = weighed(f64::from(detection.score), &score_parts, config) as f32;
     Detection2d { score, score_parts, ..detection }
+}
+
+/// The score that the weights make of the parts; `score` without weights.
+fn weighed(score: f64, parts: &[(String, f64)], config: &Config) -> f64 {
+    let weights = config.score_weights.as_ref();
+    weights.map_or(score, |it| it.score(parts.iter().map(|(name, value)| (name.as_str(), *value))))
+}
+
+/// How well it stands where the words say is evidence too.
+fn weigh_place(object: &mut GroundedObject, relation_fit: f64, config: &Config) {
+    if object.score_parts.iter().all(|it| it.0 != RELATION_FIT) {
+        object.score_parts.push((RELATION_FIT.to_owned(), relation_fit));
+        object.score = weighed(object.score, &object.score_parts, config);
+    }
+}
+
+/// What was sure enough before its place was weighed may not be with it.
+fn doubt_weak(resolution: &mut Resolution, candidates: &[GroundedObject], config: &Config) {
+    let Resolution::Found { indices, .. } = resolution else { return };
+    let threshold = |it: &GroundedObject| f64::from(config.resolve.threshold_of(&it.phrase));
+    let is_weak = |it: &GroundedObject| {
+        it.score < threshold(it) && it.score_parts.iter().any(|part| part.0 == RELATION_FIT)
+    };
+    let Some(&idx) = indices.iter().find(|it| is_weak(&candidates[**it])) else { return };
+    let weak = &candidates[idx];
+    *resolution = Resolution::NotFound {
+        missing: Missing::Relation,
+        phrase: weak.phrase.clone(),
+        nearest: Some(idx),
+        reason: format!(
+            "no {} is clearly where said: the best scores {:.2} with its place, under {:.2}",
+            weak.phrase,
+            weak.score,
+            threshold(weak)
+        ),
+    };
 }
 
 /// By depth where there is any; else, where a plane is known, by where the object stands on it.
@@ -501,7 +551,8 @@ fn nearest_kind(
     }
     let of_kind = result.candidates.iter().enumerate().filter(|(_, it)| it.phrase == noun);
     let best = of_kind.max_by(|a, b| a.1.score.total_cmp(&b.1.score));
-    let Some((idx, object)) = best.filter(|(_, it)| it.score >= f64::from(config.resolve.threshold)) else {
+    let Some((idx, object)) = best.filter(|(_, it)| it.score >= f64::from(config.resolve.threshold_of(noun)))
+    else {
         return Ok(None);
     };
     let side = 3.0 * object.bbox.center().0 / f64::from(image.image.width());
@@ -512,7 +563,8 @@ fn nearest_kind(
     } else {
         "in the middle"
     };
-    let words = format!("the nearest thing seen is a {noun} {place} (score {:.2})", object.score);
+    let words =
+        format!("the nearest thing seen is a {noun} {place} of the image (score {:.2})", object.score);
     result.doubt = result.doubt.take().map(|it| Doubt {
         missing: it.missing.map(|(_, phrase)| (Missing::Attribute, phrase)),
         indices: vec![idx],
@@ -521,11 +573,25 @@ fn nearest_kind(
     Ok(Some(words))
 }
 
-fn found_message(result: &GroundingResult) -> String {
-    let mut objects: Vec<String> = result.targets.iter().map(describe).collect();
-    if let Some(destination) = &result.destination {
+/// Where everything is, and why it is meant.
+fn found_message(result: &GroundingResult, resolution: &InstructionResolution) -> String {
+    let told = |found: &Resolution, objects: &[GroundedObject]| match found {
+        Resolution::Found { indices, reason } => {
+            let listed: Vec<String> = objects.iter().take(indices.len()).map(describe).collect();
+            format!("{}: {reason}", listed.join(", "))
+        }
+        // Then there is no such message.
+        Resolution::Ambiguous { .. } | Resolution::NotFound { .. } => String::new(),
+    };
+    let mut rest = result.targets.as_slice();
+    let mut objects = Vec::new();
+    for found in &resolution.targets {
+        objects.push(told(found, rest));
+        rest = &rest[found_indices(std::slice::from_ref(found)).count()..];
+    }
+    if let (Some(destination), Some(found)) = (&result.destination, resolution.destination.first()) {
         let relation = result.destination_relation.map_or("", RelationKind::words);
-        objects.push(format!("destination: {relation} {}", describe(destination)));
+        objects.push(format!("destination: {relation} {}", told(found, std::slice::from_ref(destination))));
     }
     format!("found {}", objects.join("; "))
 }

@@ -159,5 +159,8 @@ fn what_is_missing_is_told_apart() {
         assert_eq!((kind.name(), of.as_str(), doubt.indices.len()), (missing, phrase, candidates), "{text}");
     }
     let message = look(&Asked::alone("the blue plate", &Vocabulary::default()).unwrap()).message;
-    assert_eq!(message, "no blue plate seen; the nearest thing seen is a plate at the right (score 0.90)");
+    assert_eq!(
+        message,
+        "no blue plate seen; the nearest thing seen is a plate at the right of the image (score 0.90)"
+    );
 }

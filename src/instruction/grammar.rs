@@ -67,6 +67,8 @@ struct Modifier {
     goal: bool,
     /// "to the left of": rather a movement's end.
     towards: bool,
+    /// Right behind "the closest cup": "to" goes with it, but for what is taken somewhere.
+    after_closest: bool,
     token_idx: usize,
     span: Span,
 }
@@ -112,14 +114,21 @@ impl<'a> Parser<'a> {
     fn clause(&mut self, previous: Option<&Instruction>) -> Result<Vec<Instruction>, Failure> {
         let start = self.position;
         let verb = self.verb()?;
-        let Some(mut verb) = verb else {
-            if previous.is_some() {
-                return Err(self.expected("an action"));
-            }
-            return Ok(vec![self.bare(start)?]);
-        };
-        let first_word = self.words[start];
         let verb_words = self.position - start;
+        let verb = match (verb, previous) {
+            (Some(verb), _) => Some(verb),
+            // "put the red cube on the blue one, then the green cube on the red one": the same again.
+            (None, Some(previous)) if self.determiner_at(start) => Some(Verb {
+                action: previous.action.clone(),
+                takes_destination: previous.destination.is_some(),
+                target: TargetNeed::Required,
+                recipient: previous.recipient.clone(),
+            }),
+            (None, Some(_)) => return Err(self.expected("an action")),
+            (None, None) => None,
+        };
+        let Some(mut verb) = verb else { return Ok(vec![self.bare(start)?]) };
+        let first_word = self.words[start];
         if verb.target == TargetNeed::None {
             self.skip_fillers();
             return Ok(vec![self.task(&verb, Vec::new(), None, start)]);
@@ -206,6 +215,11 @@ impl<'a> Parser<'a> {
         let mut action = verb.action.clone();
         let last = things.len().saturating_sub(1);
         for (thing_idx, (mut thing, mut modifiers)) in things.into_iter().enumerate() {
+            if let Some(first) = modifiers.first_mut() {
+                first.after_closest = self.words[start] != "take"
+                    && thing.orders.iter().any(|it| matches!(it.by, OrderBy::Nearest | OrderBy::Farthest))
+                    && !self.names_viewer(&first.meaning);
+            }
             let chosen = (0..modifiers.len())
                 .filter(|&it| self.destination_weight(verb, &modifiers, it, thing_idx == last) > 0)
                 .max_by_key(|&it| self.destination_weight(verb, &modifiers, it, thing_idx == last));
@@ -239,6 +253,15 @@ impl<'a> Parser<'a> {
                 && tasks.last().is_some_and(|it| it.destination.is_some())
                 && thing_idx == last
             {
+                let place = tasks.last().and_then(|it| it.destination.as_ref()?.landmarks.first());
+                if let Some(place) = place.filter(|it| it.noun == thing.noun) {
+                    // "on the left plate and the right plate".
+                    let message = format!(
+                        "cannot bring things to two places at once: say what goes to which {}",
+                        place.noun
+                    );
+                    return Err(self.failure_at_span(ParseError { message, span: thing.span.clone() }));
+                }
                 // "put the soup in the basket and the milk": the milk as well.
                 targets.push(thing);
                 if let Some(task) = tasks.last_mut() {
@@ -273,7 +296,13 @@ impl<'a> Parser<'a> {
             let task = self.task(verb, targets, None, start);
             tasks.push(task);
         }
+        share_landmark(&mut tasks);
         Ok(tasks)
+    }
+
+    fn names_viewer(&self, meaning: &Meaning) -> bool {
+        let Meaning::Relation(_, landmarks, _) = meaning else { return false };
+        landmarks.iter().any(|it| self.vocabulary.viewer.contains(&it.noun))
     }
 
     fn grasped_part(&self, verb: &Verb, modifiers: &mut Vec<Modifier>) -> Option<ObjectReference> {
@@ -282,7 +311,7 @@ impl<'a> Parser<'a> {
             .filter(|it| verb.action == Action::PickUp && self.words[it.token_idx] == "by")?;
         let Meaning::Relation(_, landmarks, _) = &last.meaning else { return None };
         let head = landmarks.first()?.noun.rsplit(' ').next()?;
-        let part = self.vocabulary.parts.contains(head).then(|| landmarks[0].clone())?;
+        let part = self.vocabulary.grips.contains(head).then(|| landmarks[0].clone())?;
         modifiers.pop();
         Some(part)
     }
@@ -295,7 +324,15 @@ impl<'a> Parser<'a> {
     /// and only of the last thing named.
     fn destination_weight(&self, verb: &Verb, modifiers: &[Modifier], chosen: usize, is_last: bool) -> usize {
         let modifier = &modifiers[chosen];
-        if modifier.relative {
+        let is_to = matches!(modifier.meaning, Meaning::Relation(RelationKind::To, ..));
+        if is_to
+            && chosen == 0
+            && modifier.after_closest
+            && !(verb.takes_destination && verb.action != Action::HandOver)
+        {
+            return 0; // "grab the closest cup to the bowl"
+        }
+        if modifier.relative || self.words[modifier.token_idx] == "from" {
             return 0;
         }
         if !verb.takes_destination || verb.action == Action::HandOver {
@@ -307,7 +344,7 @@ impl<'a> Parser<'a> {
             Meaning::Attribute(_) => 0,
             Meaning::Place(order) => {
                 let alone = modifiers.len() == 1;
-                usize::from(alone && is_last && order.rank == 1 && is_side(order.by))
+                usize::from(alone && (is_last || modifier.towards) && order.rank == 1 && is_side(order.by))
             }
             Meaning::Relation(kind, landmarks, _) => match kind {
                 RelationKind::With
@@ -331,7 +368,18 @@ impl<'a> Parser<'a> {
         }
         if task.destination.is_none() && verb.takes_destination {
             let at = self.position;
-            if let Some((&kind, length)) = self.vocabulary.directions.longest(&self.words[at..]) {
+            if matches!(self.word(at), Some("inside" | "in")) && self.ends_clause(at + 1) {
+                // "open the box and put the ball inside".
+                self.position += 1;
+                let mut place = self.empty_reference(at);
+                IT.clone_into(&mut place.noun);
+                place.span = self.span_from(at);
+                task.destination = Some(Destination {
+                    relation: RelationKind::In,
+                    span: place.span.clone(),
+                    landmarks: vec![place],
+                });
+            } else if let Some((&kind, length)) = self.vocabulary.directions.longest(&self.words[at..]) {
                 self.position += length;
                 task.destination =
                     Some(Destination { relation: kind, landmarks: Vec::new(), span: self.span_from(at) });
@@ -460,6 +508,15 @@ impl<'a> Parser<'a> {
                 }
                 None => modifiers = self.modifiers(depth)?,
             }
+            if self.is_apposition(&things, &thing) {
+                // "the cup, the red one".
+                if let Some((named, named_modifiers)) = things.last_mut() {
+                    named.attributes = thing.attributes;
+                    named.orders = thing.orders;
+                    named_modifiers.append(&mut modifiers);
+                }
+                return Ok(things);
+            }
             let split_colors = Self::split_colors(&mut thing);
             for extra in split_colors {
                 things.push((extra, Vec::new()));
@@ -479,6 +536,23 @@ impl<'a> Parser<'a> {
             }
             self.position = next;
         }
+    }
+
+    /// Whether `thing` says of the one thing before it, behind a comma, which one that is.
+    fn is_apposition(&self, things: &Things, thing: &ObjectReference) -> bool {
+        let [(named, modifiers)] = &things[..] else { return false };
+        let before = self.tokens.iter().rev().find(|it| it.span.end <= thing.span.start);
+        before.is_some_and(|it| it.text == ",")
+            && self.as_said(thing).ends_with(" one")
+            && self.as_said(thing).starts_with("the ")
+            && self.is_one(thing)
+            && !thing.other
+            && modifiers.is_empty()
+            && named.quantity == Quantity::One
+            && named.noun != GENERIC_NOUN
+            && named.attributes.is_empty()
+            && named.orders.is_empty()
+            && self.after_joint(self.position).is_none_or(|next| self.verb_at(next).is_some())
     }
 
     /// "the red cup and the blue one", "the red and the blue cup": what the noun is said with once.
@@ -594,8 +668,18 @@ impl<'a> Parser<'a> {
             thing.other = true;
             self.position += length;
         }
+        if definite == Some(Determiner::Indefinite) && self.word(self.position) == Some("of") {
+            // "any of the bottles".
+            self.position += 1;
+            let mut some = self.thing(depth + 1)?;
+            choose_from(&mut some, Quantity::Any(1));
+            some.span.start = thing.span.start;
+            return Ok(some);
+        }
+        let measured = self.word(self.position + 1).is_some_and(|it| self.vocabulary.units.contains(it));
         if let Some(word) = self.word(self.position)
             && let Some(count) = self.count_of(word)
+            && !measured // "the 10 mm wrench"
             && !self.ends_thing(self.position + 1)
             && self.word(self.position + 1) != Some("of")
         {
@@ -612,16 +696,22 @@ impl<'a> Parser<'a> {
         {
             // "two of the bottles".
             self.position += 2;
-            let mut whole = self.thing(depth + 1)?;
-            whole.quantity = Quantity::Any(count);
-            whole.span.start = thing.span.start;
-            return Ok(whole);
+            let mut some = self.thing(depth + 1)?;
+            choose_from(&mut some, Quantity::Any(count));
+            some.span.start = thing.span.start;
+            return Ok(some);
         }
         if let Some(((), length)) = self.vocabulary.other.longest(self.rest()) {
             thing.other = true;
             self.position += length;
         }
-        let words = self.premodifiers(&mut thing, depth)?;
+        let mut count = None;
+        let words = self.premodifiers(&mut thing, &mut count, depth)?;
+        if let Some(count) = count {
+            let definite = definite == Some(Determiner::Definite);
+            number = Some(if definite { Quantity::Exactly(count) } else { Quantity::Any(count) });
+            plural_hint |= count > 1;
+        }
         self.name(&mut thing, &words, start)?;
         // The number of the noun.
         let (head, is_plural) = self.singular(&thing.noun, plural_hint || number.is_some());
@@ -649,8 +739,14 @@ impl<'a> Parser<'a> {
         Ok(thing)
     }
 
-    /// Everything between the determiner and the noun's end. Returns the words of the noun.
-    fn premodifiers(&mut self, thing: &mut ObjectReference, depth: usize) -> Result<Vec<String>, Failure> {
+    /// Everything between the determiner and the noun's end. Returns the words of the noun; `count` is one said behind an order
+    /// ("the top two books").
+    fn premodifiers(
+        &mut self,
+        thing: &mut ObjectReference,
+        count: &mut Option<usize>,
+        depth: usize,
+    ) -> Result<Vec<String>, Failure> {
         let mut ordinal = None;
         let mut is_last = false;
         // Words that may be the noun: unknown ones, and attributes that may be nouns.
@@ -666,7 +762,7 @@ impl<'a> Parser<'a> {
                 self.name(&mut owner, &std::mem::take(&mut noun), noun_start)?;
                 owner.span = self.span_from(noun_start);
                 let mut part = self.thing(depth + 1)?;
-                part.whole = Some(Box::new(owner));
+                give_owner(&mut part, owner);
                 let name = part.noun.clone();
                 *thing = part;
                 return Ok(vec![name]);
@@ -699,6 +795,32 @@ impl<'a> Parser<'a> {
                 self.position += 1;
                 continue;
             }
+            if ordinal.is_some()
+                && word == "to"
+                && self.word(at + 1).is_some_and(|it| self.vocabulary.last.contains(it))
+            {
+                is_last = true; // "the second to last"
+                self.position += 2;
+                continue;
+            }
+            let is_ranked = ordinal.is_some() || is_last || !thing.orders.is_empty();
+            if noun.is_empty()
+                && is_ranked
+                && !self.ends_thing(at + 1)
+                && let Some(number) = self.count_of(word)
+            {
+                *count = Some(number);
+                self.position += 1;
+                continue;
+            }
+            if noun.is_empty()
+                && !self.ends_thing(at + 1)
+                && let Some(&by) = self.misspelled_order(at)
+            {
+                self.position += 1;
+                thing.orders.push(Order { by, rank: ordinal.take().unwrap_or(1) });
+                continue;
+            }
             if noun.is_empty()
                 && let Some((&by, length)) = self.vocabulary.orders.longest(self.rest())
             {
@@ -711,7 +833,7 @@ impl<'a> Parser<'a> {
                         let mut ranked = self.thing(depth + 1)?;
                         ranked.orders.push(order);
                         let name = ranked.noun.clone();
-                        ranked.quantity = Quantity::One;
+                        choose_from(&mut ranked, Quantity::One);
                         *thing = ranked;
                         return Ok(vec![name]);
                     }
@@ -770,14 +892,13 @@ impl<'a> Parser<'a> {
     }
 
     fn take_ordinal(thing: &mut ObjectReference, ordinal: Option<usize>, is_last: bool) {
-        if let Some(rank) = ordinal {
+        if is_last {
+            thing.orders.push(Order { by: OrderBy::Rightmost, rank: ordinal.unwrap_or(1) });
+        } else if let Some(rank) = ordinal {
             match thing.orders.last_mut() {
                 Some(order) => order.rank = rank,
                 None => thing.orders.push(Order { by: OrderBy::Leftmost, rank }),
             }
-        }
-        if is_last {
-            thing.orders.push(Order { by: OrderBy::Rightmost, rank: 1 });
         }
     }
 
@@ -819,27 +940,19 @@ impl<'a> Parser<'a> {
             self.position += length;
             return Some(Attribute { kind, word: self.words[at..self.position].join(" ") });
         }
-        let length = word.chars().count();
-        if length >= 4 && !self.is_closed(at) && !self.ends_thing(at + 1) {
-            let mut near = self.vocabulary.color_words.iter().filter(|it| {
-                // A wrong letter is too weak a sign: "sink" is no "pink".
-                let same_length_swap = it.chars().count() == length && {
-                    let (mut a, mut b): (Vec<char>, Vec<char>) =
-                        (it.chars().collect(), word.chars().collect());
-                    a.sort_unstable();
-                    b.sort_unstable();
-                    a == b
-                };
-                it.chars().count() >= 4
-                    && one_edit_apart(it, word)
-                    && (same_length_swap || it.chars().count() == length + 1)
-            });
-            if let (Some(color), None) = (near.next(), near.next()) {
-                self.position += 1;
-                return Some(Attribute { kind: AttributeKind::Color, word: color.clone() });
-            }
+        if word.chars().count() >= 4 && !self.is_closed(at) && !self.ends_thing(at + 1) {
+            let color = sole_misspelled(word, &self.vocabulary.color_words)?.to_owned();
+            self.position += 1;
+            return Some(Attribute { kind: AttributeKind::Color, word: color });
         }
         None
+    }
+
+    /// "lfet": a side with a typo.
+    fn misspelled_order(&self, at: usize) -> Option<&'a OrderBy> {
+        let word = self.word(at).filter(|it| it.len() >= 3 && !self.is_closed(at) && !self.ends_thing(at))?;
+        let meant = sole_misspelled(word, &self.vocabulary.sides)?;
+        self.vocabulary.orders.longest(&[meant]).map(|(by, _)| by)
     }
 
     /// Gives a thing its noun.
@@ -869,7 +982,16 @@ impl<'a> Parser<'a> {
         let determined = self.determiner_at(self.position + 1)
             || self.word(self.position + 1).is_some_and(|it| self.is_pronoun(it));
         self.position += 1;
-        let inner = self.thing(depth + 1)?;
+        let mut inner = self.thing(depth + 1)?;
+        if determined && thing.noun == GENERIC_NOUN && inner.quantity != Quantity::One {
+            // "the red one of the three mugs".
+            choose_from(&mut inner, thing.quantity);
+            inner.attributes.splice(0..0, std::mem::take(&mut thing.attributes));
+            inner.orders.append(&mut thing.orders);
+            inner.other |= thing.other;
+            *thing = inner;
+            return Ok(());
+        }
         if determined
             || (self.vocabulary.parts.contains(&head) && !self.vocabulary.containers.contains(&head))
         {
@@ -968,6 +1090,7 @@ impl<'a> Parser<'a> {
                 to_head,
                 goal: false,
                 towards: matches!(self.word(at), Some("to")),
+                after_closest: false,
                 token_idx: at,
                 span: 0..0,
             };
@@ -987,12 +1110,20 @@ impl<'a> Parser<'a> {
                     return Ok(modifiers);
                 }
                 modifier.meaning = self.related(kind, depth)?;
+                if kind == RelationKind::With {
+                    self.skip_on_it(); // "the plate with the fork on it"
+                }
+                if matches!(self.word(at), Some("on" | "at")) {
+                    self.onto_surface(&mut modifier.meaning);
+                }
             } else if relative {
                 if let Some((&by, length)) = self.vocabulary.orders.longest(self.rest()) {
                     self.position += length;
                     modifier.meaning = Meaning::Place(Order { by, rank: 1 });
                 } else if let Some(attribute) = self.attribute(true) {
                     modifier.meaning = Meaning::Attribute(attribute);
+                } else if self.word(self.position).is_some_and(|it| self.vocabulary.reserved.contains(it)) {
+                    return Err(self.unexpected());
                 } else {
                     return Err(self.expected("where or how the thing is"));
                 }
@@ -1031,6 +1162,28 @@ impl<'a> Parser<'a> {
         Ok(Meaning::Relation(kind, landmarks, 1))
     }
 
+    /// "on it", "in it" behind what a thing has.
+    fn skip_on_it(&mut self) {
+        if let Some((_, length, _)) = self.relation_at(self.position)
+            && matches!(self.word(self.position + length), Some("it" | "them"))
+        {
+            self.position += length + 1;
+        }
+    }
+
+    /// "on the left side of the table" is a part of the table; "to the left of" it is beside it.
+    fn onto_surface(&self, meaning: &mut Meaning) {
+        if let Meaning::Relation(kind, landmarks, _) = meaning
+            && landmarks.iter().all(|it| self.is_surface(it))
+        {
+            *kind = match *kind {
+                RelationKind::LeftOf => RelationKind::AtLeftOf,
+                RelationKind::RightOf => RelationKind::AtRightOf,
+                other => other,
+            };
+        }
+    }
+
     fn is_viewer(&self, at: usize) -> bool {
         self.viewer_length(at).is_some()
     }
@@ -1046,6 +1199,9 @@ impl<'a> Parser<'a> {
     fn side_at(&self, start: usize) -> Option<(Order, usize)> {
         let mut at = start;
         let mut rank = 1;
+        if matches!(self.word(at), Some("furthest" | "farthest")) {
+            at += 1; // "furthest to the left"
+        }
         if let Some(&ordinal) = self.word(at).and_then(|it| self.vocabulary.ordinals.get(it)) {
             if !matches!(self.word(at + 1), Some("from" | "to" | "on" | "in")) {
                 return None;
@@ -1064,7 +1220,8 @@ impl<'a> Parser<'a> {
         if self.word(at) == Some("very") {
             at += 1;
         }
-        let (&by, length) = self.vocabulary.orders.longest(self.words.get(at..)?)?;
+        let side = self.vocabulary.orders.longest(self.words.get(at..)?);
+        let (&by, length) = side.or_else(|| Some((self.misspelled_order(at)?, 1)))?;
         at += length;
         if let Some(((), length)) =
             self.vocabulary.side_words.longest(&self.words[at.min(self.words.len())..])
@@ -1116,6 +1273,7 @@ impl<'a> Parser<'a> {
         let counted = head.orders.last().is_some_and(|it| it.rank > 1);
         if let Some(whole) = &mut head.whole
             && !counted
+            && !self.is_owner(whole)
         {
             return self.attach(whole, modifiers); // the nearest noun: "the door of the cabinet on the right"
         }
@@ -1129,10 +1287,14 @@ impl<'a> Parser<'a> {
                     Some(given)
                         if given.rank > 1
                             && is_side(order.by)
-                            && (is_ordinal_only(given) || given.by == order.by) =>
+                            && (is_ordinal_only(given)
+                                || given.by == order.by
+                                || (given.by, order.by) == (OrderBy::Highest, OrderBy::Lowest)) =>
                     {
                         given.by = order.by;
                     }
+                    // "the last mug on the right".
+                    Some(given) if *given == order => {}
                     _ => head.orders.push(order),
                 }
                 self.attach(head, rest)
@@ -1188,6 +1350,11 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Said with "'s", before what it owns.
+    fn is_owner(&self, whole: &ObjectReference) -> bool {
+        self.tokens.iter().any(|it| it.text == "'s" && it.span.end == whole.span.end)
+    }
+
     fn is_surface(&self, thing: &ObjectReference) -> bool {
         let head = thing.noun.rsplit(' ').next().unwrap_or_default();
         self.vocabulary.surfaces.contains(&thing.noun) || self.vocabulary.surfaces.contains(head)
@@ -1221,6 +1388,7 @@ impl<'a> Parser<'a> {
             noun: String::new(),
             attributes: Vec::new(),
             quantity: Quantity::One,
+            out_of: None,
             orders: Vec::new(),
             relations: Vec::new(),
             whole: None,
@@ -1345,7 +1513,7 @@ impl<'a> Parser<'a> {
         let ((), length) = self.vocabulary.fillers.longest(self.words.get(at..)?)?;
         let word = self.words[at];
         let doubles = self.vocabulary.ordinals.contains_key(word)
-            || matches!(word, "robot" | "next" | "well" | "there" | "here" | "then" | "so" | "too" | "first");
+            || matches!(word, "robot" | "next" | "well" | "there" | "here" | "then" | "first");
         (!doubles || length > 1).then_some(length)
     }
 
@@ -1468,14 +1636,15 @@ impl<'a> Parser<'a> {
             "do" if matches!(self.word(self.position + 1), Some("not")) => {
                 "cannot follow \"do not\": say what to do, not what to leave".to_owned()
             }
-            "not" | "don't" | "dont" | "never" | "no" | "except" | "but" | "without" | "avoid" => {
+            "not" | "don't" | "dont" | "isn't" | "doesn't" | "never" | "no" | "except" | "but"
+            | "without" | "avoid" => {
                 format!("cannot follow {word:?}: say what to do, not what to leave")
             }
             "or" | "nor" => "cannot choose between things joined by \"or\": say which".to_owned(),
             "if" | "unless" | "until" | "when" | "while" | "whether" | "because" => {
                 format!("cannot follow a condition ({word:?}): say what to do now")
             }
-            "what" | "why" | "how" | "who" | "whose" => {
+            "what" | "why" | "how" | "who" => {
                 format!("expected an instruction, got a question ({word:?})")
             }
             _ => format!("did not expect {word:?} here"),
@@ -1516,6 +1685,21 @@ fn push_task(tasks: &mut Vec<Instruction>, task: Instruction) {
         }
     }
     tasks.push(task);
+}
+
+/// "a fork to the left and a knife to the right of the plate": both sides are the plate's.
+fn share_landmark(tasks: &mut [Instruction]) {
+    let mut shared: Option<Vec<ObjectReference>> = None;
+    for task in tasks.iter_mut().rev() {
+        let Some(destination) = &mut task.destination else { continue };
+        if !destination.relation.depends_on_viewpoint() {
+            shared = None;
+        } else if !destination.landmarks.is_empty() {
+            shared = Some(destination.landmarks.clone());
+        } else if let Some(landmarks) = &shared {
+            destination.landmarks.clone_from(landmarks);
+        }
+    }
 }
 
 /// Puts what a pronoun stands for in its place.
@@ -1560,8 +1744,7 @@ fn resolve_pronouns(task: &mut Instruction, previous: Option<&Instruction>) -> R
         replace_in(&mut from_here[0], referent)?;
     }
     if let Some(destination) = &mut task.destination {
-        let own = targets.first().cloned();
-        let referent = previous.and_then(main_place).or(own.as_ref());
+        let referent = previous.and_then(main_place);
         let relation = destination.relation;
         for landmark in &mut destination.landmarks {
             replace_landmark(landmark, relation, referent)?;
@@ -1598,7 +1781,12 @@ fn replace_landmark(
         let word = if landmark.noun == IT { "it" } else { "them" };
         let mut referent = referent.ok_or_else(|| unknown_pronoun(word, &landmark.span))?;
         // After "close the top drawer of the cabinet", "on top of it" is on the cabinet; "in it" is in the drawer.
-        if relation != RelationKind::In
+        // Nothing is in a door or a lid either.
+        let holds = !matches!(
+            referent.noun.as_str(),
+            "door" | "lid" | "cover" | "cap" | "handle" | "knob" | "button"
+        );
+        if (relation != RelationKind::In || !holds)
             && let Some(whole) = &referent.whole
         {
             referent = whole;
@@ -1625,6 +1813,42 @@ fn inherit_whole(task: &mut Instruction, previous: Option<&Instruction>) {
 
 fn unknown_pronoun(word: &str, span: &Span) -> ParseError {
     ParseError { message: format!("nothing was named before that {word:?} could mean"), span: span.clone() }
+}
+
+/// The one word of `among` that `word` is but for two letters swapped or one left out. A wrong letter is too weak a sign: "sink" is no
+/// "pink".
+fn sole_misspelled<'v>(word: &str, among: &'v [String]) -> Option<&'v str> {
+    let sorted = |it: &str| {
+        let mut letters: Vec<char> = it.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let length = word.chars().count();
+    let mut near = among.iter().filter(|it| {
+        let meant = it.chars().count();
+        let is_swap = meant == length && sorted(it) == sorted(word);
+        meant >= 4 && (is_swap || meant == length + 1) && one_edit_apart(it, word)
+    });
+    match (near.next(), near.next()) {
+        (Some(meant), None) => Some(meant),
+        _ => None,
+    }
+}
+
+/// "the cabinet's left door's handle": the handle of the door of the cabinet.
+fn give_owner(part: &mut ObjectReference, owner: ObjectReference) {
+    match &mut part.whole {
+        Some(whole) => give_owner(whole, owner),
+        None => part.whole = Some(Box::new(owner)),
+    }
+}
+
+/// "one of the three cups": `quantity` of what was said to be so many.
+fn choose_from(things: &mut ObjectReference, quantity: Quantity) {
+    if let Quantity::Exactly(n) = things.quantity {
+        things.out_of = Some(n);
+    }
+    things.quantity = quantity;
 }
 
 /// "second" alone counts from the left until a side is named.

@@ -61,10 +61,12 @@ const MAX_MENDED_WORDS: usize = 3;
 
 type Mended = (Vec<token::Token>, Result<Instruction, grammar::Failure>);
 
-/// Where reading failed, the word before ("onn the plate") or at the place may be a closed-class word with a typo. It is mended
+/// Where reading failed, a word before ("onn the plate") or at the place may be a closed-class word with a typo. It is mended
 /// only when all closed-class words within one edit that bring the reading further agree on the meaning.
 fn mend(tokens: &[token::Token], failure: &grammar::Failure, vocabulary: &Vocabulary) -> Option<Mended> {
-    let places = [failure.token_idx.checked_sub(1), Some(failure.token_idx)];
+    // Two words before: "the plate adn put them" fails at "them".
+    let before = |n: usize| failure.token_idx.checked_sub(n);
+    let places = [before(1), Some(failure.token_idx), before(2)];
     for place in places.into_iter().flatten() {
         let Some(token) = tokens.get(place).filter(|it| it.is_word && it.text.chars().count() >= 3) else {
             continue;

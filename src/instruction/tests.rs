@@ -23,7 +23,7 @@ fn sentences_parse_to_the_trees_of_the_table() {
     let vocabulary = Vocabulary::default();
     let lines: Vec<&str> =
         SENTENCES.lines().filter(|it| !it.trim().is_empty() && !it.starts_with('#')).collect();
-    assert!(lines.len() >= 474, "the table has {} sentences", lines.len());
+    assert!(lines.len() >= 550, "the table has {} sentences", lines.len());
     let failures: Vec<String> = lines.iter().filter_map(|it| check(it, &vocabulary).err()).collect();
     assert!(failures.is_empty(), "{} of {} wrong:\n{}", failures.len(), lines.len(), failures.join("\n"));
 }
@@ -79,27 +79,100 @@ fn libero_roles() {
 /// Sentences made from trees must give the trees back.
 #[test]
 fn generated_sentences_round_trip() {
-    const VERBS: [(&str, &str); 6] = [
+    let vocabulary = Vocabulary::default();
+    let mut random = Random(7);
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..30_000 {
+        let (text, expected) = sentence(&mut random);
+        assert_eq!(one_line(&text, &vocabulary), expected, "{text}");
+        seen.insert(text);
+    }
+    assert!(seen.len() >= 20_000, "only {} different sentences", seen.len());
+}
+
+/// A sentence and its tree.
+fn sentence(random: &mut Random) -> (String, String) {
+    const FETCHING: [(&str, &str); 5] = [
         ("pick up", "pick_up"),
         ("grab", "pick_up"),
         ("find", "find"),
         ("point at", "point_at"),
-        ("push", "push"),
-        ("put", "put"),
+        ("open", "open"),
     ];
-    const NOUNS: [&str; 10] = [
-        "cup",
-        "zorble",
-        "wine bottle",
-        "alphabet soup",
-        "plate",
-        "stapler",
-        "mug",
-        "banana",
-        "toy car",
-        "kettle",
+    const BRINGING: [(&str, &str); 4] =
+        [("put", "put"), ("place", "put"), ("move", "move"), ("push", "push")];
+    // What is only ever a place to go to, and what can be one.
+    const GOALS: [(&str, &str); 4] = [("into", "in"), ("onto", "on"), ("inside", "in"), ("on top of", "on")];
+    let (target, tree) = thing(random, 1);
+    let (landmark, landmark_tree) = thing(random, 0);
+    match random.below(8) {
+        0 | 1 => {
+            let (verb, action) = random.pick(&FETCHING);
+            (format!("{verb} {target}"), format!("{action} {{{tree}}}"))
+        }
+        2 | 3 => {
+            let (verb, action) = random.pick(&BRINGING);
+            let (target, tree) = thing(random, 0);
+            let (words, relation) = random.pick(&GOALS);
+            (
+                format!("{verb} {target} {words} {landmark}"),
+                format!("{action} {{{tree}}} -> {relation} {{{landmark_tree}}}"),
+            )
+        }
+        4 => {
+            let (words, relation) = random.pick(&RELATIONS[..8]);
+            let (target, tree) = thing(random, 0);
+            (
+                format!("put {target} {words} {landmark}"),
+                format!("put {{{tree}}} -> {relation} {{{landmark_tree}}}"),
+            )
+        }
+        5 => (format!("take {target} and {landmark}"), format!("pick_up {{{tree}}} and {{{landmark_tree}}}")),
+        6 => {
+            // The pronoun stands for the whole target.
+            let pronoun = if tree.starts_with("exactly") || tree.starts_with("all") { "them" } else { "it" };
+            (
+                format!("pick up {target}, then put {pronoun} in {landmark}"),
+                format!("put {{{tree}}} -> in {{{landmark_tree}}}"),
+            )
+        }
+        _ => (
+            format!("open {landmark} and look at {target}"),
+            format!("open {{{landmark_tree}}}; then look_at {{{tree}}}"),
+        ),
+    }
+}
+
+const RELATIONS: [(&str, &str); 12] = [
+    ("to the left of", "left_of"),
+    ("right of", "right_of"),
+    ("in front of", "in_front_of"),
+    ("behind", "behind"),
+    ("next to", "next_to"),
+    ("under", "under"),
+    ("above", "above"),
+    ("near", "near"),
+    ("on", "on"),
+    ("inside", "in"),
+    ("closest to", "closest_to"),
+    ("farthest from", "farthest_from"),
+];
+
+/// A noun phrase with up to `n` relations that say where it is, and its tree without braces.
+fn thing(random: &mut Random, n: usize) -> (String, String) {
+    const NOUNS: [(&str, &str); 9] = [
+        ("cup", "cups"),
+        ("zorble", "zorbles"),
+        ("wine bottle", "wine bottles"),
+        ("knife", "knives"),
+        ("plate", "plates"),
+        ("stapler", "staplers"),
+        ("brush", "brushes"),
+        ("toy car", "toy cars"),
+        ("berry", "berries"),
     ];
-    const COLORS: [&str; 7] = ["", "red", "dark blue", "yellow and white", "wooden", "big", "small green"];
+    const COLORS: [&str; 7] =
+        ["", "red ", "dark blue ", "yellow and white ", "wooden ", "big ", "small green "];
     const ORDERS: [(&str, &str, &str); 7] = [
         ("", "", ""),
         ("left ", "", " | leftmost"),
@@ -109,61 +182,115 @@ fn generated_sentences_round_trip() {
         ("", " in the middle", " | middle"),
         ("tallest ", "", " | tallest"),
     ];
-    const RELATIONS: [(&str, &str); 10] = [
-        ("to the left of", "left_of"),
-        ("right of", "right_of"),
-        ("in front of", "in_front_of"),
-        ("behind", "behind"),
-        ("next to", "next_to"),
-        ("on", "on"),
-        ("inside", "in"),
-        ("under", "under"),
-        ("near", "near"),
-        ("closest to", "closest_to"),
+    const COUNTS: [(&str, &str); 7] = [
+        ("both ", "exactly 2 "),
+        ("all ", "all "),
+        ("the ", "all "),
+        ("two ", "any 2 "),
+        ("the three ", "exactly 3 "),
+        ("one of the four ", "any 1 "),
+        ("every one of the ", "all "),
+    ];
+    let (noun, plural) = random.pick(&NOUNS);
+    let color = random.pick(&COLORS);
+    let (mut text, mut tree) = match random.below(6) {
+        0 | 1 => {
+            let (words, count) = random.pick(&COUNTS);
+            // Two colors of several things are two kinds of things; that is in the table.
+            let color = if color.contains(" and ") { "" } else { color };
+            let out_of = if words.contains("four") { " | out of 4" } else { "" };
+            (format!("{words}{color}{plural}"), format!("{count}{color}{noun}{out_of}"))
+        }
+        2 => (format!("the handle of the {color}{noun}"), format!("handle | of {{{color}{noun}}}")),
+        3 => {
+            let article = if color.is_empty() { "a" } else { "another" };
+            let other = if article == "another" { "other " } else { "" };
+            (format!("{article} {color}{noun}"), format!("any 1 {other}{color}{noun}"))
+        }
+        _ => {
+            let (before, after, order) = random.pick(&ORDERS);
+            (format!("the {before}{color}{noun}{after}"), format!("{color}{noun}{order}"))
+        }
+    };
+    // What stands behind "the handle of the cup" belongs to the cup.
+    if n > 0 && !text.contains(" of ") {
+        let (landmark, landmark_tree) = thing(random, n - 1);
+        if random.below(6) == 0 {
+            let (other, other_tree) = thing(random, 0);
+            if !landmark_tree.starts_with("a") && !landmark_tree.starts_with("exactly") {
+                text += &format!(" between {landmark} and {other}");
+                tree += &format!(" | between {{{landmark_tree}}} {{{other_tree}}}");
+                return (text, tree);
+            }
+        }
+        let (words, relation) = random.pick(&RELATIONS);
+        let that_is = random.pick(&["", "", "that is ", "which is "]);
+        let that_is = if text.contains("s ") && that_is.contains("is") { "" } else { that_is };
+        text += &format!(" {that_is}{words} {landmark}");
+        tree += &format!(" | {relation} {{{landmark_tree}}}");
+    }
+    (text, tree)
+}
+
+/// A slip in one closed-class word (two letters swapped, one left out) is read as it was meant, or refused; hardly ever otherwise.
+#[test]
+fn slips_in_closed_class_words_are_mended_or_refused() {
+    const SENTENCES: [&str; 12] = [
+        "pick up the red cup",
+        "place the mug between the plate and the bowl",
+        "grab the cup behind the plate",
+        "put the cup under the table",
+        "put the cup inside the box",
+        "push the mug to the left of the plate",
+        "put the bowl in front of the plate",
+        "move the fork next to the knife and close the drawer",
+        "find the second mug from the right",
+        "open the box and put the ball into the box",
+        "hand me the largest of the bottles",
+        "take the mug on the left, then put it onto the tray",
+    ];
+    const CONTENT: [&str; 16] = [
+        "red", "cup", "mug", "plate", "bowl", "table", "box", "fork", "knife", "drawer", "ball", "bottles",
+        "tray", "me", "it", "second",
     ];
     let vocabulary = Vocabulary::default();
-    let mut random = Random(7);
-    let mut checked = 0;
-    for _ in 0..12_000 {
-        let thing = |random: &mut Random| -> (String, String) {
-            let noun = random.pick(&NOUNS);
-            let color = random.pick(&COLORS);
-            let (before, after, order) = random.pick(&ORDERS);
-            let space = if color.is_empty() { "" } else { " " };
-            (format!("the {before}{color}{space}{noun}{after}"), format!("{color}{space}{noun}{order}"))
-        };
-        let (verb, action) = random.pick(&VERBS);
-        let (target_text, target) = thing(&mut random);
-        let (landmark_text, landmark) = thing(&mut random);
-        let (relation_text, relation) = random.pick(&RELATIONS);
-        let (text, expected) = match (random.below(3), action) {
-            (0, "put") => (
-                format!("put {target_text} on {landmark_text}"),
-                format!("put {{{target}}} -> on {{{landmark}}}"),
-            ),
-            (0, _) => (format!("{verb} {target_text}"), format!("{action} {{{target}}}")),
-            (1, "push" | "put") if !matches!(relation, "closest_to") => (
-                format!("{verb} {target_text} {relation_text} {landmark_text}"),
-                format!("{action} {{{target}}} -> {relation} {{{landmark}}}"),
-            ),
-            (_, "push" | "put") => (
-                format!("{verb} {target_text} that is {relation_text} {landmark_text} into the box"),
-                format!("{action} {{{target} | {relation} {{{landmark}}}}} -> in {{box}}"),
-            ),
-            _ => (
-                format!("{verb} {target_text} {relation_text} {landmark_text}"),
-                format!("{action} {{{target} | {relation} {{{landmark}}}}}"),
-            ),
-        };
-        // A side behind a moved thing that goes nowhere else is where it goes: that is said in the table, not here.
-        if text.starts_with("pu") && !expected.contains("->") {
-            continue;
+    let (mut mended, mut refused, mut misread) = (0, 0, Vec::new());
+    for sentence in SENTENCES {
+        let meant = one_line(sentence, &vocabulary);
+        let words: Vec<&str> = sentence.split(' ').collect();
+        for (place, word) in words.iter().enumerate() {
+            let word = word.trim_end_matches(',');
+            if word.len() < 4 || CONTENT.contains(&word) {
+                continue;
+            }
+            for at in 0..word.len() {
+                let mut swapped: Vec<char> = word.chars().collect();
+                if at + 1 < word.len() {
+                    swapped.swap(at, at + 1);
+                }
+                let left_out: String =
+                    word.chars().enumerate().filter(|it| it.0 != at).map(|it| it.1).collect();
+                for slip in [swapped.into_iter().collect(), left_out] {
+                    let mut said = words.clone();
+                    said[place] = &slip;
+                    let said = said.join(" ");
+                    let got = one_line(&said, &vocabulary);
+                    match got {
+                        got if got == meant => mended += 1,
+                        got if got.starts_with('!') => refused += 1,
+                        got => misread.push(format!("{said}: {got}")),
+                    }
+                }
+            }
         }
-        let got = one_line(&text, &vocabulary);
-        assert_eq!(got, expected, "{text}");
-        checked += 1;
     }
-    assert!(checked >= 10_000, "{checked}");
+    let total = mended + refused + misread.len();
+    println!(
+        "{mended} mended, {refused} refused, {} misread of {total}:\n{}",
+        misread.len(),
+        misread.join("\n")
+    );
+    assert!(100 * mended >= 85 * total && 100 * misread.len() <= 8 * total, "{mended} mended of {total}");
 }
 
 #[test]

@@ -39,6 +39,10 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<Token>, ParseError> {
                 let inside = matches!(next, '&' | '-' | '\'' | '’' | '.' | '\u{2010}' | '\u{2011}')
                     && text[at + next.len_utf8()..].starts_with(|c: char| c.is_alphanumeric());
                 let combining = ('\u{300}'..='\u{36f}').contains(&next);
+                if is_invisible(next) {
+                    chars.next();
+                    continue;
+                }
                 if !(next.is_alphanumeric() || inside || combining) {
                     break;
                 }
@@ -51,12 +55,10 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<Token>, ParseError> {
                 chars.next();
             }
             push_word(&mut tokens, word, start..end, text);
-        } else if !first.is_whitespace() && !first.is_control() {
+        } else if !first.is_whitespace() && !first.is_control() && !is_invisible(first) {
             let mark = match first {
                 '.' | ';' | '!' | '?' | ':' | '…' => ".".to_owned(),
-                '"' | '“' | '”' | '\'' | '’' | '‘' | '`' | '*' | '_' | '\u{200b}' | '\u{feff}' => {
-                    continue;
-                }
+                '"' | '“' | '”' | '\'' | '’' | '‘' | '`' | '*' | '_' => continue,
                 ',' | '-' | '–' | '—' => ",".to_owned(),
                 other => other.to_string(),
             };
@@ -82,6 +84,11 @@ fn push_word(tokens: &mut Vec<Token>, word: String, span: Span, text: &str) {
     } else {
         tokens.push(Token { text: word, span, is_word: true });
     }
+}
+
+/// Soft hyphens, joiners, marks of direction and byte order: they come with pasted text.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
 }
 
 fn is_latin(c: char) -> bool {

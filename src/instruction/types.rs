@@ -67,6 +67,8 @@ pub struct ObjectReference {
     pub attributes: Vec<Attribute>,
     /// How many.
     pub quantity: Quantity,
+    /// "the leftmost of the three cups": how many there are to choose from.
+    pub out_of: Option<usize>,
     /// Which one in a row: "left", "second from the right", "largest".
     pub orders: Vec<Order>,
     /// Where it is with respect to other things.
@@ -238,6 +240,16 @@ impl Instruction {
         found
     }
 
+    /// Whether the words name a side: left, right, front or back, which depend on who looks.
+    pub fn depends_on_viewpoint(&self) -> bool {
+        let destination = self.destination.iter().map(|it| it.relation);
+        let references = self.references();
+        let relations = references.iter().flat_map(|it| &it.relations).map(|it| it.kind);
+        let mut orders = references.iter().flat_map(|it| &it.orders);
+        destination.chain(relations).any(RelationKind::depends_on_viewpoint)
+            || orders.any(|it| it.by.depends_on_viewpoint())
+    }
+
     /// All distinct phrases that must be grounded, targets first, then landmarks and destinations in the order spoken.
     /// A part asks for its whole as well.
     pub fn queries(&self) -> Vec<String> {
@@ -364,6 +376,21 @@ impl Action {
 }
 
 impl RelationKind {
+    /// Whether it depends on who looks.
+    pub fn depends_on_viewpoint(self) -> bool {
+        matches!(
+            self,
+            Self::LeftOf
+                | Self::RightOf
+                | Self::InFrontOf
+                | Self::Behind
+                | Self::AtFrontOf
+                | Self::AtBackOf
+                | Self::AtLeftOf
+                | Self::AtRightOf
+        )
+    }
+
     /// In words, as they stand before a landmark: "left of".
     pub fn words(self) -> &'static str {
         match self {
@@ -424,6 +451,11 @@ impl RelationKind {
 }
 
 impl OrderBy {
+    /// Whether it depends on who looks.
+    pub fn depends_on_viewpoint(self) -> bool {
+        matches!(self, Self::Leftmost | Self::Rightmost | Self::Nearest | Self::Farthest)
+    }
+
     /// As an adjective: "leftmost".
     pub fn name(self) -> &'static str {
         match self {
@@ -501,6 +533,9 @@ impl fmt::Display for ObjectReference {
                 write!(f, " {}", order.rank)?;
             }
         }
+        if let Some(n) = self.out_of {
+            write!(f, " | out of {n}")?;
+        }
         if let Some(whole) = &self.whole {
             write!(f, " | of {whole}")?;
         }
@@ -556,6 +591,9 @@ impl ObjectReference {
         map.serialize_entry("attributes", &words)?;
         map.serialize_entry("quantity", self.quantity.name())?;
         map.serialize_entry("count", &self.quantity.count())?;
+        if let Some(n) = self.out_of {
+            map.serialize_entry("out_of", &n)?;
+        }
         if !self.orders.is_empty() {
             map.serialize_entry("orders", &self.orders)?;
         }

@@ -38,6 +38,8 @@ pub struct Vocabulary {
     pub(super) relative_pronouns: Table<()>,
     pub(super) relation_fillers: Table<()>,
     pub(super) parts: HashSet<String>,
+    pub(super) grips: HashSet<String>,
+    pub(super) units: HashSet<String>,
     pub(super) containers: HashSet<String>,
     pub(super) surfaces: HashSet<String>,
     pub(super) instruments: HashSet<String>,
@@ -48,6 +50,8 @@ pub struct Vocabulary {
     pub(super) structure_words: Vec<String>,
     /// Single-word colors, for the same.
     pub(super) color_words: Vec<String>,
+    /// Single-word sides, for the same: "closet" and "lager" must not be taken for orders.
+    pub(super) sides: Vec<String>,
 }
 
 /// Why a vocabulary file cannot be used.
@@ -211,6 +215,8 @@ impl Vocabulary {
             relative_pronouns: Table::from_list(&raw.relative_pronouns)?,
             relation_fillers: Table::from_list(&raw.relation_fillers)?,
             parts: raw.parts.into_iter().collect(),
+            grips: raw.grips.into_iter().collect(),
+            units: raw.units.into_iter().collect(),
             containers: raw.containers.into_iter().collect(),
             surfaces: raw.surfaces.into_iter().collect(),
             instruments: raw.instruments.into_iter().collect(),
@@ -218,9 +224,18 @@ impl Vocabulary {
             plural_only: raw.plural_only.into_iter().collect(),
             reserved: raw.reserved.into_iter().collect(),
             structure_words,
-            color_words: raw.colors.into_iter().filter(|it| !it.contains(' ')).collect(),
+            sides: single_words(raw.orders.iter().filter(|it| is_left_to_right(it.0)).flat_map(|it| &it.1)),
+            color_words: single_words(&raw.colors),
         })
     }
+}
+
+fn is_left_to_right(by: OrderBy) -> bool {
+    matches!(by, OrderBy::Leftmost | OrderBy::Rightmost | OrderBy::Middle)
+}
+
+fn single_words<'a>(phrases: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    phrases.into_iter().filter(|it| !it.contains(' ')).cloned().collect()
 }
 
 impl<T> Default for Table<T> {
@@ -344,6 +359,8 @@ struct RawVocabulary {
     relative_pronouns: Vec<String>,
     relation_fillers: Vec<String>,
     parts: Vec<String>,
+    grips: Vec<String>,
+    units: Vec<String>,
     containers: Vec<String>,
     surfaces: Vec<String>,
     instruments: Vec<String>,
@@ -421,6 +438,8 @@ impl RawVocabulary {
             (&mut self.relative_pronouns, more.relative_pronouns),
             (&mut self.relation_fillers, more.relation_fillers),
             (&mut self.parts, more.parts),
+            (&mut self.grips, more.grips),
+            (&mut self.units, more.units),
             (&mut self.containers, more.containers),
             (&mut self.surfaces, more.surfaces),
             (&mut self.instruments, more.instruments),

@@ -34,6 +34,8 @@ pub struct LiftOptions {
     pub depth_noise_m: f64,
     /// Against gravity, in the camera's optical frame, if known (from TF); else guessed from the planes in view.
     pub up_in_camera: Option<Unit<Vector3<f64>>>,
+    /// From where "left" and "behind" are told (from TF); `None`: from the camera.
+    pub view: Option<ViewAxes>,
     /// A plane that things stand on, known without depth (from TF): objects without depth are placed on it.
     pub known_plane: Option<SupportPlane>,
 }
@@ -46,6 +48,7 @@ impl Default for LiftOptions {
             min_points: 20,
             depth_noise_m: 0.0015,
             up_in_camera: None,
+            view: None,
             known_plane: None,
         }
     }
@@ -218,8 +221,11 @@ impl<'a> FrameGeometry<'a> {
         plane_up.or(self.options.up_in_camera).unwrap_or(-Vector3::y_axis())
     }
 
-    /// The viewer's right, forward and up: the camera's, leveled. For a camera that looks straight down, forward is up in the image.
+    /// The viewer's right, forward and up: those given, else the camera's, leveled. For a camera that looks straight down, forward is up in the image.
     pub fn view(&self) -> ViewAxes {
+        if let Some(view) = self.options.view {
+            return view;
+        }
         let up = self.up();
         let leveled = |axis: Vector3<f64>| Unit::try_new(axis - up.scale(up.dot(&axis)), 0.2);
         let forward = leveled(Vector3::z()).or_else(|| leveled(-Vector3::y()));

@@ -1,5 +1,6 @@
 //! Grounding models behind one small, synchronous, object-safe trait over plain data.
 
+pub mod agreement;
 pub mod candle;
 pub mod given;
 pub mod hub;
@@ -54,6 +55,8 @@ pub struct ModelOptions {
     pub limit_to_locations: bool,
     /// Directory or name of a second model that looks at each box again (CLIP or SigLIP); empty = none.
     pub verifier: String,
+    /// Directory or name of a second model that finds boxes by itself; empty = none.
+    pub second_model: String,
     /// How the weights of linear layers are kept. Florence-2 on the CPU only.
     pub quantize: Quantize,
 }
@@ -84,6 +87,7 @@ impl Default for ModelOptions {
             ban_repeated_locations: true,
             limit_to_locations: false,
             verifier: String::new(),
+            second_model: String::new(),
             quantize: Quantize::None,
         }
     }

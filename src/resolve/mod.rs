@@ -11,11 +11,14 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use nalgebra::{Point3, Unit, Vector3};
+use serde::Deserialize;
 
 use crate::detection::Detection2d;
 use crate::instruction::{
-    AttributeKind, Instruction, ObjectReference, OrderBy, Quantity, Relation, RelationKind,
+    AttributeKind, Instruction, ObjectReference, Order, OrderBy, Quantity, Relation, RelationKind,
 };
 
 /// Something that may be meant. `detection.phrase` says which phrase of [`Instruction::queries`] it was found for.
@@ -36,10 +39,22 @@ pub struct ResolveOptions {
     pub threshold: f32,
     /// Two candidates whose fits (in [0, 1]) differ by less are not told apart.
     pub ambiguity_margin: f64,
+    /// By phrase (lower case), what holds for it instead.
+    pub per_phrase: BTreeMap<String, PhraseOptions>,
     /// From where "left" and "behind" are seen.
     pub view: ViewAxes,
     /// What was meant before: "the other one" is none of these.
     pub previous: Vec<Candidate>,
+}
+
+/// What holds for one phrase; `None`: what holds for all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhraseOptions {
+    /// Instead of [`ResolveOptions::threshold`], in [0, 1].
+    pub score_threshold: Option<f32>,
+    /// Instead of [`ResolveOptions::ambiguity_margin`], in [0, 1].
+    pub ambiguity_margin: Option<f64>,
 }
 
 /// The directions of a viewpoint, as unit vectors in the camera's optical frame.
@@ -149,9 +164,51 @@ pub fn resolve_instruction(
     InstructionResolution { targets, destination }
 }
 
+/// How well each candidate that `reference` may mean stands where its relations say: index and fit, [0, 1]. Empty where the words
+/// tell no place, or a landmark is not seen. Rankings ("closest to") are no fits.
+pub fn relation_fits(
+    reference: &ObjectReference,
+    candidates: &[Candidate],
+    options: &ResolveOptions,
+) -> Vec<(usize, f64)> {
+    let mut fits: Vec<(usize, f64)> =
+        pool(&reference.query(), candidates, options).into_iter().map(|it| (it.idx, 1.0)).collect();
+    let mut n_relations = 0;
+    for relation in placing(reference) {
+        let Ok(landmarks) = landmarks_of(relation, candidates, options) else { return Vec::new() };
+        n_relations += 1;
+        for (idx, fit) in &mut fits {
+            *fit *= relation_fit(relation, *idx, &landmarks, candidates, options);
+        }
+    }
+    if n_relations == 0 { Vec::new() } else { fits }
+}
+
 impl Default for ResolveOptions {
     fn default() -> Self {
-        Self { threshold: 0.5, ambiguity_margin: 0.2, view: ViewAxes::camera(), previous: Vec::new() }
+        Self {
+            threshold: 0.5,
+            ambiguity_margin: 0.2,
+            per_phrase: BTreeMap::new(),
+            view: ViewAxes::camera(),
+            previous: Vec::new(),
+        }
+    }
+}
+
+impl ResolveOptions {
+    /// The least score that counts for a phrase, [0, 1].
+    pub fn threshold_of(&self, phrase: &str) -> f32 {
+        self.of_phrase(phrase).score_threshold.unwrap_or(self.threshold)
+    }
+
+    /// How far apart fits to a phrase must be, [0, 1].
+    pub fn ambiguity_margin_of(&self, phrase: &str) -> f64 {
+        self.of_phrase(phrase).ambiguity_margin.unwrap_or(self.ambiguity_margin)
+    }
+
+    fn of_phrase(&self, phrase: &str) -> PhraseOptions {
+        self.per_phrase.get(phrase).copied().unwrap_or_default()
     }
 }
 
@@ -171,6 +228,29 @@ impl ViewAxes {
         let forward = Unit::try_new(ahead, 1e-9)?;
         let right = Unit::try_new(forward.cross(&up), 1e-9)?;
         Some(Self { right, forward, up })
+    }
+
+    /// A vector of the camera's optical frame as (right, forward, up).
+    fn coordinates(&self, in_camera: &Vector3<f64>) -> Vector3<f64> {
+        Vector3::new(in_camera.dot(&self.right), in_camera.dot(&self.forward), in_camera.dot(&self.up))
+    }
+
+    /// A step to the camera's (right, forward) on level ground, as the same step to this viewpoint's (right, forward).
+    fn from_camera_step(&self, right: f64, forward: f64) -> (f64, f64) {
+        let camera = Self::camera_with_up(self.up.into_inner()).unwrap_or_else(Self::camera);
+        let step = camera.right.scale(right) + camera.forward.scale(forward);
+        (step.dot(&self.right), step.dot(&self.forward))
+    }
+
+    /// Those of a frame by the conventions of REP 103: optical frames (`..._optical_frame`, `..._optical`) have x right and z
+    /// forward, all others x forward and z up.
+    pub fn of_frame(name: &str, camera_from_frame: &nalgebra::UnitQuaternion<f64>) -> Self {
+        if !(name.ends_with("_optical_frame") || name.ends_with("_optical")) {
+            return Self::of_body(camera_from_frame);
+        }
+        let Self { right, forward, up } = Self::camera();
+        let turned = |axis: Unit<Vector3<f64>>| camera_from_frame * axis;
+        Self { right: turned(right), forward: turned(forward), up: turned(up) }
     }
 
     /// Those of a frame with x forward, y left and z up (REP 103), such as a robot's base.
@@ -290,15 +370,17 @@ fn survivors(
         })
     };
     if pool.is_empty() {
-        return Err(absent(Missing::Object, None, words::none_seen(&phrase, candidates, options.threshold)));
+        return Err(absent(
+            Missing::Object,
+            None,
+            words::none_seen(&phrase, candidates, options.threshold_of(&phrase)),
+        ));
     }
     if pool.iter().all(|it| !is_free(it)) {
         let reason = format!("the only {phrase} seen is the one to be moved");
         return Err(absent(Missing::Object, None, reason));
     }
-    for relation in
-        reference.relations.iter().filter(|it| !is_ranking(it.kind) && it.kind != RelationKind::With)
-    {
+    for relation in placing(reference) {
         let landmarks = landmarks_of(relation, candidates, options)?;
         let mut fits: Vec<(Weighed, f64)> = pool
             .iter()
@@ -317,9 +399,23 @@ fn survivors(
             let reason = words::none_placed(reference, relation, nearest, landmark, candidates, options);
             return Err(absent(Missing::Relation, Some(nearest), reason));
         }
-        notes.push(words::placed(relation, best.0.idx, landmark, candidates, options));
+        let runner_up = fits.get(1).filter(|(_, fit)| *fit < MIN_FIT).map(|it| it.0.idx);
+        notes.push(words::placed(relation, best.0.idx, runner_up, landmark, candidates, options));
     }
     pool.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    if let Some(n) = reference.out_of {
+        // "the leftmost of the three": of three, or it is not clear which row is meant.
+        if pool.len() < n {
+            let reason =
+                format!("the words speak of {n} {}, only {} seen", words::plural(&phrase), pool.len());
+            return Err(absent(Missing::Count, pool.first().map(|it| it.idx), reason));
+        }
+        if is_cut_clear(&pool, n, options.ambiguity_margin_of(&phrase)) {
+            pool.truncate(n);
+        } else {
+            return Ok(Survivors { weighed: pool, picked: true, notes });
+        }
+    }
     let mut picked = false;
     let closest = reference.relations.iter().find(|it| is_ranking(it.kind));
     let orders = orders_of(reference);
@@ -353,12 +449,11 @@ fn survivors(
 
 /// Detections of the phrase over the threshold, each thing once, by falling score.
 fn pool(phrase: &str, candidates: &[Candidate], options: &ResolveOptions) -> Vec<Weighed> {
+    let threshold = options.threshold_of(phrase);
     let mut pool: Vec<Weighed> = candidates
         .iter()
         .enumerate()
-        .filter(|(_, it)| {
-            it.detection.score >= options.threshold && words::is_phrase(&it.detection.phrase, phrase)
-        })
+        .filter(|(_, it)| it.detection.score >= threshold && words::is_phrase(&it.detection.phrase, phrase))
         .map(|(idx, it)| Weighed { idx, weight: f64::from(it.detection.score) })
         .collect();
     pool.sort_by(|a, b| b.weight.total_cmp(&a.weight));
@@ -382,7 +477,8 @@ fn landmarks_of(
         .iter()
         .map(|it| {
             let mut found = survivors(it, candidates, None, &[], options)?;
-            if found.picked {
+            let is_of_more = it.out_of.is_some_and(|n| found.weighed.len() > n);
+            if found.picked && !is_of_more {
                 // A landmark that was pointed out is that one, or those that tie with it.
                 found.weighed.truncate(it.quantity.count().unwrap_or(1).max(1));
             }
@@ -438,15 +534,15 @@ fn relation_fit(
 }
 
 /// The orders said, and relative sizes as weaker ones.
-fn orders_of(reference: &ObjectReference) -> Vec<crate::instruction::Order> {
+fn orders_of(reference: &ObjectReference) -> Vec<Order> {
     let sizes = reference.attributes.iter().filter_map(|it| match it.kind {
-        AttributeKind::Size(by) => Some(crate::instruction::Order { by, rank: 1 }),
+        AttributeKind::Size(by) => Some(Order { by, rank: 1 }),
         _ => None,
     });
     reference.orders.iter().copied().chain(sizes).collect()
 }
 
-fn rank_of(closest: Option<&Relation>, orders: &[crate::instruction::Order]) -> usize {
+fn rank_of(closest: Option<&Relation>, orders: &[Order]) -> usize {
     closest.map_or_else(|| orders.iter().map(|it| it.rank).max().unwrap_or(1), |it| it.rank)
 }
 
@@ -457,7 +553,7 @@ struct Keys {
 }
 
 fn order_keys(
-    orders: &[crate::instruction::Order],
+    orders: &[Order],
     pool: &[Weighed],
     candidates: &[Candidate],
     options: &ResolveOptions,
@@ -484,13 +580,14 @@ fn keys_by(by: OrderBy, pool: &[Weighed], candidates: &[Candidate], options: &Re
     let with_size = with_depth && things.iter().all(|it| it.size_m.is_some());
     let mean_px =
         things.iter().map(|it| it.detection.bbox.area().sqrt()).sum::<f64>() / things.len().max(1) as f64;
-    let place = |axis: &Unit<Vector3<f64>>, in_image: fn(&Candidate) -> f64| -> Keys {
-        let in_space = |it: &Candidate| it.position_in_camera.map_or(0.0, |p| p.coords.dot(axis));
-        if with_depth {
-            Keys { values: things.iter().map(|it| in_space(it)).collect(), tie: TIE_M }
-        } else {
-            Keys { values: things.iter().map(|it| in_image(it)).collect(), tie: TIE_SHARE_OF_SIZE * mean_px }
-        }
+    // Places along right (0), forward (1) or up (2).
+    let along = |axis: usize| -> Keys {
+        let place = |it: &Candidate| match it.position_in_camera.filter(|_| with_depth) {
+            Some(position) => options.view.coordinates(&position.coords)[axis],
+            None => relations::place_px(it, &options.view)[axis],
+        };
+        let tie = if with_depth { TIE_M } else { TIE_SHARE_OF_SIZE * mean_px };
+        Keys { values: things.iter().map(|it| place(it)).collect(), tie }
     };
     // Extents: metres where measured; else pixels times distance; else pixels.
     let extent = |measured: fn(&Vector3<f64>) -> f64, seen: fn(&Candidate) -> f64| -> Keys {
@@ -508,15 +605,13 @@ fn keys_by(by: OrderBy, pool: &[Weighed], candidates: &[Candidate], options: &Re
     let area = || extent(|size| (size.x * size.y).max(0.0).sqrt(), |it| it.detection.bbox.area().sqrt());
     let height = || extent(|size| size.y, |it| it.detection.bbox.height());
     let width = || extent(|size| size.x, |it| it.detection.bbox.width());
-    let view = &options.view;
     match by {
-        OrderBy::Leftmost => place(&view.right, |it| it.detection.bbox.center().0),
-        OrderBy::Rightmost => negated(place(&view.right, |it| it.detection.bbox.center().0)),
-        // In the image, lower is nearer.
-        OrderBy::Nearest => place(&view.forward, |it| -it.detection.bbox.y1),
-        OrderBy::Farthest => negated(place(&view.forward, |it| -it.detection.bbox.y1)),
-        OrderBy::Lowest => place(&view.up, |it| -it.detection.bbox.center().1),
-        OrderBy::Highest => negated(place(&view.up, |it| -it.detection.bbox.center().1)),
+        OrderBy::Leftmost => along(0),
+        OrderBy::Rightmost => negated(along(0)),
+        OrderBy::Nearest => along(1),
+        OrderBy::Farthest => negated(along(1)),
+        OrderBy::Lowest => along(2),
+        OrderBy::Highest => negated(along(2)),
         OrderBy::Middle => {
             let values =
                 things.iter().map(|it| things.iter().map(|other| relations::distance(it, other)).sum());
@@ -605,7 +700,7 @@ fn count(
     let indices = |weighed: &[Weighed]| weighed.iter().map(|it| it.idx).collect::<Vec<_>>();
     let found = |weighed: &[Weighed]| {
         let indices = indices(weighed);
-        let reason = words::reason(reference, &indices, &notes, candidates);
+        let reason = words::reason(reference, &indices, &notes, candidates, options);
         Resolution::Found { indices, reason }
     };
     let ambiguous = |weighed: &[Weighed]| {
@@ -638,12 +733,22 @@ fn count(
             if picked || is_other_of_none {
                 return ambiguous(&weighed);
             }
-            let last = weighed[n - 1].weight;
-            let near: Vec<Weighed> =
-                weighed.iter().copied().filter(|it| it.weight > last - options.ambiguity_margin).collect();
+            let least = weighed[n - 1].weight - options.ambiguity_margin_of(&reference.query());
+            let near: Vec<Weighed> = weighed.iter().copied().filter(|it| it.weight > least).collect();
             if near.len() <= n { found(&weighed[..n]) } else { ambiguous(&near) }
         }
     }
+}
+
+/// Whether the `n` best of a pool, best first, stand out from the rest.
+fn is_cut_clear(pool: &[Weighed], n: usize, margin: f64) -> bool {
+    let Some(next) = pool.get(n) else { return true };
+    n.checked_sub(1).is_some_and(|last| next.weight <= pool[last].weight - margin)
+}
+
+/// The relations that say where a thing is: neither rankings nor parts.
+fn placing(reference: &ObjectReference) -> impl Iterator<Item = &Relation> {
+    reference.relations.iter().filter(|it| !is_ranking(it.kind) && it.kind != RelationKind::With)
 }
 
 fn is_ranking(kind: RelationKind) -> bool {

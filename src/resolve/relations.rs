@@ -28,8 +28,8 @@ pub(super) fn fit(kind: RelationKind, target: &Candidate, landmark: &Candidate, 
         RelationKind::RightOf => side(offset.x, offset.y, scale),
         RelationKind::InFrontOf => side(-offset.y, offset.x, scale),
         RelationKind::Behind => side(offset.y, offset.x, scale),
-        RelationKind::Above => side(offset.z, offset.x.hypot(offset.y), scale),
-        RelationKind::Under => side(-offset.z, offset.x.hypot(offset.y), scale),
+        RelationKind::Above => sure(offset.z, scale) * within_extents(target, landmark, view),
+        RelationKind::Under => sure(-offset.z, scale) * within_extents(target, landmark, view),
         RelationKind::NextTo => near(target, landmark, 1.0),
         RelationKind::Near | RelationKind::To => near(target, landmark, 2.0),
         RelationKind::On => support(target, landmark),
@@ -41,7 +41,7 @@ pub(super) fn fit(kind: RelationKind, target: &Candidate, landmark: &Candidate, 
         | RelationKind::AtFrontOf
         | RelationKind::AtBackOf
         | RelationKind::AtLeftOf
-        | RelationKind::AtRightOf => region(kind, target, landmark),
+        | RelationKind::AtRightOf => region(kind, target, landmark, view),
         // Rankings, pairs and parts are judged elsewhere.
         RelationKind::Between | RelationKind::ClosestTo | RelationKind::FarthestFrom | RelationKind::With => {
             1.0
@@ -106,17 +106,19 @@ pub(super) fn share_inside(inner: &BoundingBox2d, outer: &BoundingBox2d) -> f64 
 /// From landmark to target: (right, forward, up) and the unit that counts as noise. In the image, lower is nearer.
 fn offset(target: &Candidate, landmark: &Candidate, view: &ViewAxes) -> (Vector3<f64>, f64) {
     if let (Some(target), Some(landmark)) = (target.position_in_camera, landmark.position_in_camera) {
-        let offset = target - landmark;
-        let offset = Vector3::new(offset.dot(&view.right), offset.dot(&view.forward), offset.dot(&view.up));
-        return (offset, SIDE_SCALE_M);
+        return (view.coordinates(&(target - landmark)), SIDE_SCALE_M);
     }
-    let (target, landmark) = (&target.detection.bbox, &landmark.detection.bbox);
-    let unit = size_px(target, landmark);
-    let right = target.center().0 - landmark.center().0;
-    // Things stand on a surface: where they touch it tells how far away they are.
-    let forward = landmark.y1 - target.y1;
-    let up = landmark.center().1 - target.center().1;
-    (Vector3::new(right, forward, up) / unit, SIDE_SCALE)
+    let unit = size_px(&target.detection.bbox, &landmark.detection.bbox);
+    ((place_px(target, view) - place_px(landmark, view)) / unit, SIDE_SCALE)
+}
+
+/// Where a thing is in the image: (right, forward, up) of the viewpoint, pixels. Things stand on a surface: where they touch it
+/// tells how far away they are.
+pub(super) fn place_px(thing: &Candidate, view: &ViewAxes) -> Vector3<f64> {
+    let bbox = &thing.detection.bbox;
+    let (x, y) = bbox.center();
+    let (right, forward) = view.from_camera_step(x, -bbox.y1);
+    Vector3::new(right, forward, -y)
 }
 
 /// To one side by `along`, off that direction by `aside`: sure once beyond the noise, better the straighter.
@@ -125,7 +127,26 @@ fn side(along: f64, aside: f64, scale: f64) -> f64 {
         return 0.5 * logistic(along / scale);
     }
     let straight = along / along.hypot(aside);
-    (2.0 * logistic(along / scale) - 1.0).max(0.0) * (0.6 + 0.4 * straight)
+    sure(along, scale) * (0.6 + 0.4 * straight)
+}
+
+/// 0 for none, near 1 once beyond the noise.
+fn sure(along: f64, scale: f64) -> f64 {
+    (2.0 * logistic(along / scale) - 1.0).max(0.0)
+}
+
+/// Over or under the landmark rather than beside it: 1 while the middle of the target is within the landmark's extents.
+fn within_extents(target: &Candidate, landmark: &Candidate, view: &ViewAxes) -> f64 {
+    if let (Some(p), Some(q)) = (target.position_in_camera, landmark.position_in_camera) {
+        let level = ViewAxes::camera_with_up(view.up.into_inner()).unwrap_or_else(ViewAxes::camera);
+        let size_m = landmark.size_m.unwrap_or_else(|| Vector3::repeat(0.1));
+        let beyond_m = |axis: &Vector3<f64>| (p - q).dot(axis).abs() - 0.5 * axis.abs().dot(&size_m);
+        return logistic((0.02 - beyond_m(&level.right).max(beyond_m(&level.forward))) / 0.015);
+    }
+    // In the image, how far away a thing above a surface is cannot be told.
+    let (a, b) = (&target.detection.bbox, &landmark.detection.bbox);
+    let beyond = (a.center().0 - b.center().0).abs() - 0.5 * b.width();
+    logistic(-beyond / (0.1 * size_px(a, b)))
 }
 
 fn near(target: &Candidate, landmark: &Candidate, reach: f64) -> f64 {
@@ -171,13 +192,16 @@ fn at_one_place(a: &Candidate, b: &Candidate) -> f64 {
 }
 
 /// Where in the landmark's box the foot of the target is.
-fn region(kind: RelationKind, target: &Candidate, landmark: &Candidate) -> f64 {
+fn region(kind: RelationKind, target: &Candidate, landmark: &Candidate, view: &ViewAxes) -> f64 {
     let (a, b) = (&target.detection.bbox, &landmark.detection.bbox);
     if b.area() <= 0.0 {
         return 0.0;
     }
-    let across = (a.center().0 - b.x0) / b.width();
-    let down = (0.5 * (a.center().1 + a.y1) - b.y0) / b.height();
+    // From the middle of the box, in its widths and heights.
+    let right = (a.center().0 - b.center().0) / b.width();
+    let forward = (b.center().1 - 0.5 * (a.center().1 + a.y1)) / b.height();
+    let (right, forward) = view.from_camera_step(right, forward);
+    let (across, down) = (0.5 + right, 0.5 - forward);
     if !(-0.1..=1.1).contains(&across) || !(-0.1..=1.1).contains(&down) {
         return 0.0;
     }

@@ -1,7 +1,10 @@
+mod classes;
+
 use nalgebra::{Isometry3, Point3, Rotation3, Translation3, UnitQuaternion, Vector3};
 
 use super::{
-    Candidate, InstructionResolution, Resolution, ResolveOptions, ViewAxes, resolve, resolve_instruction,
+    Candidate, InstructionResolution, PhraseOptions, Resolution, ResolveOptions, ViewAxes, relation_fits,
+    resolve, resolve_instruction,
 };
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::instruction::{Vocabulary, parse};
@@ -144,6 +147,13 @@ fn words_over_one_table() {
         ("the handle of the red mug", "FOUND 8"),
         ("the handle of the mug", "AMBIGUOUS 0 1 2"),
         ("the other mug", "AMBIGUOUS 0 1 2"),
+        ("the leftmost of the three mugs", "FOUND 0"),
+        ("the second largest of the three mugs", "AMBIGUOUS 0 1 2"),
+        ("the leftmost of the two mugs", "AMBIGUOUS 0 1 2"),
+        ("the leftmost of the four mugs", "NOT_FOUND"),
+        ("the left one of the two mugs to the right of the plate", "FOUND 1"),
+        ("one of the three mugs", "FOUND 0"),
+        ("two of the four mugs", "NOT_FOUND"),
     ] {
         let got = ask(text, &table(), Depth::With, &mut Random(1));
         assert_eq!(short(&got), expected, "{text}: {got:?}");
@@ -154,12 +164,16 @@ fn words_over_one_table() {
 fn messages_are_for_people() {
     let things = table();
     for (text, part) in [
-        ("the mug to the left of the plate", "m left of the plate"),
+        ("the mug to the left of the plate", "m left of the plate, the next best 0.1"),
         ("the left mug", "mug 1 of 3 from the left: leftmost"),
         ("the banana", "no banana seen"),
         ("the mug in front of the tray", "there is a mug, but none in front of the tray: the best is"),
-        ("the mug right of the plate", "2 mugs: the left one or the right one?"),
+        ("the mug right of the plate", "2 mugs: the left one by the plate or the right one?"),
         ("the mug", "3 mugs: the first, second or third from the left?"),
+        ("the leftmost of the two mugs", "3 mugs, not 2: the first, second or third from the left?"),
+        ("the leftmost of the four mugs", "the words speak of 4 mugs, only 3 seen"),
+        ("the apple", "2 apples: the left one or the right one in the bowl?"),
+        ("the bowl", "the only bowl seen"),
         ("the mug to the left of the banana", "no banana seen"),
         ("four mugs", "asked for 4 mugs, only 3 there"),
         ("the mug closest to the plate", "closest to the plate at 0.1"),
@@ -213,6 +227,40 @@ fn weak_candidates_do_not_make_a_doubt() {
         assert_eq!(short(&resolve(reference, &candidates, &options)), expected, "{scores:?}");
     }
     assert_eq!(short(&resolve(reference, &[], &options)), "NOT_FOUND");
+}
+
+#[test]
+fn phrases_have_thresholds_and_margins_of_their_own() {
+    let mut candidates = look(&table()[..2], Depth::With, &mut Random(1));
+    candidates[0].detection.score = 0.4;
+    candidates[1].detection.score = 0.3;
+    let reference = &parse("the mug", &Vocabulary::default()).unwrap().targets[0];
+    for (phrase, score_threshold, ambiguity_margin, expected) in [
+        ("mug", None, None, "NOT_FOUND"),
+        ("mug", Some(0.35), None, "FOUND 0"),
+        ("mug", Some(0.25), None, "AMBIGUOUS 0 1"),
+        ("mug", Some(0.25), Some(0.05), "FOUND 0"),
+        ("plate", Some(0.25), Some(0.05), "NOT_FOUND"),
+    ] {
+        let of_phrase = PhraseOptions { score_threshold, ambiguity_margin };
+        let per_phrase = [(phrase.to_owned(), of_phrase)].into();
+        let options = ResolveOptions { per_phrase, ..ResolveOptions::default() };
+        assert_eq!(short(&resolve(reference, &candidates, &options)), expected, "{phrase} {of_phrase:?}");
+    }
+}
+
+#[test]
+fn fits_are_told_of_every_candidate_of_the_phrase() {
+    let candidates = look(&table(), Depth::With, &mut Random(1));
+    let options = ResolveOptions { view: view(), ..ResolveOptions::default() };
+    let fits = |text: &str| {
+        relation_fits(&parse(text, &Vocabulary::default()).unwrap().targets[0], &candidates, &options)
+    };
+    let left = fits("the mug to the left of the plate");
+    assert_eq!(left.iter().map(|it| it.0).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(left[0].1 > 0.9 && left[1].1 < 0.1 && left[2].1 < 0.1, "{left:?}");
+    assert!(fits("the mug").is_empty() && fits("the mug closest to the plate").is_empty());
+    assert!(fits("the mug to the left of the banana").is_empty());
 }
 
 /// Random tables whose answer follows from the layout by definitions of their own, with margins.
@@ -438,6 +486,37 @@ fn viewpoints() {
     let candidates = look(&table()[..3], Depth::With, &mut Random(1));
     let reference = &parse("the left mug", &Vocabulary::default()).unwrap().targets[0];
     assert_eq!(short(&resolve(reference, &candidates, &options)), "FOUND 2");
+}
+
+/// Who stands on the other side of the table says "right" where the camera says "left", with depth and without.
+#[test]
+fn from_the_other_side_all_is_turned() {
+    let camera = view();
+    let opposite = ViewAxes { right: -camera.right, forward: -camera.forward, up: camera.up };
+    let vocabulary = Vocabulary::default();
+    let ask = |text: &str, view: ViewAxes, candidates: &[Candidate]| {
+        let reference = &parse(text, &vocabulary).unwrap().targets[0];
+        resolve(reference, candidates, &ResolveOptions { view, ..ResolveOptions::default() })
+    };
+    let mut random = Random(6);
+    for _ in 0..1_000 {
+        let things = random_table(Class::Closest, &mut random);
+        for depth in [Depth::With, Depth::Without] {
+            let candidates = look(&things, depth, &mut random);
+            for (text, turned) in [
+                ("the mug to the left of the plate", "the mug to the right of the plate"),
+                ("the mug behind the plate", "the mug in front of the plate"),
+                ("the left mug", "the right mug"),
+                ("the second mug from the right", "the second mug from the left"),
+                ("the farthest mug", "the nearest mug"),
+                ("the mug next to the plate", "the mug next to the plate"),
+                ("the mug at the left edge of the plate", "the mug at the right edge of the plate"),
+            ] {
+                let answer = short(&ask(text, camera, &candidates));
+                assert_eq!(answer, short(&ask(turned, opposite, &candidates)), "{text}\n{things:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! Reasons and questions a person can read.
 
 use super::{Candidate, ResolveOptions, relations};
-use crate::instruction::{ObjectReference, Order, OrderBy, Relation, RelationKind};
+use crate::instruction::{ObjectReference, Order, Relation, RelationKind};
+
+/// A thing is said to be by another from here on, and not to be below the second.
+const CLEAR_FIT: f64 = 0.6;
+const UNCLEAR_FIT: f64 = 0.4;
 
 /// Phrases are the same but for case and space.
 pub(super) fn is_phrase(a: &str, b: &str) -> bool {
@@ -39,25 +43,27 @@ pub(super) fn none_placed(
     }
 }
 
-/// "left of the plate: 0.11 m left of it".
+/// "0.11 m left of the plate, the next best 0.42 m right of it".
 pub(super) fn placed(
     relation: &Relation,
     best: usize,
+    runner_up: Option<usize>,
     landmark: Option<usize>,
     candidates: &[Candidate],
     options: &ResolveOptions,
 ) -> String {
     let to =
         relation.landmarks.iter().map(|it| format!("the {}", it.query())).collect::<Vec<_>>().join(" and ");
-    let measured = match relation.kind {
+    let measure = |idx: usize| match relation.kind {
         RelationKind::LeftOf | RelationKind::RightOf | RelationKind::InFrontOf | RelationKind::Behind => {
-            landmark.and_then(|it| where_from(best, it, candidates, options))
+            landmark.and_then(|it| where_from(idx, it, candidates, options))
         }
         _ => None,
     };
-    match measured {
-        Some(measured) => format!("{measured} {to}"),
-        None => format!("{} {to}", relation.kind.words()),
+    match (measure(best), runner_up.and_then(measure)) {
+        (Some(best), Some(next)) => format!("{best} {to}, the next best {next} it"),
+        (Some(best), None) => format!("{best} {to}"),
+        (None, _) => format!("{} {to}", relation.kind.words()),
     }
 }
 
@@ -106,13 +112,15 @@ pub(super) fn reason(
     indices: &[usize],
     notes: &[String],
     candidates: &[Candidate],
+    options: &ResolveOptions,
 ) -> String {
     let phrase = reference.query();
     let mut like: Vec<usize> =
         (0..candidates.len()).filter(|&it| is_phrase(&candidates[it].detection.phrase, &phrase)).collect();
-    like.sort_by(|&a, &b| {
-        candidates[a].detection.bbox.center().0.total_cmp(&candidates[b].detection.bbox.center().0)
-    });
+    if let Some(&first) = like.first() {
+        let right = |it: usize| offset(&candidates[it], &candidates[first], options).0.x;
+        like.sort_by(|&a, &b| right(a).total_cmp(&right(b)));
+    }
     let what = match indices {
         [one] => match like.iter().position(|it| it == one) {
             Some(place) if like.len() > 1 => {
@@ -124,6 +132,7 @@ pub(super) fn reason(
     };
     if notes.is_empty() {
         match indices {
+            [_] if like.len() == 1 => format!("the only {phrase} seen"),
             [one] => format!("{what}: score {:.2}", candidates[*one].detection.score),
             _ => what,
         }
@@ -132,40 +141,80 @@ pub(super) fn reason(
     }
 }
 
-/// "2 mugs: the left one or the right one?"
+/// "2 mugs: the left one by the plate or the right one?"
 pub(super) fn question(
     reference: &ObjectReference,
     indices: &[usize],
     candidates: &[Candidate],
     options: &ResolveOptions,
 ) -> String {
-    let phrase = plural(&reference.query());
-    if let [a, b] = *indices {
-        let (a, b) = (&candidates[a], &candidates[b]);
-        let (first, second) = if let (Some(p), Some(q)) = (a.position_in_camera, b.position_in_camera) {
-            let right = (p - q).dot(&options.view.right).abs();
-            let up = (p - q).dot(&options.view.up).abs();
-            let forward = (p - q).dot(&options.view.forward).abs();
-            if right >= up && right >= forward {
-                ("left", "right")
-            } else if forward >= up {
-                ("front", "back")
-            } else {
-                ("upper", "lower")
-            }
-        } else {
-            let (p, q) = (a.detection.bbox.center(), b.detection.bbox.center());
-            if (p.0 - q.0).abs() >= (p.1 - q.1).abs() { ("left", "right") } else { ("upper", "lower") }
-        };
-        return format!("2 {phrase}: the {first} one or the {second} one?");
-    }
     let n = indices.len();
+    let but = reference.out_of.filter(|it| *it < n).map_or(String::new(), |it| format!(", not {it}"));
+    let things = format!("{n} {}{but}", plural(&reference.query()));
+    let marks: Vec<String> = indices.iter().map(|&it| mark(it, indices, candidates, options)).collect();
+    if let [a, b] = *indices {
+        let (offset, with_depth) = offset(&candidates[a], &candidates[b], options);
+        let [right, forward, up] = [offset.x.abs(), offset.y.abs(), offset.z.abs()];
+        // In the image, forward and up are one direction.
+        let (along, sides) = if right >= up && right >= forward {
+            (offset.x, ("left", "right"))
+        } else if with_depth && forward >= up {
+            (offset.y, ("front", "back"))
+        } else {
+            (-offset.z, ("upper", "lower"))
+        };
+        let (first, second) = if along <= 0.0 { (0, 1) } else { (1, 0) };
+        return format!(
+            "{things}: the {} one{} or the {} one{}?",
+            sides.0, marks[first], sides.1, marks[second]
+        );
+    }
     let names = ["first", "second", "third", "fourth", "fifth", "sixth"];
     if reference.quantity.count().is_some_and(|it| it > 1) || n > names.len() {
-        return format!("{n} {phrase}: which of them?");
+        return format!("{things}: which of them?");
     }
-    let last = names[n - 1];
-    format!("{n} {phrase}: the {} or {last} from the left?", names[..n - 1].join(", "))
+    // Named from the left, whichever is best.
+    let mut from_left: Vec<usize> = (0..n).collect();
+    let right = |it: usize| offset(&candidates[indices[it]], &candidates[indices[0]], options).0.x;
+    from_left.sort_by(|&a, &b| right(a).total_cmp(&right(b)));
+    let named: Vec<String> =
+        names.iter().zip(&from_left).map(|(name, &it)| format!("{name}{}", marks[it])).collect();
+    format!("{things}: the {} or {} from the left?", named[..n - 1].join(", "), named[n - 1])
+}
+
+/// " by the plate": what one of `indices` stands at and the others do not; empty when nothing seen tells them apart.
+fn mark(one: usize, indices: &[usize], candidates: &[Candidate], options: &ResolveOptions) -> String {
+    const PLACES: [(RelationKind, &str); 3] =
+        [(RelationKind::In, "in"), (RelationKind::On, "on"), (RelationKind::NextTo, "by")];
+    let fit = |kind, idx: usize, landmark: &Candidate| {
+        relations::fit(kind, &candidates[idx], landmark, &options.view)
+    };
+    let of_kind = &candidates[one].detection.phrase;
+    let is_landmark = |it: &Candidate| {
+        it.detection.score >= options.threshold_of(&it.detection.phrase)
+            && !is_phrase(&it.detection.phrase, of_kind)
+            && !indices.iter().any(|&idx| relations::is_same_thing(&candidates[idx], it))
+    };
+    for (kind, word) in PLACES {
+        let best = candidates
+            .iter()
+            .filter(|it| is_landmark(it))
+            .map(|it| (it, fit(kind, one, it)))
+            .filter(|(_, fit)| *fit > CLEAR_FIT)
+            .max_by(|a, b| a.1.total_cmp(&b.1));
+        let Some((landmark, _)) = best else { continue };
+        let phrase = &landmark.detection.phrase;
+        let is_alike = |it: &&Candidate| is_phrase(&it.detection.phrase, phrase);
+        let others_too = indices
+            .iter()
+            .filter(|it| **it != one)
+            .any(|&other| candidates.iter().filter(is_alike).any(|it| fit(kind, other, it) > UNCLEAR_FIT));
+        if !others_too {
+            let article = if candidates.iter().filter(is_alike).count() == 1 { "the" } else { "a" };
+            return format!(" {word} {article} {phrase}");
+        }
+    }
+    String::new()
 }
 
 /// The plural of a phrase's last word, as far as a message needs it.
@@ -184,29 +233,24 @@ fn where_from(
     candidates: &[Candidate],
     options: &ResolveOptions,
 ) -> Option<String> {
-    let (target, landmark) = (&candidates[target], &candidates[landmark]);
-    let (amounts, unit) = if let (Some(p), Some(q)) = (target.position_in_camera, landmark.position_in_camera)
-    {
-        let offset = p - q;
-        ((offset.dot(&options.view.right), offset.dot(&options.view.forward)), "m")
-    } else {
-        let (a, b) = (&target.detection.bbox, &landmark.detection.bbox);
-        ((a.center().0 - b.center().0, b.y1 - a.y1), "px")
-    };
-    let (right, forward) = amounts;
+    let (offset, with_depth) = offset(&candidates[target], &candidates[landmark], options);
+    let (right, forward) = (offset.x, offset.y);
     if !(right.is_finite() && forward.is_finite()) {
         return None;
     }
-    let (amount, by) = if right.abs() >= forward.abs() {
-        (right.abs(), if right < 0.0 { OrderBy::Leftmost } else { OrderBy::Rightmost })
+    let (amount, side) = if right.abs() >= forward.abs() {
+        (right.abs(), if right < 0.0 { "left of" } else { "right of" })
     } else {
-        (forward.abs(), if forward < 0.0 { OrderBy::Nearest } else { OrderBy::Farthest })
+        (forward.abs(), if forward < 0.0 { "in front of" } else { "behind" })
     };
-    let side = match by {
-        OrderBy::Leftmost => "left of",
-        OrderBy::Rightmost => "right of",
-        OrderBy::Nearest => "in front of",
-        _ => "behind",
-    };
-    Some(if unit == "m" { format!("{amount:.2} m {side}") } else { format!("{amount:.0} px {side}") })
+    Some(if with_depth { format!("{amount:.2} m {side}") } else { format!("{amount:.0} px {side}") })
+}
+
+/// From `b` to `a`: (right, forward, up), in meters where both have depth, else in pixels.
+fn offset(a: &Candidate, b: &Candidate, options: &ResolveOptions) -> (nalgebra::Vector3<f64>, bool) {
+    let view = &options.view;
+    match (a.position_in_camera, b.position_in_camera) {
+        (Some(a), Some(b)) => (view.coordinates(&(a - b)), true),
+        _ => (relations::place_px(a, view) - relations::place_px(b, view), false),
+    }
 }

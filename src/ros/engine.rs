@@ -24,6 +24,7 @@ use crate::lift::SupportPlane;
 use crate::model::worker::{ModelWorker, WorkerError};
 use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
 use crate::pipeline::{self, GroundingResult, Status};
+use crate::resolve::ViewAxes;
 
 /// How long a color image may wait for its depth image and for the intrinsics.
 const DEPTH_GRACE: Duration = Duration::from_millis(150);
@@ -354,6 +355,12 @@ impl Engine {
         latency.add("convert", started.elapsed());
         self.monitor.set_depth_offset(paired.depth_offset_ns);
         let config = self.with_known_planes(&config, &frame).await;
+        let config = match self.with_viewpoint(config, &frame, asked).await {
+            Ok(config) => config,
+            Err((status, message)) => {
+                return (with_header(refused(id, text, status, message)), Some(frame));
+            }
+        };
 
         let job = {
             let (frame, asked, config) = (Arc::clone(&frame), asked.clone(), Arc::clone(&config));
@@ -418,6 +425,35 @@ impl Engine {
             with_planes.lift.up_in_camera = Some(gravity_from_camera.inverse() * nalgebra::Vector3::z_axis());
         }
         Arc::new(with_planes)
+    }
+
+    /// The configuration with the axes of the viewpoint at the frame's stamp. Sides are not guessed: without its transform an
+    /// instruction that names one is refused.
+    async fn with_viewpoint(
+        &self,
+        config: Arc<Config>,
+        frame: &RgbdFrame,
+        asked: &Asked,
+    ) -> Result<Arc<Config>, Refusal> {
+        let Some(viewpoint) = config.viewpoint_frame.as_ref().filter(|it| **it != frame.frame_id) else {
+            return Ok(config);
+        };
+        let camera_from_viewpoint = self
+            .transforms
+            .target_from_source(&frame.frame_id, viewpoint, frame.stamp_ns, config.transform_timeout)
+            .await;
+        match camera_from_viewpoint {
+            Ok(it) => {
+                let mut seen_from_there = Config::clone(&config);
+                seen_from_there.lift.view = Some(ViewAxes::of_frame(viewpoint, &it.rotation));
+                Ok(Arc::new(seen_from_there))
+            }
+            Err(error) if asked.instruction.depends_on_viewpoint() => {
+                let message = format!("left, right, front and back are those of {viewpoint:?}: {error}");
+                Err((Status::NoTransform, message))
+            }
+            Err(_) => Ok(config),
+        }
     }
 
     /// Where to tell poses; makes the status `NO_TRANSFORM` when a found object cannot be told there.

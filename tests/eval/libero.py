@@ -6,10 +6,16 @@ and STEM.jpg, STEM_depth.png. What each task's sentence asks for stands in tests
 
     libero.py build DATASET OUT [--candidates] [--no-depth]   writes OUT/queries.jsonl and OUT/expected.jsonl
     ground --batch OUT/queries.jsonl --output OUT/results.jsonl [--model DIR]
-    libero.py score OUT                                       prints the figures
+    libero.py score OUT                                       prints the figures, and the ROC of present against absent objects
+
+    libero.py compare DATASET OUT before=MODEL after=MODEL    all of this for each model: one table, a column each, and their ROCs;
+                                                              `git worktree add DIR COMMIT` has an earlier model in DIR/models
 
     libero.py nouns DATASET OUT [--no-depth]                  the same for noun phrases alone: OUT/queries.jsonl for score.py, which
                                                               asks for every movable object in view that its name names alone
+
+The score of a query is that of its best candidate for the phrase asked for, whatever the verdict; present are the targets that are in
+the image, absent the ABSENT_PER_FRAME names per frame that nothing in it bears. A threshold accepts what scores as much or more.
 
 With --candidates the queries carry the ground-truth boxes under every name that is true of them, so that only the words and the
 resolver are measured. Only the standard library is used.
@@ -17,9 +23,11 @@ resolver are measured. Only the standard library is used.
 
 import argparse
 import json
+import math
 import os
 import random
 import statistics
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -108,9 +116,10 @@ def build(arguments):
                 target=frame["objects"].get(role["target_instance"]),
                 destination=frame["objects"].get(role["destination_instance"]),
                 several=len(like) > 1,
+                phrase=role["target"],
             )
         for name_idx, name in enumerate(chance.sample(absent_names(frame), ABSENT_PER_FRAME)):
-            add(f"_absent{name_idx}", f"pick up the {name}", absent=name)
+            add(f"_absent{name_idx}", f"pick up the {name}", absent=name, phrase=name)
     for path, lines in [("queries.jsonl", queries), ("expected.jsonl", expected)]:
         with open(out / path, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
@@ -184,12 +193,39 @@ def quantiles(values, unit, scale=1.0):
     return f"p50 {cuts[4] * scale:.1f} {unit}, p90 {cuts[8] * scale:.1f} {unit} (n={len(values)})"
 
 
-def score(arguments):
-    out = Path(arguments.out)
+def best_score(result, phrase):
+    return max((it["score"] for it in result["candidates"] if it["phrase"] == phrase), default=0.0)
+
+
+def roc(present, absent):
+    """Lines of the ROC: AUROC, and what thresholds accept. `present` holds (score, whether the answer was right)."""
+    if not present or not absent:
+        return ["ROC: not measured, it needs present and absent objects"]
+    scores = [it for it, _ in present]
+    ahead = sum((a > b) + 0.5 * (a == b) for a in scores for b in absent) / (len(scores) * len(absent))
+    lines = [f"AUROC {ahead:.3f}, {len(scores)} present, {len(absent)} absent", "threshold  absent accepted  present accepted  and FOUND right"]
+
+    def accepted(threshold):
+        right = sum(is_right for it, is_right in present if it >= threshold)
+        shares = [sum(it >= threshold for it in some) / len(some) for some in (absent, scores)] + [right / len(present)]
+        return f"{threshold:9.3f}  {shares[0]:15.1%}  {shares[1]:16.1%}  {shares[2]:15.1%}"
+
+    lines += [accepted(tenth / 10) for tenth in range(11)]
+    # The lowest thresholds that accept so few of what is not there.
+    for share_of_absent in (0.10, 0.05, 0.01):
+        allowed = int(share_of_absent * len(absent))
+        over = sorted(absent, reverse=True)[allowed]
+        lines.append(accepted(math.nextafter(over, 2.0)) + f"  (at most {share_of_absent:.0%} of absent)")
+    return lines
+
+
+def measure(out):
+    """Figures of OUT/results.jsonl by name, lines of the ROC, and the queries that went wrong."""
     results = {it["id"]: it for it in read_lines(out / "results.jsonl")}
     target, several, destination, absent = [], [], [], []
     surface_errors, origin_errors, latencies = [], [], []
     statuses = {"present": Counter(), "absent": Counter()}
+    present_scores, absent_scores = [], []
     wrong = []
     for truth in read_lines(out / "expected.jsonl"):
         result = results.get(truth["id"])
@@ -198,15 +234,18 @@ def score(arguments):
         stages = result.get("latency_ms") or {}
         if stages:
             latencies.append(stages["total"] if "total" in stages else sum(stages.values()))
+        best = best_score(result, truth["phrase"])
         if "absent" in truth:
             absent.append(result["status"] == "NOT_FOUND")
             statuses["absent"][result["status"]] += 1
+            absent_scores.append(best)
             continue
         statuses["present"][result["status"]] += 1
         if truth["target"] is None or truth["destination"] is None:
             continue  # out of the image
         found = result["targets"][0] if result["targets"] else None
         target.append(is_right(found, truth["target"]))
+        present_scores.append((best, target[-1]))
         if truth["several"]:
             several.append(target[-1])
         destination.append(is_right(result["destination"], truth["destination"]))
@@ -216,19 +255,46 @@ def score(arguments):
             for errors, key in [(surface_errors, "surface_centroid_cam"), (origin_errors, "pos_cam")]:
                 if key in truth["target"]:
                     errors.append(sum((a - b) ** 2 for a, b in zip(found["position_m"], truth["target"][key])) ** 0.5)
-    print(f"target right (IoU >= 0.5)          {share(target)}")
-    print(f"  where several bear its name      {share(several)}")
-    print(f"destination right (IoU >= 0.5)     {share(destination)}")
-    print(f"absent objects rejected            {share(absent)}")
-    print(f"position to visible surface        {quantiles(surface_errors, 'mm', 1e3)}")
-    print(f"position to body origin            {quantiles(origin_errors, 'mm', 1e3)}")
-    print(f"time per query                     {quantiles(latencies, 'ms')}")
-    for name, counts in statuses.items():
-        print(f"statuses, {name:7}                  " + ", ".join(f"{k} {v}" for k, v in counts.most_common()))
+    figures = {
+        "target right (IoU >= 0.5)": share(target),
+        "  where several bear its name": share(several),
+        "destination right (IoU >= 0.5)": share(destination),
+        "absent objects rejected": share(absent),
+        "position to visible surface": quantiles(surface_errors, "mm", 1e3),
+        "position to body origin": quantiles(origin_errors, "mm", 1e3),
+        "time per query": quantiles(latencies, "ms"),
+        **{f"statuses, {name}": ", ".join(f"{k} {v}" for k, v in it.most_common()) for name, it in statuses.items()},
+    }
+    return figures, roc(present_scores, absent_scores), wrong
+
+
+def score(arguments):
+    figures, roc_lines, wrong = measure(Path(arguments.out))
+    for name, figure in figures.items():
+        print(f"{name:34} {figure}")
+    print("\n" + "\n".join(roc_lines))
     if arguments.show_wrong:
         for truth, result, target_right, destination_right in wrong:
             print(f"{truth['id']}: {truth['instruction']}: {result['status']} {result['message']}", end="")
             print(f" [target {target_right}, destination {destination_right}]")
+
+
+def compare(arguments):
+    measured = {}
+    for named in arguments.models:
+        name, _, model = named.partition("=")
+        if not model:
+            sys.exit(f"expected NAME=MODEL, got {named!r}")
+        out = Path(arguments.out) / name
+        build(argparse.Namespace(dataset=arguments.dataset, out=out, candidates=False, no_depth=arguments.no_depth))
+        batch = ["--batch", out / "queries.jsonl", "--output", out / "results.jsonl", "--model", model]
+        subprocess.run([arguments.ground, *batch], check=True)
+        measured[name] = measure(out)
+    print("| |" + "".join(f" {name} |" for name in measured) + "\n|---|" + "---|" * len(measured))
+    for figure in next(iter(measured.values()))[0]:
+        print(f"| {figure.strip()} |" + "".join(f" {it[0][figure].strip()} |" for it in measured.values()))
+    for name, (_, roc_lines, _) in measured.items():
+        print(f"\n{name}\n" + "\n".join(roc_lines))
 
 
 def main():
@@ -249,6 +315,13 @@ def main():
     command.add_argument("out")
     command.add_argument("--show-wrong", action="store_true", help="list every wrong answer")
     command.set_defaults(run=score)
+    command = commands.add_parser("compare", help="build, run and score for several models, side by side")
+    command.add_argument("dataset")
+    command.add_argument("out")
+    command.add_argument("models", nargs="+", metavar="NAME=MODEL")
+    command.add_argument("--ground", default="target/release/ground", help="the program")
+    command.add_argument("--no-depth", action="store_true", help="leave the depth images out")
+    command.set_defaults(run=compare)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

@@ -83,6 +83,9 @@ struct ModelArguments {
     /// A second model (CLIP or SigLIP) that looks at each box again.
     #[arg(long)]
     verifier: Option<String>,
+    /// A second model (OWLv2 or Florence-2) that is asked the same: how well it agrees with each box.
+    #[arg(long)]
+    second_model: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -277,7 +280,14 @@ fn load_config(path: Option<&Path>, model: ModelArguments) -> anyhow::Result<Con
     raw.quantize = model.quantize.unwrap_or(raw.quantize);
     raw.limit_to_locations |= model.limit_to_locations;
     raw.verifier = model.verifier.unwrap_or(raw.verifier);
-    Ok(Config::try_from(raw)?)
+    raw.second_model = model.second_model.unwrap_or(raw.second_model);
+    let config = Config::try_from(raw)?;
+    ensure!(
+        config.viewpoint_frame.is_none(),
+        "expected viewpoint camera: without ROS there is no transform to {}",
+        config.viewpoint_frame.unwrap_or_default()
+    );
+    Ok(config)
 }
 
 fn print_json(value: &Value) -> anyhow::Result<()> {

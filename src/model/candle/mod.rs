@@ -30,6 +30,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::model::agreement::AgreeingModels;
 use crate::model::hub::FetchProgress;
 use crate::model::locate::locate_model;
 use crate::model::verified::VerifiedModel;
@@ -49,7 +50,11 @@ pub fn load_model_with(
     dir: &Path,
     options: &ModelOptions,
 ) -> Result<Box<dyn VisionLanguageModel>, ModelError> {
-    let model = load_grounder(dir, options)?;
+    let mut model = load_grounder(dir, options)?;
+    if !options.second_model.is_empty() {
+        let second = load_grounder(&locate_model(&options.second_model, &mut |_| {})?, options)?;
+        model = Box::new(AgreeingModels::new(model, second));
+    }
     if options.verifier.is_empty() {
         return Ok(model);
     }
@@ -57,7 +62,7 @@ pub fn load_model_with(
     Ok(Box::new(VerifiedModel::new(model, verifier)))
 }
 
-/// [`load_model_with`], the model and its verifier by name or directory as [`locate_model`] finds them; `on_progress` is told
+/// [`load_model_with`], the model and those beside it by name or directory as [`locate_model`] finds them; `on_progress` is told
 /// which of them is being downloaded, and how far that is.
 pub fn load_model_by_name(
     name: &str,
@@ -65,9 +70,9 @@ pub fn load_model_by_name(
     on_progress: &mut dyn FnMut(&str, FetchProgress<'_>),
 ) -> Result<Box<dyn VisionLanguageModel>, ModelError> {
     let dir = locate_model(name, &mut |progress| on_progress(name, progress))?;
-    if !options.verifier.is_empty() {
+    for beside in [&options.second_model, &options.verifier].into_iter().filter(|it| !it.is_empty()) {
         // Into the cache, where loading finds it.
-        locate_model(&options.verifier, &mut |progress| on_progress(&options.verifier, progress))?;
+        locate_model(beside, &mut |progress| on_progress(beside, progress))?;
     }
     load_model_with(&dir, options)
 }
