@@ -207,7 +207,7 @@ fn region(kind: RelationKind, target: &Candidate, landmark: &Candidate, view: &V
     }
     let edge_x = across.min(1.0 - across);
     let edge_y = down.min(1.0 - down);
-    let closeness = |distance: f64| logistic((0.25 - distance) / 0.06);
+    let closeness = |distance: f64| logistic((0.28 - distance) / 0.05);
     match kind {
         RelationKind::AtCenterOf => (1.0 - closeness(edge_x)) * (1.0 - closeness(edge_y)),
         RelationKind::AtEdgeOf => closeness(edge_x.min(edge_y)),

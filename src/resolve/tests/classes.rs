@@ -103,12 +103,42 @@ fn regions_of_a_tray() {
 
 #[test]
 fn sizes_and_heights() {
-    check("the largest mug", &BOTH, mugs_of_sizes, |it| extreme(it, |mug| -(mug.size.x * mug.size.z).sqrt()));
-    check("the smallest mug", &BOTH, mugs_of_sizes, |it| extreme(it, |mug| (mug.size.x * mug.size.z).sqrt()));
-    check("the tallest mug", &BOTH, mugs_of_sizes, |it| extreme(it, |mug| -mug.size.z));
-    check("the shortest mug", &BOTH, mugs_of_sizes, |it| extreme(it, |mug| mug.size.z));
-    check("the widest mug", &BOTH, mugs_of_sizes, |it| extreme(it, |mug| -mug.size.x));
-    check("the narrowest mug", &BOTH, mugs_of_sizes, |it| extreme(it, |mug| mug.size.x));
+    check(
+        "the largest mug",
+        &BOTH,
+        |random| mugs_of_sizes(random, [1.0, 1.0]),
+        |it| extreme(it, |mug| -mug.size.x),
+    );
+    check(
+        "the smallest mug",
+        &BOTH,
+        |random| mugs_of_sizes(random, [1.0, 1.0]),
+        |it| extreme(it, |mug| mug.size.x),
+    );
+    check(
+        "the tallest mug",
+        &BOTH,
+        |random| mugs_of_sizes(random, [0.0, 1.0]),
+        |it| extreme(it, |mug| -mug.size.z),
+    );
+    check(
+        "the shortest mug",
+        &BOTH,
+        |random| mugs_of_sizes(random, [0.0, 1.0]),
+        |it| extreme(it, |mug| mug.size.z),
+    );
+    check(
+        "the widest mug",
+        &BOTH,
+        |random| mugs_of_sizes(random, [1.0, 0.0]),
+        |it| extreme(it, |mug| -mug.size.x),
+    );
+    check(
+        "the narrowest mug",
+        &BOTH,
+        |random| mugs_of_sizes(random, [1.0, 0.0]),
+        |it| extreme(it, |mug| mug.size.x),
+    );
     check("the highest mug", &BOTH, mugs_at_heights, |it| ranked_by(it, |mug| -mug.foot.z));
     check("the lowest mug", &BOTH, mugs_at_heights, |it| ranked_by(it, |mug| mug.foot.z));
 }
@@ -190,12 +220,12 @@ fn all_clear(things: &[Thing], fits: impl Fn(&Thing) -> Option<bool>) -> Option<
     }
 }
 
-/// The one mug that comes first by a measure of its size, 15 % before the next.
+/// The one mug that comes first by a measure of its size, by a third before the next.
 fn extreme(things: &[Thing], key: fn(&Thing) -> f64) -> Option<String> {
     let mut order = mugs(things);
     order.sort_by(|&a, &b| key(&things[a]).total_cmp(&key(&things[b])));
     let ratio = |a: f64, b: f64| (a / b).max(b / a);
-    let is_clear = order.get(1).is_none_or(|&next| ratio(key(&things[order[0]]), key(&things[next])) > 1.15);
+    let is_clear = order.get(1).is_none_or(|&next| ratio(key(&things[order[0]]), key(&things[next])) > 1.33);
     is_clear.then(|| order.first().map_or("NOT_FOUND".to_owned(), |it| found(&[*it])))
 }
 
@@ -216,7 +246,7 @@ fn is_within(it: &Thing, slab: &Thing) -> Option<bool> {
     let beyond = |a: f64, b: f64, size: f64| (a - b).abs() - 0.5 * size;
     let beyond = beyond(it.foot.x, slab.foot.x, slab.size.x).max(beyond(it.foot.y, slab.foot.y, slab.size.y));
     match beyond {
-        it if it < -0.03 => Some(true),
+        it if it < -0.05 => Some(true),
         it if it > 0.09 => Some(false),
         _ => None,
     }
@@ -306,11 +336,13 @@ fn row_of_mugs(random: &mut Random) -> Vec<Thing> {
     things
 }
 
-fn mugs_of_sizes(random: &mut Random) -> Vec<Thing> {
+/// Side by side, scaled in width and height by a random power of these.
+fn mugs_of_sizes(random: &mut Random, [width, height]: [f64; 2]) -> Vec<Thing> {
     let mut things = row_of_mugs(random);
     for it in &mut things[1..] {
-        let width = random.within(0.04, 0.09);
-        it.size = Vector3::new(width, width, random.within(0.05, 0.14));
+        let scale = random.within(0.7_f64.ln(), 1.5_f64.ln());
+        let side_m = 0.06 * (width * scale).exp();
+        it.size = Vector3::new(side_m, side_m, 0.08 * (height * scale).exp());
     }
     things
 }
