@@ -32,7 +32,7 @@ const MAX_NOUN_WORDS: usize = 6;
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) error: ParseError,
-    /// The token that could not be placed.
+    /// The token that could not be placed; past the end where every word could, but not what they say together.
     pub(super) token_idx: usize,
 }
 
@@ -343,7 +343,8 @@ impl<'a> Parser<'a> {
         match &modifier.meaning {
             Meaning::Attribute(_) => 0,
             Meaning::Place(order) => {
-                let alone = modifiers.len() == 1;
+                let is_start = |it: &&Modifier| self.words[it.token_idx] == "from";
+                let alone = modifiers.iter().filter(is_start).count() + 1 == modifiers.len();
                 usize::from(alone && (is_last || modifier.towards) && order.rank == 1 && is_side(order.by))
             }
             Meaning::Relation(kind, landmarks, _) => match kind {
@@ -813,20 +814,15 @@ impl<'a> Parser<'a> {
                 self.position += 1;
                 continue;
             }
+            let written = self.vocabulary.orders.longest(self.rest()).map(|(&by, length)| (by, length));
+            let order = written.or_else(|| Some((*self.misspelled_order(at)?, 1)));
             if noun.is_empty()
-                && !self.ends_thing(at + 1)
-                && let Some(&by) = self.misspelled_order(at)
+                && let Some((by, length)) = order.filter(|_| written.is_some() || !self.is_last_word(at))
             {
-                self.position += 1;
-                thing.orders.push(Order { by, rank: ordinal.take().unwrap_or(1) });
-                continue;
-            }
-            if noun.is_empty()
-                && let Some((&by, length)) = self.vocabulary.orders.longest(self.rest())
-            {
+                let is_ranking = if written.is_some() { self.is_ranking(at) } else { !is_side(by) };
                 let next = self.word(at + length);
                 if next == Some("of") || next == Some("'s") {
-                    if self.is_ranking(at) || thing.span.is_empty() && ordinal.is_some() {
+                    if is_ranking || thing.span.is_empty() && ordinal.is_some() {
                         // "the largest of the cups".
                         self.position += length + 1;
                         let order = Order { by, rank: ordinal.unwrap_or(1) };
@@ -948,10 +944,15 @@ impl<'a> Parser<'a> {
         None
     }
 
-    /// "lfet": a side with a typo.
+    /// The noun phrase ends behind this word, and not with "of".
+    fn is_last_word(&self, at: usize) -> bool {
+        self.ends_thing(at + 1) && self.word(at + 1) != Some("of")
+    }
+
+    /// "lfet", "larget": an order with a typo.
     fn misspelled_order(&self, at: usize) -> Option<&'a OrderBy> {
         let word = self.word(at).filter(|it| it.len() >= 3 && !self.is_closed(at) && !self.ends_thing(at))?;
-        let meant = sole_misspelled(word, &self.vocabulary.sides)?;
+        let meant = sole_misspelled(word, &self.vocabulary.mended_orders)?;
         self.vocabulary.orders.longest(&[meant]).map(|(by, _)| by)
     }
 
@@ -1153,6 +1154,12 @@ impl<'a> Parser<'a> {
         let first = self.thing(depth + 1)?;
         let mut landmarks = vec![first];
         if kind == RelationKind::Between && landmarks[0].quantity == Quantity::One {
+            if let Some((order, length)) = self.side_at(self.position)
+                && self.after_joint(self.position + length).is_some()
+            {
+                self.position += length; // "between the cup on the left and the plate"
+                add_place(&mut landmarks[0], order);
+            }
             let Some(next) = self.after_joint(self.position) else {
                 return Err(self.expected("\"and\" and the second thing that it is between"));
             };
@@ -1282,21 +1289,7 @@ impl<'a> Parser<'a> {
         let rest: Vec<Modifier> = rest.collect();
         match first.meaning {
             Meaning::Place(order) => {
-                // "the second mug from the left": one place, not two.
-                match head.orders.last_mut() {
-                    Some(given)
-                        if given.rank > 1
-                            && is_side(order.by)
-                            && (is_ordinal_only(given)
-                                || given.by == order.by
-                                || (given.by, order.by) == (OrderBy::Highest, OrderBy::Lowest)) =>
-                    {
-                        given.by = order.by;
-                    }
-                    // "the last mug on the right".
-                    Some(given) if *given == order => {}
-                    _ => head.orders.push(order),
-                }
+                add_place(head, order);
                 self.attach(head, rest)
             }
             Meaning::Attribute(attribute) => {
@@ -1667,8 +1660,7 @@ impl<'a> Parser<'a> {
     }
 
     fn failure_at_span(&self, error: ParseError) -> Failure {
-        let token_idx = self.tokens.iter().position(|it| it.span.start >= error.span.start).unwrap_or(0);
-        Failure { error, token_idx }
+        Failure { error, token_idx: usize::MAX }
     }
 }
 
@@ -1832,6 +1824,24 @@ fn sole_misspelled<'v>(word: &str, among: &'v [String]) -> Option<&'v str> {
     match (near.next(), near.next()) {
         (Some(meant), None) => Some(meant),
         _ => None,
+    }
+}
+
+/// Says where in a row a thing is. "The second mug from the left" has one place, not two.
+fn add_place(thing: &mut ObjectReference, order: Order) {
+    match thing.orders.last_mut() {
+        Some(given)
+            if given.rank > 1
+                && is_side(order.by)
+                && (is_ordinal_only(given)
+                    || given.by == order.by
+                    || (given.by, order.by) == (OrderBy::Highest, OrderBy::Lowest)) =>
+        {
+            given.by = order.by;
+        }
+        // "the last mug on the right".
+        Some(given) if *given == order => {}
+        _ => thing.orders.push(order),
     }
 }
 

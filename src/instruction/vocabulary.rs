@@ -50,8 +50,8 @@ pub struct Vocabulary {
     pub(super) structure_words: Vec<String>,
     /// Single-word colors, for the same.
     pub(super) color_words: Vec<String>,
-    /// Single-word sides, for the same: "closet" and "lager" must not be taken for orders.
-    pub(super) sides: Vec<String>,
+    /// Single-word orders, for the same; not all: "closet" and "lager" are things.
+    pub(super) mended_orders: Vec<String>,
 }
 
 /// Why a vocabulary file cannot be used.
@@ -224,14 +224,23 @@ impl Vocabulary {
             plural_only: raw.plural_only.into_iter().collect(),
             reserved: raw.reserved.into_iter().collect(),
             structure_words,
-            sides: single_words(raw.orders.iter().filter(|it| is_left_to_right(it.0)).flat_map(|it| &it.1)),
+            mended_orders: raw
+                .orders
+                .iter()
+                .flat_map(|(by, words)| single_words(words).into_iter().filter(move |it| is_mended(*by, it)))
+                .collect(),
             color_words: single_words(&raw.colors),
         })
     }
 }
 
-fn is_left_to_right(by: OrderBy) -> bool {
-    matches!(by, OrderBy::Leftmost | OrderBy::Rightmost | OrderBy::Middle)
+/// Sides, and superlatives but for "closest".
+fn is_mended(by: OrderBy, word: &str) -> bool {
+    match by {
+        OrderBy::Leftmost | OrderBy::Rightmost | OrderBy::Middle => true,
+        OrderBy::Nearest | OrderBy::Farthest => false,
+        _ => word.ends_with("est"),
+    }
 }
 
 fn single_words<'a>(phrases: impl IntoIterator<Item = &'a String>) -> Vec<String> {

@@ -448,7 +448,8 @@ fn metamorphic() {
                 let answer = resolve(&reference(text), &candidates, &options);
                 let mirrored = resolve(&reference(mirror_text), &mirrored, &options);
                 assert_eq!(short(&answer), short(&mirrored), "{text}\n{answer:?}\n{mirrored:?}\n{things:?}");
-                assert_eq!(answer, resolve(&reference(text), &more, &options), "{text}");
+                // But for the question, which may say that a mug stands by the kettle.
+                assert_eq!(short(&answer), short(&resolve(&reference(text), &more, &options)), "{text}");
                 let back = match resolve(&reference(text), &reversed, &options) {
                     Resolution::Found { indices, reason } => Resolution::Found {
                         indices: indices.iter().map(|it| candidates.len() - 1 - it).collect(),

@@ -3,8 +3,7 @@
 use super::{Candidate, ResolveOptions, relations};
 use crate::instruction::{ObjectReference, Order, Relation, RelationKind};
 
-/// A thing is said to be by another from here on, and not to be below the second.
-const CLEAR_FIT: f64 = 0.6;
+/// Under this a thing is not said to be in, on or by another at all.
 const UNCLEAR_FIT: f64 = 0.4;
 
 /// Phrases are the same but for case and space.
@@ -184,8 +183,9 @@ pub(super) fn question(
 
 /// " by the plate": what one of `indices` stands at and the others do not; empty when nothing seen tells them apart.
 fn mark(one: usize, indices: &[usize], candidates: &[Candidate], options: &ResolveOptions) -> String {
-    const PLACES: [(RelationKind, &str); 3] =
-        [(RelationKind::In, "in"), (RelationKind::On, "on"), (RelationKind::NextTo, "by")];
+    // What stands behind another covers a part of it too: "in" and "on" must be sure.
+    const PLACES: [(RelationKind, &str, f64); 3] =
+        [(RelationKind::In, "in", 0.9), (RelationKind::On, "on", 0.9), (RelationKind::NextTo, "by", 0.6)];
     let fit = |kind, idx: usize, landmark: &Candidate| {
         relations::fit(kind, &candidates[idx], landmark, &options.view)
     };
@@ -195,12 +195,12 @@ fn mark(one: usize, indices: &[usize], candidates: &[Candidate], options: &Resol
             && !is_phrase(&it.detection.phrase, of_kind)
             && !indices.iter().any(|&idx| relations::is_same_thing(&candidates[idx], it))
     };
-    for (kind, word) in PLACES {
+    for (kind, word, clear_fit) in PLACES {
         let best = candidates
             .iter()
             .filter(|it| is_landmark(it))
             .map(|it| (it, fit(kind, one, it)))
-            .filter(|(_, fit)| *fit > CLEAR_FIT)
+            .filter(|(_, fit)| *fit > clear_fit)
             .max_by(|a, b| a.1.total_cmp(&b.1));
         let Some((landmark, _)) = best else { continue };
         let phrase = &landmark.detection.phrase;
