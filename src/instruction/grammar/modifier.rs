@@ -1,0 +1,328 @@
+//! What follows a noun: places in a row, relations to landmarks; and which noun it hangs on.
+
+use super::{Failure, IT, MAX_DEPTH, Meaning, Modifier, Parser, is_ordinal_only, is_side};
+use crate::instruction::types::{ObjectReference, Order, OrderBy, Quantity, Relation, RelationKind};
+
+impl Parser<'_> {
+    pub(super) fn modifiers(&mut self, depth: usize) -> Result<Vec<Modifier>, Failure> {
+        let mut modifiers: Vec<Modifier> = Vec::new();
+        loop {
+            let start = self.position;
+            let mut at = start;
+            let mut to_head = false;
+            if let Some(next) = self.after_joint(at)
+                && !self.words[at..next].contains(&".")
+                && (self.relation_at(self.skip_relation_fillers(next)).is_some()
+                    || self.side_at(next).is_some())
+                && !modifiers.is_empty()
+                && self.verb_at(next).is_none()
+            {
+                at = next;
+                to_head = true;
+            }
+            let mut relative = false;
+            if let Some(((), length)) = self.vocabulary.relative_pronouns.longest(&self.words[at..]) {
+                at += length;
+                relative = true;
+                while matches!(self.word(at), Some("is" | "are" | "'s" | "currently" | "also")) {
+                    at += 1;
+                }
+            }
+            if self.particle_at(at).is_some() && !relative {
+                return Ok(modifiers);
+            }
+            let filled = self.skip_relation_fillers(at);
+            if self.relation_at(filled).is_some() || self.side_at(filled).is_some() {
+                at = filled;
+            }
+            self.position = at;
+            let mut modifier = Modifier {
+                meaning: Meaning::Place(Order { by: OrderBy::Middle, rank: 1 }),
+                relative,
+                to_head,
+                goal: false,
+                towards: matches!(self.word(at), Some("to")),
+                after_closest: false,
+                token_idx: at,
+                span: 0..0,
+            };
+            if let Some((order, length)) = self.side_at(at) {
+                self.position += length;
+                modifier.meaning = Meaning::Place(order);
+            } else if let Some((kind, length, goal)) = self.relation_at(at) {
+                if kind == RelationKind::With && self.instrument().is_some() {
+                    self.position = start;
+                    return Ok(modifiers);
+                }
+                self.position = at + length;
+                modifier.goal = goal;
+                if !self.starts_thing(self.position) && !self.is_viewer(self.position) {
+                    // "turn the stove on": no landmark, so perhaps a particle, or a slip.
+                    self.position = start;
+                    return Ok(modifiers);
+                }
+                modifier.meaning = self.related(kind, depth)?;
+                if kind == RelationKind::With {
+                    self.skip_on_it(); // "the plate with the fork on it"
+                }
+                if matches!(self.word(at), Some("on" | "at")) {
+                    self.onto_surface(&mut modifier.meaning);
+                }
+            } else if relative {
+                if let Some((&by, length)) = self.vocabulary.orders.longest(self.rest()) {
+                    self.position += length;
+                    modifier.meaning = Meaning::Place(Order { by, rank: 1 });
+                } else if let Some(attribute) = self.attribute(true) {
+                    modifier.meaning = Meaning::Attribute(attribute);
+                } else if self.word(self.position).is_some_and(|it| self.vocabulary.reserved.contains(it)) {
+                    return Err(self.unexpected());
+                } else {
+                    return Err(self.expected("where or how the thing is"));
+                }
+            } else {
+                self.position = start;
+                return Ok(modifiers);
+            }
+            modifier.span = self.span_from(at);
+            modifiers.push(modifier);
+            if modifiers.len() > MAX_DEPTH {
+                return Err(
+                    self.fail_at(at, format!("expected at most {MAX_DEPTH} places within each other"))
+                );
+            }
+        }
+    }
+
+    /// What stands behind a relation's words.
+    pub(super) fn related(&mut self, kind: RelationKind, depth: usize) -> Result<Meaning, Failure> {
+        if matches!(kind, RelationKind::ClosestTo | RelationKind::FarthestFrom | RelationKind::Near)
+            && let Some(length) = self.viewer_length(self.position)
+        {
+            self.position += length;
+            let by = if kind == RelationKind::FarthestFrom { OrderBy::Farthest } else { OrderBy::Nearest };
+            return Ok(Meaning::Place(Order { by, rank: 1 }));
+        }
+        let first = self.thing(depth + 1)?;
+        let mut landmarks = vec![first];
+        if kind == RelationKind::Between && landmarks[0].quantity == Quantity::One {
+            if let Some((order, length)) = self.side_at(self.position)
+                && self.after_joint(self.position + length).is_some()
+            {
+                self.position += length; // "between the cup on the left and the plate"
+                add_place(&mut landmarks[0], order);
+            }
+            let Some(next) = self.after_joint(self.position) else {
+                return Err(self.expected("\"and\" and the second thing that it is between"));
+            };
+            self.position = next;
+            landmarks.push(self.thing(depth + 1)?);
+        }
+        Ok(Meaning::Relation(kind, landmarks, 1))
+    }
+
+    /// "on it", "in it" behind what a thing has.
+    pub(super) fn skip_on_it(&mut self) {
+        if let Some((_, length, _)) = self.relation_at(self.position)
+            && matches!(self.word(self.position + length), Some("it" | "them"))
+        {
+            self.position += length + 1;
+        }
+    }
+
+    /// "on the left side of the table" is a part of the table; "to the left of" it is beside it.
+    pub(super) fn onto_surface(&self, meaning: &mut Meaning) {
+        if let Meaning::Relation(kind, landmarks, _) = meaning
+            && landmarks.iter().all(|it| self.is_surface(it))
+        {
+            *kind = match *kind {
+                RelationKind::LeftOf => RelationKind::AtLeftOf,
+                RelationKind::RightOf => RelationKind::AtRightOf,
+                other => other,
+            };
+        }
+    }
+
+    pub(super) fn is_viewer(&self, at: usize) -> bool {
+        self.viewer_length(at).is_some()
+    }
+
+    /// "me", "the camera".
+    pub(super) fn viewer_length(&self, at: usize) -> Option<usize> {
+        let skip = usize::from(matches!(self.word(at), Some("the" | "your" | "my")));
+        let word = self.word(at + skip)?;
+        self.vocabulary.viewer.contains(word).then_some(skip + 1)
+    }
+
+    /// "on the left", "second from the right", "in the middle": a place in a row, with the number of words.
+    pub(super) fn side_at(&self, start: usize) -> Option<(Order, usize)> {
+        let mut at = start;
+        let mut rank = 1;
+        if matches!(self.word(at), Some("furthest" | "farthest")) {
+            at += 1; // "furthest to the left"
+        }
+        if let Some(&ordinal) = self.word(at).and_then(|it| self.vocabulary.ordinals.get(it)) {
+            if !matches!(self.word(at + 1), Some("from" | "to" | "on" | "in")) {
+                return None;
+            }
+            rank = ordinal;
+            at += 1;
+        }
+        if !matches!(self.word(at), Some("on" | "at" | "in" | "to" | "toward" | "towards" | "from" | "near"))
+        {
+            return None;
+        }
+        at += 1;
+        if matches!(self.word(at), Some("the" | "your" | "my" | "its" | "teh")) {
+            at += 1;
+        }
+        if self.word(at) == Some("very") {
+            at += 1;
+        }
+        let side = self.vocabulary.orders.longest(self.words.get(at..)?);
+        let (&by, length) = side.or_else(|| Some((self.misspelled_order(at)?, 1)))?;
+        at += length;
+        if let Some(((), length)) =
+            self.vocabulary.side_words.longest(&self.words[at.min(self.words.len())..])
+        {
+            at += length;
+        }
+        let follows = self.word(at);
+        (is_side(by) && follows != Some("of") && follows != Some("'s") && self.ends_thing(at))
+            .then_some((Order { by, rank }, at - start))
+    }
+
+    /// A relation or goal at a place: kind, number of words, whether it is a goal.
+    pub(super) fn relation_at(&self, at: usize) -> Option<(RelationKind, usize, bool)> {
+        let words = self.words.get(at..)?;
+        let goal = self.vocabulary.goals.longest(words).map(|(&kind, length)| (kind, length, true));
+        let relation = self.vocabulary.relations.longest(words).map(|(&kind, length)| (kind, length, false));
+        let exact = match (goal, relation) {
+            (Some(goal), Some(relation)) => Some(if goal.1 >= relation.1 { goal } else { relation }),
+            (goal, relation) => goal.or(relation),
+        };
+        let misspelled = self.vocabulary.relations.misspelled(words).filter(|(_, length)| {
+            *length > exact.map_or(0, |it| it.1) && (0..*length).any(|it| !self.is_closed(at + it))
+        });
+        misspelled.map(|(&kind, length)| (kind, length, false)).or(exact)
+    }
+
+    pub(super) fn skip_relation_fillers(&self, mut at: usize) -> usize {
+        while let Some(((), length)) =
+            self.words.get(at..).and_then(|it| self.vocabulary.relation_fillers.longest(it))
+        {
+            let next = at + length;
+            if self.relation_at(next).is_none()
+                && self.side_at(next).is_none()
+                && self
+                    .words
+                    .get(next..)
+                    .and_then(|it| self.vocabulary.relation_fillers.longest(it))
+                    .is_none()
+            {
+                break;
+            }
+            at = next;
+        }
+        at
+    }
+
+    /// Hangs modifiers on a thing: on the nearest noun, but on the head behind a surface or "and".
+    pub(super) fn attach(&self, head: &mut ObjectReference, modifiers: Vec<Modifier>) -> Result<(), Failure> {
+        let counted = head.orders.last().is_some_and(|it| it.rank > 1);
+        if let Some(whole) = &mut head.whole
+            && !counted
+            && !self.is_owner(whole)
+        {
+            return self.attach(whole, modifiers); // the nearest noun: "the door of the cabinet on the right"
+        }
+        let mut rest = modifiers.into_iter();
+        let Some(first) = rest.next() else { return Ok(()) };
+        let rest: Vec<Modifier> = rest.collect();
+        match first.meaning {
+            Meaning::Place(order) => {
+                add_place(head, order);
+                self.attach(head, rest)
+            }
+            Meaning::Attribute(attribute) => {
+                head.attributes.push(attribute);
+                self.attach(head, rest)
+            }
+            Meaning::Relation(RelationKind::To, landmarks, _) => {
+                // "the closest mug to the plate".
+                let Some(order_idx) =
+                    head.orders.iter().position(|it| matches!(it.by, OrderBy::Nearest | OrderBy::Farthest))
+                else {
+                    let shown =
+                        Modifier { meaning: Meaning::Relation(RelationKind::To, landmarks, 1), ..first };
+                    return Err(self.fail_at(shown.token_idx, self.misplaced(&shown)));
+                };
+                let order = head.orders.remove(order_idx);
+                if landmarks.len() == 1 && self.vocabulary.viewer.contains(&landmarks[0].noun) {
+                    head.orders.push(order);
+                } else {
+                    let kind = if order.by == OrderBy::Nearest {
+                        RelationKind::ClosestTo
+                    } else {
+                        RelationKind::FarthestFrom
+                    };
+                    head.relations.push(Relation { kind, landmarks, rank: order.rank, span: first.span });
+                }
+                self.attach(head, rest)
+            }
+            Meaning::Relation(mut kind, mut landmarks, mut rank) => {
+                if kind == RelationKind::From
+                    && let Some(order_idx) = head.orders.iter().position(|it| it.by == OrderBy::Farthest)
+                {
+                    // "the farthest mug from the plate".
+                    rank = head.orders.remove(order_idx).rank;
+                    kind = RelationKind::FarthestFrom;
+                }
+                let to_head = rest.first().is_some_and(|it| it.to_head)
+                    || landmarks.iter().any(|it| self.is_surface(it) || it.noun == IT)
+                    || matches!(kind, RelationKind::With);
+                let mut rest = rest;
+                if !to_head && let Some(landmark) = landmarks.last_mut() {
+                    // "and" returns to the head.
+                    let back = rest.iter().position(|it| it.to_head).unwrap_or(rest.len());
+                    let later = rest.split_off(back);
+                    self.attach(landmark, rest)?;
+                    rest = later;
+                }
+                head.relations.push(Relation { kind, landmarks, rank, span: first.span });
+                self.attach(head, rest)
+            }
+        }
+    }
+
+    /// Said with "'s", before what it owns.
+    pub(super) fn is_owner(&self, whole: &ObjectReference) -> bool {
+        self.tokens.iter().any(|it| it.text == "'s" && it.span.end == whole.span.end)
+    }
+
+    pub(super) fn is_surface(&self, thing: &ObjectReference) -> bool {
+        let head = thing.noun.rsplit(' ').next().unwrap_or_default();
+        self.vocabulary.surfaces.contains(&thing.noun) || self.vocabulary.surfaces.contains(head)
+    }
+
+    pub(super) fn misplaced(&self, modifier: &Modifier) -> String {
+        format!("did not expect {:?} here", self.words[modifier.token_idx])
+    }
+}
+
+/// Says where in a row a thing is. "The second mug from the left" has one place, not two.
+pub(super) fn add_place(thing: &mut ObjectReference, order: Order) {
+    match thing.orders.last_mut() {
+        Some(given)
+            if given.rank > 1
+                && is_side(order.by)
+                && (is_ordinal_only(given)
+                    || given.by == order.by
+                    || (given.by, order.by) == (OrderBy::Highest, OrderBy::Lowest)) =>
+        {
+            given.by = order.by;
+        }
+        // "the last mug on the right".
+        Some(given) if *given == order => {}
+        _ => thing.orders.push(order),
+    }
+}
