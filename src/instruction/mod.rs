@@ -71,7 +71,8 @@ fn mend(tokens: &[token::Token], failure: &grammar::Failure, vocabulary: &Vocabu
         let Some(token) = tokens.get(place).filter(|it| it.is_word && it.text.chars().count() >= 3) else {
             continue;
         };
-        if vocabulary.structure_words.binary_search(&token.text).is_ok() {
+        let is_closed = vocabulary.structure_words.binary_search(&token.text).is_ok();
+        if is_closed || vocabulary.reserved.contains(&token.text) {
             continue;
         }
         let mut best: Vec<Mended> = Vec::new();

@@ -1,7 +1,7 @@
 //! One verb and what belongs to it: targets, destination, recipient, instrument.
 
 use super::pronouns::{inherit_whole, resolve_pronouns};
-use super::{Failure, IT, Meaning, Modifier, Parser, Things, direction_of, is_side};
+use super::{Failure, IT, Meaning, Modifier, Parser, THEM, Things, direction_of, is_side};
 use crate::instruction::types::{
     Action, Destination, Instruction, ObjectReference, Order, OrderBy, ParseError, RelationKind,
 };
@@ -74,8 +74,13 @@ impl<'a> Parser<'a> {
                 target.noun.clone_from(&named.noun);
             }
             if let (Some(destination), Some(named)) = (&mut task.destination, task.targets.first()) {
+                // "stack the red block on the green one", "take it off the left plate and put it on the right one".
+                let is_pronoun = named.noun == IT || named.noun == THEM;
+                let noun = if is_pronoun { before.and_then(kind_spoken_of) } else { Some(&named.noun) };
                 for landmark in destination.landmarks.iter_mut().filter(|it| self.is_one(it)) {
-                    landmark.noun.clone_from(&named.noun); // "stack the red block on the green one"
+                    if let Some(noun) = noun {
+                        landmark.noun.clone_from(noun);
+                    }
                 }
             }
             resolve_pronouns(&mut task, before).map_err(|error| self.failure_at_span(error))?;
@@ -117,6 +122,12 @@ impl<'a> Parser<'a> {
         let mut targets: Vec<ObjectReference> = Vec::new();
         let mut action = verb.action.clone();
         let last = things.len().saturating_sub(1);
+        // "put the white mug on the left and the red mug on the right".
+        let is_side_alone = |modifiers: &[Modifier]| match modifiers {
+            [Modifier { meaning: Meaning::Place(order), relative: false, .. }] => is_side(order.by),
+            _ => false,
+        };
+        let each_has_side = things.iter().all(|(_, modifiers)| is_side_alone(modifiers));
         for (thing_idx, (mut thing, mut modifiers)) in things.into_iter().enumerate() {
             if let Some(first) = modifiers.first_mut() {
                 first.after_closest = self.words[start] != "take"
@@ -124,8 +135,12 @@ impl<'a> Parser<'a> {
                     && !self.names_viewer(&first.meaning);
             }
             let chosen = (0..modifiers.len())
-                .filter(|&it| self.destination_weight(verb, &modifiers, it, thing_idx == last) > 0)
-                .max_by_key(|&it| self.destination_weight(verb, &modifiers, it, thing_idx == last));
+                .map(|it| {
+                    (self.destination_weight(verb, &modifiers, it, each_has_side || thing_idx == last), it)
+                })
+                .filter(|(weight, _)| *weight > 0)
+                .max_by_key(|(weight, _)| *weight)
+                .map(|(_, it)| it);
             let mut destination = None;
             if let Some(chosen) = chosen {
                 let mut after = modifiers.split_off(chosen);
@@ -247,7 +262,8 @@ impl<'a> Parser<'a> {
         if !verb.takes_destination || verb.action == Action::HandOver {
             // "take the cup to the table": a pick-up with a goal is a move. "Give me the cup on the table" goes nowhere else.
             let brings = matches!(verb.action, Action::PickUp | Action::HandOver);
-            return if modifier.goal && brings { 9 } else { 0 };
+            let is_near = matches!(modifier.meaning, Meaning::Relation(RelationKind::Near, ..));
+            return if modifier.goal && brings && !is_near { 9 } else { 0 };
         }
         match &modifier.meaning {
             Meaning::Attribute(_) => 0,
@@ -442,17 +458,23 @@ pub(super) fn push_task(tasks: &mut Vec<Instruction>, task: Instruction) {
     tasks.push(task);
 }
 
-/// "a fork to the left and a knife to the right of the plate": both sides are the plate's.
-pub(super) fn share_landmark(tasks: &mut [Instruction]) {
-    let mut shared: Option<Vec<ObjectReference>> = None;
-    for task in tasks.iter_mut().rev() {
-        let Some(destination) = &mut task.destination else { continue };
-        if !destination.relation.depends_on_viewpoint() {
-            shared = None;
-        } else if !destination.landmarks.is_empty() {
-            shared = Some(destination.landmarks.clone());
-        } else if let Some(landmarks) = &shared {
-            destination.landmarks.clone_from(landmarks);
-        }
+/// "a fork to the left and a knife to the right of the plate", "a fork to the left of the plate and a knife to the right": both
+/// sides are the plate's.
+fn share_landmark(tasks: &mut [Instruction]) {
+    let is_side = |it: &&mut Destination| it.relation.depends_on_viewpoint();
+    let mut sides: Vec<&mut Destination> =
+        tasks.iter_mut().filter_map(|it| it.destination.as_mut()).filter(is_side).collect();
+    let Some(shared) = sides.iter().find(|it| !it.landmarks.is_empty()).map(|it| it.landmarks.clone()) else {
+        return;
+    };
+    for destination in sides.iter_mut().filter(|it| it.landmarks.is_empty()) {
+        destination.landmarks.clone_from(&shared);
     }
+}
+
+/// What "one" is after "it": of the kind that the thing was taken from, else of the thing's own.
+fn kind_spoken_of(before: &Instruction) -> Option<&String> {
+    let target = before.targets.first()?;
+    let from = target.relations.iter().find(|it| it.kind == RelationKind::From);
+    Some(from.and_then(|it| it.landmarks.first()).map_or(&target.noun, |it| &it.noun))
 }

@@ -21,7 +21,9 @@ impl Parser<'_> {
                 to_head = true;
             }
             let mut relative = false;
-            if let Some(((), length)) = self.vocabulary.relative_pronouns.longest(&self.words[at..]) {
+            if self.relation_at(at).is_none() // "that has"
+                && let Some(((), length)) = self.vocabulary.relative_pronouns.longest(&self.words[at..])
+            {
                 at += length;
                 relative = true;
                 while matches!(self.word(at), Some("is" | "are" | "'s" | "currently" | "also")) {
@@ -117,6 +119,9 @@ impl Parser<'_> {
             self.position = next;
             landmarks.push(self.thing(depth + 1)?);
         }
+        let is_two = landmarks[0].quantity == Quantity::Exactly(2);
+        // "in the middle of the two plates".
+        let kind = if kind == RelationKind::AtCenterOf && is_two { RelationKind::Between } else { kind };
         Ok(Meaning::Relation(kind, landmarks, 1))
     }
 
@@ -241,6 +246,11 @@ impl Parser<'_> {
         match first.meaning {
             Meaning::Place(order) => {
                 add_place(head, order);
+                if let Some(given) = head.orders.iter().find(|it| is_opposite(it.by, order.by)) {
+                    let message =
+                        format!("cannot be {} and {} at once: say which", given.by.name(), order.by.name());
+                    return Err(self.fail_at(first.token_idx, message));
+                }
                 self.attach(head, rest)
             }
             Meaning::Attribute(attribute) => {
@@ -325,4 +335,13 @@ pub(super) fn add_place(thing: &mut ObjectReference, order: Order) {
         Some(given) if *given == order => {}
         _ => thing.orders.push(order),
     }
+}
+
+fn is_opposite(a: OrderBy, b: OrderBy) -> bool {
+    const OPPOSITES: [(OrderBy, OrderBy); 3] = [
+        (OrderBy::Leftmost, OrderBy::Rightmost),
+        (OrderBy::Nearest, OrderBy::Farthest),
+        (OrderBy::Highest, OrderBy::Lowest),
+    ];
+    OPPOSITES.contains(&(a, b)) || OPPOSITES.contains(&(b, a))
 }

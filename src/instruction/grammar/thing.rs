@@ -382,6 +382,10 @@ impl<'a> Parser<'a> {
             if self.ends_thing(at) {
                 break;
             }
+            // "cup near red plate".
+            if !noun.is_empty() && self.relation_at(at).is_some_and(|it| self.starts_thing(at + it.1)) {
+                break;
+            }
             if !noun.is_empty()
                 && let Some((_, length)) = self.vocabulary.orders.longest(self.rest())
                 && self.ends_thing(at + length)
