@@ -39,6 +39,13 @@ pub(super) struct Failure {
     pub(super) token_idx: usize,
 }
 
+/// Of what the words say together: another word would not help.
+impl From<ParseError> for Failure {
+    fn from(error: ParseError) -> Self {
+        Self { error, token_idx: usize::MAX }
+    }
+}
+
 /// The chain of tasks in `tokens`.
 pub(super) fn parse_tokens(tokens: &[Token], vocabulary: &Vocabulary) -> Result<Instruction, Failure> {
     let words = tokens.iter().map(|it| it.text.as_str()).collect();
@@ -335,10 +342,6 @@ impl<'a> Parser<'a> {
         let end = self.tokens.last().map_or(0, |it| it.span.end);
         let span = self.tokens.get(token_idx).map_or(end..end, |it| it.span.clone());
         Failure { error: ParseError { message, span }, token_idx }
-    }
-
-    fn failure_at_span(&self, error: ParseError) -> Failure {
-        Failure { error, token_idx: usize::MAX }
     }
 }
 

@@ -217,7 +217,7 @@ fn thing(random: &mut Random, n: usize) -> (String, String) {
         let (landmark, landmark_tree) = thing(random, n - 1);
         if random.below(6) == 0 {
             let (other, other_tree) = thing(random, 0);
-            if !landmark_tree.starts_with("a") && !landmark_tree.starts_with("exactly") {
+            if !landmark_tree.starts_with('a') && !landmark_tree.starts_with("exactly") {
                 text += &format!(" between {landmark} and {other}");
                 tree += &format!(" | between {{{landmark_tree}}} {{{other_tree}}}");
                 return (text, tree);

@@ -236,7 +236,7 @@ impl ViewAxes {
     }
 
     /// A step to the camera's (right, forward) on level ground, as the same step to this viewpoint's (right, forward).
-    fn from_camera_step(&self, right: f64, forward: f64) -> (f64, f64) {
+    fn step_of_camera(&self, right: f64, forward: f64) -> (f64, f64) {
         let camera = Self::camera_with_up(self.up.into_inner()).unwrap_or_else(Self::camera);
         let step = camera.right.scale(right) + camera.forward.scale(forward);
         (step.dot(&self.right), step.dot(&self.forward))

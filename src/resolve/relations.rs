@@ -117,7 +117,7 @@ fn offset(target: &Candidate, landmark: &Candidate, view: &ViewAxes) -> (Vector3
 pub(super) fn place_px(thing: &Candidate, view: &ViewAxes) -> Vector3<f64> {
     let bbox = &thing.detection.bbox;
     let (x, y) = bbox.center();
-    let (right, forward) = view.from_camera_step(x, -bbox.y1);
+    let (right, forward) = view.step_of_camera(x, -bbox.y1);
     Vector3::new(right, forward, -y)
 }
 
@@ -200,7 +200,7 @@ fn region(kind: RelationKind, target: &Candidate, landmark: &Candidate, view: &V
     // From the middle of the box, in its widths and heights.
     let right = (a.center().0 - b.center().0) / b.width();
     let forward = (b.center().1 - 0.5 * (a.center().1 + a.y1)) / b.height();
-    let (right, forward) = view.from_camera_step(right, forward);
+    let (right, forward) = view.step_of_camera(right, forward);
     let (across, down) = (0.5 + right, 0.5 - forward);
     if !(-0.1..=1.1).contains(&across) || !(-0.1..=1.1).contains(&down) {
         return 0.0;

@@ -83,7 +83,7 @@ impl<'a> Parser<'a> {
                     }
                 }
             }
-            resolve_pronouns(&mut task, before).map_err(|error| self.failure_at_span(error))?;
+            resolve_pronouns(&mut task, before)?;
             inherit_whole(&mut task, before);
             done.push(task);
         }
@@ -107,7 +107,7 @@ impl<'a> Parser<'a> {
             recipient: None,
         };
         let mut task = self.task(&find, targets, None, start);
-        resolve_pronouns(&mut task, None).map_err(|error| self.failure_at_span(error))?;
+        resolve_pronouns(&mut task, None)?;
         Ok(task)
     }
 
@@ -178,7 +178,7 @@ impl<'a> Parser<'a> {
                         "cannot bring things to two places at once: say what goes to which {}",
                         place.noun
                     );
-                    return Err(self.failure_at_span(ParseError { message, span: thing.span.clone() }));
+                    return Err(ParseError { message, span: thing.span.clone() }.into());
                 }
                 // "put the soup in the basket and the milk": the milk as well.
                 targets.push(thing);
@@ -198,10 +198,11 @@ impl<'a> Parser<'a> {
                     .find(|it| matches!(it.noun.as_str(), "me" | "us" | "you" | "yourself" | "myself"));
                 if let Some(viewer) = viewer {
                     if destination.relation != RelationKind::To {
-                        return Err(self.failure_at_span(ParseError {
+                        return Err(ParseError {
                             message: format!("expected a thing that can be seen, got {:?}", viewer.noun),
                             span: viewer.span.clone(),
-                        }));
+                        }
+                        .into());
                     }
                     task.recipient = Some(viewer.noun.clone());
                 } else {
