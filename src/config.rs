@@ -168,7 +168,7 @@ parameters! {
     verifier: String = String::new(), "", Any, ReadOnly,
         "Directory or name of a second model (CLIP or SigLIP) that compares each box with the phrase and with distractors: the score part contrastive_margin. Empty: none.";
     quantize: String = "none".to_owned(), "", Choice(Quantize::NAMES), ReadOnly,
-        "Keep the weights of linear layers smaller, with slightly different results: bf16 (Florence-2, OWLv2): half the memory, and half the time on processors with AVX512_BF16; q8_0 (Florence-2): a quarter of the memory. On the CPU only.";
+        "Keep the weights of linear layers smaller, with slightly different results: bf16 (Florence-2, OWLv2): half the memory, and faster on processors with AVX512_BF16; q8_0 (Florence-2): a quarter of the memory. On the CPU only.";
     image_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressed"]), ReadOnly,
         "How color images come: sensor_msgs/Image on `image`, or sensor_msgs/CompressedImage on `image/compressed`.";
     depth_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressedDepth"]), ReadOnly,
