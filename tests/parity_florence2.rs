@@ -11,7 +11,7 @@
 
 mod parity_support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
@@ -52,6 +52,17 @@ struct Decoded {
     beams: Vec<u32>,
     #[expect(dead_code, reason = "raw tasks give no score of a beam")]
     beams_score: f32,
+}
+
+/// Of seeds.json, by `tests/parity/florence2_seeds_reference.py`.
+#[derive(Deserialize)]
+struct SeedCase {
+    width: u32,
+    height: u32,
+    seed: i64,
+    prompt: String,
+    greedy: Vec<u32>,
+    beams: Vec<u32>,
 }
 
 #[derive(Deserialize)]
@@ -268,6 +279,28 @@ fn greedy_decoding_and_beam_search_are_token_exact_from_image_bytes_to_ids() {
     assert!(worst < 1e-3, "log-probabilities differ by {worst}");
     println!("{} cases token-exact, log-probabilities within {worst:.1e}", cases.len());
     std::fs::remove_dir_all(free).unwrap();
+    std::fs::remove_dir_all(stopping).unwrap();
+}
+
+#[test]
+fn answers_about_a_hundred_more_images_are_token_exact() {
+    let stopping = model_dir("more_stopping", |dir| {
+        edit_json(&dir.join("generation_config.json"), |config| config["early_stopping"] = true.into());
+    });
+    let mut model = load_model(&stopping, "cpu").unwrap();
+    let cases: Vec<SeedCase> = read_json(&fixture_dir().join("seeds.json")).unwrap();
+    let n_seeds = cases.iter().map(|it| it.seed).collect::<BTreeSet<_>>().len();
+    assert!(n_seeds >= 100, "{n_seeds} seeds");
+    for case in &cases {
+        let image = make_image(case.width, case.height, case.seed);
+        let image = KeyedImage { key: case.seed as u64, image: &image };
+        let (name, text) = task_of(&case.prompt);
+        for (n_beams, expected) in [(1, &case.greedy), (3, &case.beams)] {
+            let got = model.raw_task(image, &RawTask { name, text, n_beams, ..RawTask::default() }).unwrap();
+            assert_eq!(got.token_ids, *expected, "seed {} {:?} {n_beams}", case.seed, case.prompt);
+        }
+    }
+    println!("{n_seeds} images token-exact, greedy and with 3 beams");
     std::fs::remove_dir_all(stopping).unwrap();
 }
 

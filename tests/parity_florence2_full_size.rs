@@ -42,9 +42,7 @@ fn open(dir: &Path, quantize: Quantize) -> (FlorenceTokenizer, Florence2Network)
     let tokenizer =
         FlorenceTokenizer::open(dir, config.image_token_id, config.text_config.vocab_size).unwrap();
     let mut checkpoint = Checkpoint::open(dir, &Device::Cpu).unwrap();
-    if quantize == Quantize::Q8_0 {
-        checkpoint.quantize_linear_layers();
-    }
+    checkpoint.quantize_linear_layers(quantize, "cpu").unwrap();
     let network = Florence2Network::new(&checkpoint.root(), config).unwrap();
     checkpoint.finish().unwrap();
     (tokenizer, network)
@@ -102,14 +100,21 @@ fn full_size_agrees_with_transformers() {
     println!("{} answers token-exact, greedy and with 3 beams", expected.cases.len());
 }
 
-/// What 8-bit weights change, on random weights: distances to the f32 numbers, and how far greedy answers stay the same.
+/// What smaller weights change, on random weights: distances to the f32 numbers, and how far greedy answers stay the same.
 #[test]
 #[ignore = "needs a checkpoint of full size"]
-fn full_size_in_8_bits_stays_close() {
+fn full_size_with_smaller_weights_stays_close() {
+    for quantize in [Quantize::Bf16, Quantize::Q8_0] {
+        println!("{}", quantize.name());
+        stays_close(quantize);
+    }
+}
+
+fn stays_close(quantize: Quantize) {
     let dir = dir();
     let expected: Expected = read_json(&dir.join("expected.json")).unwrap();
     let tensors = parity_support::expected(&dir);
-    let (tokenizer, network) = open(&dir, Quantize::Q8_0);
+    let (tokenizer, network) = open(&dir, quantize);
     for case in &expected.cases {
         let pixels = &tensors[&format!("{}.pixels", case.seed)];
         let features = network.encode_image(pixels, &mut Trace::off()).unwrap();

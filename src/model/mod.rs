@@ -57,7 +57,7 @@ pub struct ModelOptions {
     pub verifier: String,
     /// Directory or name of a second model that finds boxes by itself; empty = none.
     pub second_model: String,
-    /// How the weights of linear layers are kept. Florence-2 on the CPU only.
+    /// How the weights of linear layers are kept. Florence-2 and OWLv2, on the CPU only.
     pub quantize: Quantize,
 }
 
@@ -68,6 +68,27 @@ pub enum Quantize {
     None,
     /// In 8 bits, 32 values sharing a scale.
     Q8_0,
+    /// As bfloat16; what they are multiplied with is rounded likewise, sums are f32.
+    Bf16,
+}
+
+impl Quantize {
+    /// All of them, as options name them.
+    pub const NAMES: &[&str] = &["none", "q8_0", "bf16"];
+
+    /// The one of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Self::None, Self::Q8_0, Self::Bf16].into_iter().find(|it| it.name() == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Q8_0 => "q8_0",
+            Self::Bf16 => "bf16",
+        }
+    }
 }
 
 /// How text is generated.

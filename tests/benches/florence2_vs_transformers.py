@@ -2,11 +2,12 @@
 
     python tests/parity/florence2_full_size.py DIR
     cargo bench --no-default-features --bench florence2_worker --no-run
-    python tests/benches/florence2_vs_transformers.py DIR [--rounds 5] [--threads 2] [--skip-bfloat16] [--ours OPTION=VALUE ...]
+    python tests/benches/florence2_vs_transformers.py DIR [--rounds 5] [--threads 2] [--skip-bfloat16] [--also OPTION=VALUE ...]
 
 Every round runs each side once on a new image (preprocessing, vision, encoder, 20 greedy tokens) and once more with another
 sentence about the same image, A/B/A/B. transformers has no cache of image features; its second time is that of the whole
 call. Prints CPU-seconds and wall seconds per call, peak memory, and ratios. The sides must agree on the tokens (float32).
+`--also quantize=bf16` adds a side of ours with options.
 """
 
 import argparse
@@ -86,7 +87,7 @@ def row(name, calls, reference):
     p95 = wall[min(len(wall) - 1, round(0.95 * (len(wall) - 1)))]
     median = statistics.median(cpu)
     ratios = "".join(f"{median / other:9.2f}" for other in reference)
-    print(f"{name:36}{median:9.2f}{statistics.median(wall):9.2f}{p95:9.2f}{ratios}")
+    print(f"{name:40}{median:9.2f}{statistics.median(wall):9.2f}{p95:9.2f}{ratios}")
     return median
 
 
@@ -97,7 +98,7 @@ def main():
     parser.add_argument("--beams", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--skip-bfloat16", action="store_true", help="minutes per call on a CPU without bfloat16 instructions")
-    parser.add_argument("--ours", nargs="*", default=[], help="options of our side, such as quantize=q8_0")
+    parser.add_argument("--also", nargs="*", default=[], help="options of one more side of ours, such as quantize=bf16")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -106,31 +107,33 @@ def main():
     directory = str(arguments.dir.resolve())
     threads = {"RAYON_NUM_THREADS": str(arguments.threads), "OMP_NUM_THREADS": str(arguments.threads)}
     python = [sys.executable, str(Path(__file__).resolve()), directory, "--threads", str(arguments.threads), "--worker"]
-    sides = [
-        Side("transformers float32", python + ["float32"], threads),
-        *([] if arguments.skip_bfloat16 else [Side("transformers bfloat16", python + ["bfloat16"], threads)]),
-        Side(" ".join(["ours", *arguments.ours]), [find_worker(), directory, *arguments.ours], threads),
-    ]
+    worker = find_worker()
+    theirs = [Side(f"transformers {dtype}", python + [dtype], threads)
+              for dtype in ["float32"] + ["bfloat16"] * (not arguments.skip_bfloat16)]
+    ours = [Side(" ".join(["ours", *options]), [worker, directory, *options], threads)
+            for options in [[]] + [arguments.also] * bool(arguments.also)]
+    sides = theirs + ours
     for number in range(arguments.rounds + 1):
         for side in sides:
             for calls, (task, text, _) in zip((side.first, side.second), TASKS):
                 side.run(number, arguments.beams, task, text)
                 if number:  # the first round warms up
                     calls.append(side.last)
-        a, c = sides[0].last["ids"], sides[-1].last["ids"]
-        if a != c and not any("quantize" in it for it in arguments.ours):
+        a, c = theirs[0].last["ids"], ours[0].last["ids"]
+        if a != c:
             sys.exit(f"the sides disagree: {a} and {c}")
         print(f"round {number} of {arguments.rounds}", file=sys.stderr)
 
-    n = len(sides[-1].last["ids"]) - 1
+    n = len(ours[0].last["ids"]) - 1
     print(f"{n} tokens, {arguments.beams} beam(s), {arguments.threads} threads, {arguments.rounds} rounds, medians")
-    print(f"{'':36}{'CPU s':>9}{'wall s':>9}{'p95':>9}{'/ f32':>9}{'/ bf16':>9}")
+    print(f"{'':40}{'CPU s':>9}{'wall s':>9}{'p95':>9}{'/ f32':>9}{'/ bf16':>9}")
     reference = []
-    for side in sides[:-1]:
+    for side in theirs:
         reference.append(row(f"{side.name}, new image", side.first, reference))
-    first = row(f"{sides[-1].name}, new image", sides[-1].first, reference)
-    second = row(f"{sides[-1].name}, same image", sides[-1].second, reference)
-    print(f"second instruction on the same frame: {100 * second / first:.0f} % of the first")
+    for side in ours:
+        first = row(f"{side.name}, new image", side.first, reference)
+        second = row(f"{side.name}, same image", side.second, reference)
+        print(f"    second instruction on the same frame: {100 * second / first:.0f} % of the first")
     weights = sum(it.stat().st_size for it in arguments.dir.glob("*.safetensors") if it.name.startswith("model")) / 2**20
     for side in sides:
         print(f"peak memory {side.name}: {side.last['peak_rss_mb']:.0f} MB, weights file {weights:.0f} MB")

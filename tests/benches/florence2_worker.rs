@@ -22,7 +22,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for argument in arguments {
         match argument.split_once('=') {
             Some(("limit_to_locations", value)) => options.limit_to_locations = value == "true",
-            Some(("quantize", "q8_0")) => options.quantize = Quantize::Q8_0,
+            Some(("quantize", value)) => {
+                options.quantize = Quantize::by_name(value).ok_or("unknown value of quantize")?;
+            }
             _ => return Err(format!("unknown option {argument:?}").into()),
         }
     }

@@ -3,11 +3,11 @@
 
     python tests/parity/owlv2_reference.py --full-size DIR
     cargo build --release --no-default-features --bin ground
-    python tests/benches/owlv2_vs_transformers.py DIR [--rounds 3] [--threads 2]
+    python tests/benches/owlv2_vs_transformers.py DIR [--rounds 3] [--threads 2] [--also bf16]
 
 An image costs what a batch of N + 1 images takes more than a batch of one, divided by N; transformers is timed around its
 forward call, preprocessing included on both sides. CPU seconds are of all threads (user + system), so that other load on the machine
-disturbs them less than it does the wall clock. Every image is new; the phrase is the same.
+disturbs them less than it does the wall clock. Every image is new; the phrase is the same. `--also` adds ours with `--quantize`.
 """
 
 import argparse
@@ -31,6 +31,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--also")
     arguments = parser.parse_args()
     os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
 
@@ -53,12 +54,12 @@ def main():
     for i, image in enumerate(images):
         image.save(folder / f"{i}.png")
 
-    def ours(n_images):
+    def ours(n_images, quantize):
         lines = [json.dumps({"id": i, "image": f"{i}.png", "instruction": "the red cup"}) for i in range(n_images)]
         (folder / "queries.jsonl").write_text("\n".join(lines) + "\n")
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         subprocess.run([ground, "--batch", folder / "queries.jsonl", "--output", folder / "out.jsonl", "--model", arguments.model,
-                        "--device", "cpu"], check=True, stderr=subprocess.DEVNULL)
+                        "--device", "cpu", "--quantize", quantize], check=True, stderr=subprocess.DEVNULL)
         after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - started
         answers = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
         assert len(answers) == n_images and all(it["status"] != "ERROR" for it in answers), answers
@@ -72,16 +73,20 @@ def main():
             model(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, pixel_values=pixels)
         return (time.monotonic() - started) / arguments.images, (time.process_time() - cpu) / arguments.images
 
-    rows = {"transformers f32": [], "language_grounding": []}
+    rows = {name: [] for name in ["transformers f32", "none"] + [arguments.also] * bool(arguments.also)}
     for _ in range(arguments.rounds):
-        rows["transformers f32"].append(theirs())
-        one, many = ours(1), ours(1 + arguments.images)
-        rows["language_grounding"].append(tuple((b - a) / arguments.images for a, b in zip(one, many)))
         for name, values in rows.items():
+            if name == "transformers f32":
+                values.append(theirs())
+            else:
+                one, many = ours(1, name), ours(1 + arguments.images, name)
+                values.append(tuple((b - a) / arguments.images for a, b in zip(one, many)))
             print(f"{name:20} wall {values[-1][0]:6.2f} s   CPU {values[-1][1]:6.2f} s an image", flush=True)
     median = {name: [statistics.median(it[k] for it in values) for k in (0, 1)] for name, values in rows.items()}
-    wall, cpu = (median["language_grounding"][k] / median["transformers f32"][k] for k in (0, 1))
-    print(f"medians of {arguments.rounds}: {median}\nratio to transformers f32: wall {wall:.2f}, CPU {cpu:.2f}")
+    print(f"medians of {arguments.rounds}:")
+    for name, (wall, cpu) in median.items():
+        ratios = [value / reference for value, reference in zip((wall, cpu), median["transformers f32"])]
+        print(f"{name:20} wall {wall:6.2f} s ({ratios[0]:.2f})   CPU {cpu:6.2f} s ({ratios[1]:.2f} of transformers f32)")
 
 
 if __name__ == "__main__":

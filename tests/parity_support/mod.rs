@@ -37,6 +37,24 @@ pub(crate) fn model_dir(name: &str, change: impl FnOnce(&Path)) -> PathBuf {
     dir
 }
 
+/// A copy of the fixture as a released checkpoint is: without a dense head, and not ours.
+pub(crate) fn headless_dir(name: &str) -> PathBuf {
+    model_dir(name, |dir| {
+        edit_json(&dir.join("config.json"), |config| {
+            config["grounding_head"] = Value::Null;
+            config["synthetic"] = false.into();
+        });
+        edit_json(&dir.join("generation_config.json"), |config| {
+            config["early_stopping"] = true.into();
+            config["num_beams"] = 3.into();
+        });
+        let path = dir.join("model.safetensors");
+        let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+        tensors.retain(|name, _| !name.starts_with("grounding_head."));
+        candle_core::safetensors::save(&tensors, path).unwrap();
+    })
+}
+
 pub(crate) fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
     let mut value: Value = read_json(path).unwrap();
     edit(&mut value);
@@ -73,36 +91,18 @@ pub(crate) fn run_all_tasks(
     let mut random = Random(seed);
     let mut n_calls = 0;
     for key in 0..n_images {
-        // Sides spread over the orders of magnitude; the extremes come first.
-        let (width, height) = match key {
-            0 => (1, 1),
-            1 => (4000, 3000),
-            2 => (4000, 1),
-            3 => (1, 3000),
-            _ => (random.side(4000), random.side(3000)),
-        };
-        let noise = random.next();
-        let image = RgbImage::from_fn(width, height, |x, y| {
-            let value = (u64::from(x) * 31 + u64::from(y) * 17 + noise).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            image::Rgb([(value >> 56) as u8, (value >> 48) as u8, (x / 3 + y / 5) as u8])
-        });
+        let image = random.image(key);
+        let (width, height) = image.dimensions();
         let image = KeyedImage { key, image: &image };
         for task in &tasks {
-            let words = ["red cup", "杯子 </s><loc_5>", "a", "the thing left of the\nother thing"];
-            let (x, y) = (f64::from(width), f64::from(height));
-            let region = format!("{},{},{},{}", x * 0.1, y * 0.2, x * 0.9, y * 0.8);
-            let text = match task.input() {
-                Input::None => None,
-                Input::Words => Some(words[(random.next() % 4) as usize]),
-                Input::Region => Some(region.as_str()),
-            };
-            let output =
-                model.raw_task(image, &RawTask { name: task.name(), text, n_beams, ..RawTask::default() });
+            let text = random.text(*task, width, height);
+            let task = RawTask { name: task.name(), text: text.as_deref(), n_beams, ..RawTask::default() };
+            let output = model.raw_task(image, &task);
             match output {
                 Ok(output) => assert_eq!(output.log_probs.len() + 1, output.token_ids.len()),
                 // Long words and a short limit of tokens.
                 Err(ModelError::Input(problem)) if problem.contains("shorter") => {}
-                Err(error) => panic!("{} of {width}x{height}: {error}", task.name()),
+                Err(error) => panic!("{} of {width}x{height}: {error}", task.name),
             }
             n_calls += 1;
         }
@@ -121,9 +121,36 @@ pub(crate) fn run_all_tasks(
     n_calls
 }
 
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
+    /// Sides spread over the orders of magnitude; the extremes come first.
+    pub(crate) fn image(&mut self, index: u64) -> RgbImage {
+        let (width, height) = match index {
+            0 => (1, 1),
+            1 => (4000, 3000),
+            2 => (4000, 1),
+            3 => (1, 3000),
+            _ => (self.side(4000), self.side(3000)),
+        };
+        let noise = self.next();
+        RgbImage::from_fn(width, height, |x, y| {
+            let value = (u64::from(x) * 31 + u64::from(y) * 17 + noise).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            image::Rgb([(value >> 56) as u8, (value >> 48) as u8, (x / 3 + y / 5) as u8])
+        })
+    }
+
+    /// What a task asks for.
+    pub(crate) fn text(&mut self, task: Task, width: u32, height: u32) -> Option<String> {
+        let words = ["red cup", "杯子 </s><loc_5>", "a", "the thing left of the\nother thing"];
+        let (x, y) = (f64::from(width), f64::from(height));
+        match task.input() {
+            Input::None => None,
+            Input::Words => Some(words[(self.next() % 4) as usize].to_owned()),
+            Input::Region => Some(format!("{},{},{},{}", x * 0.1, y * 0.2, x * 0.9, y * 0.8)),
+        }
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33

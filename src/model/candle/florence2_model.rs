@@ -20,8 +20,7 @@ use super::tokenize::{FlorenceTokenizer, plain_words};
 use crate::detection::{BoundingBox2d, Detection2d, non_maximum_suppression};
 use crate::model::hub::shown_name;
 use crate::model::{
-    Decode, KeyedImage, ModelError, ModelInfo, ModelOptions, Quantize, RawTask, RawTaskOutput,
-    VisionLanguageModel,
+    Decode, KeyedImage, ModelError, ModelInfo, ModelOptions, RawTask, RawTaskOutput, VisionLanguageModel,
 };
 
 /// Boxes below this score are not worth a caller's look.
@@ -66,14 +65,7 @@ impl Florence2 {
         check_grid(dir, &config, &image_processor)?;
         let (device, device_name) = device.open()?;
         let mut checkpoint = Checkpoint::open(dir, &device)?;
-        if options.quantize == Quantize::Q8_0 {
-            if !device.is_cpu() {
-                return Err(ModelError::Device(format!(
-                    "quantize: q8_0 runs on the CPU only, and the device is {device_name}; use quantize: none or device: cpu"
-                )));
-            }
-            checkpoint.quantize_linear_layers();
-        }
+        checkpoint.quantize_linear_layers(options.quantize, &device_name)?;
         if is_old_layout(checkpoint.names()) {
             checkpoint.rename(native_name)?;
         }

@@ -5,25 +5,35 @@ use std::ops::Range;
 use candle_core::{D, Tensor};
 
 use super::kernels::{
-    Activation, FeedForwardWeights, LayerNormWeights, QuantizedMatrix, feed_forward, layer_norm, linear,
-    linear_q8,
+    Activation, LayerNormWeights, PackedFeedForward, PackedMatrix, Precision, QuantizedMatrix, feed_forward,
+    layer_norm, linear, linear_packed, linear_q8,
 };
 use super::loading::Weights;
-use crate::model::ModelError;
+use crate::model::{ModelError, Quantize};
 
 type Result<T> = std::result::Result<T, ModelError>;
 
 /// A linear layer's matrix [out, in].
 pub(super) enum Matrix {
+    /// As it is: on a GPU, or of a checkpoint of shapes.
     Dense(Tensor),
+    /// Laid out for products, on the CPU.
+    Packed(PackedMatrix),
     Quantized(QuantizedMatrix),
 }
 
 impl Matrix {
-    /// In 8 bits if the checkpoint is to be loaded so.
+    /// In the form in which the checkpoint is to be loaded.
     pub(super) fn new(w: &Weights<'_>, weight: Tensor) -> Result<Self> {
-        let quantizes = w.quantizes() && QuantizedMatrix::fits(weight.dim(D::Minus1)?);
-        Ok(if quantizes { Self::Quantized(QuantizedMatrix::quantize(&weight)?) } else { Self::Dense(weight) })
+        if !weight.device().is_cpu() || !weight.is_contiguous() {
+            return Ok(Self::Dense(weight));
+        }
+        let fits_blocks = QuantizedMatrix::fits(weight.dim(D::Minus1)?);
+        Ok(match w.quantize() {
+            Quantize::Q8_0 if fits_blocks => Self::Quantized(QuantizedMatrix::quantize(&weight)?),
+            Quantize::Bf16 => Self::Packed(PackedMatrix::new(&weight, Precision::Bf16)?),
+            Quantize::None | Quantize::Q8_0 => Self::Packed(PackedMatrix::new(&weight, Precision::F32)?),
+        })
     }
 
     /// `activation(x w^T + bias) + residual`
@@ -36,6 +46,7 @@ impl Matrix {
     ) -> candle_core::Result<Tensor> {
         match self {
             Self::Dense(w) => linear(x, w, bias, activation, residual),
+            Self::Packed(w) => linear_packed(x, w, &(0..w.dims().0), bias, activation, residual),
             Self::Quantized(w) => linear_q8(x, w, &(0..w.dims().0), bias, activation, residual),
         }
     }
@@ -49,6 +60,7 @@ impl Matrix {
     ) -> candle_core::Result<Tensor> {
         match self {
             Self::Dense(w) => linear(x, &w.narrow(0, rows.start, rows.len())?, bias, Activation::None, None),
+            Self::Packed(w) => linear_packed(x, w, &rows, bias, Activation::None, None),
             Self::Quantized(w) => linear_q8(x, w, &rows, bias, Activation::None, None),
         }
     }
@@ -104,7 +116,7 @@ impl LayerNorm {
     }
 }
 
-/// `x + fc2(activation(fc1(norm(x))))`, fused where the matrices are dense.
+/// `x + fc2(activation(fc1(norm(x))))`, fused where the matrices are laid out for it.
 pub(super) fn feed_forward_of(
     (fc1, fc2): (&Linear, &Linear),
     activation: Activation,
@@ -112,8 +124,8 @@ pub(super) fn feed_forward_of(
     norm: Option<&LayerNorm>,
 ) -> candle_core::Result<Tensor> {
     let (
-        Linear { weight: Matrix::Dense(w1), bias: Some(b1) },
-        Linear { weight: Matrix::Dense(w2), bias: Some(b2) },
+        Linear { weight: Matrix::Packed(w1), bias: Some(b1) },
+        Linear { weight: Matrix::Packed(w2), bias: Some(b2) },
     ) = (fc1, fc2)
     else {
         let hidden = match norm {
@@ -123,5 +135,5 @@ pub(super) fn feed_forward_of(
         return fc2.forward_onto(x, &hidden);
     };
     let norm = norm.map(|it| LayerNormWeights { weight: &it.weight, bias: &it.bias, eps: it.eps });
-    feed_forward(x, norm.as_ref(), &FeedForwardWeights { activation, w1, b1, w2, b2 })
+    feed_forward(x, norm.as_ref(), &PackedFeedForward { activation, w1, b1, w2, b2 })
 }

@@ -17,7 +17,7 @@ use safetensors::tensor::Metadata;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::model::ModelError;
+use crate::model::{ModelError, Quantize};
 
 /// The longest header read; real ones have some 100 kB.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
@@ -29,7 +29,7 @@ pub struct Checkpoint {
     files: Vec<(PathBuf, File)>,
     tensors: BTreeMap<String, Entry>,
     used: Mutex<BTreeSet<String>>,
-    quantizes: bool,
+    quantize: Quantize,
 }
 
 /// One tensor of a checkpoint.
@@ -78,7 +78,7 @@ impl Checkpoint {
             files: Vec::new(),
             tensors: BTreeMap::new(),
             used: Mutex::default(),
-            quantizes: false,
+            quantize: Quantize::None,
         };
         for name in weight_files(dir)? {
             checkpoint.add_file(dir.join(name))?;
@@ -99,13 +99,20 @@ impl Checkpoint {
             files: Vec::new(),
             tensors: shapes.into_iter().map(entry).collect(),
             used: Mutex::default(),
-            quantizes: false,
+            quantize: Quantize::None,
         }
     }
 
-    /// Asks the models to keep the weights of their linear layers in 8 bits.
-    pub fn quantize_linear_layers(&mut self) {
-        self.quantizes = true;
+    /// Says how the models are to keep the weights of their linear layers; `device` is for the error, when it is not the CPU.
+    pub fn quantize_linear_layers(&mut self, quantize: Quantize, device: &str) -> Result<(), ModelError> {
+        if quantize != Quantize::None && !self.device.is_cpu() {
+            return Err(ModelError::Device(format!(
+                "quantize: {} runs on the CPU only, and the device is {device}; use quantize: none or device: cpu",
+                quantize.name()
+            )));
+        }
+        self.quantize = quantize;
+        Ok(())
     }
 
     /// The names of all tensors.
@@ -277,9 +284,9 @@ impl Weights<'_> {
         self.checkpoint.tensors.contains_key(&path).then(|| self.checkpoint.load(&path, None)).transpose()
     }
 
-    /// Whether linear layers are to be kept in 8 bits.
-    pub fn quantizes(&self) -> bool {
-        self.checkpoint.quantizes
+    /// How the weights of linear layers are to be kept.
+    pub fn quantize(&self) -> Quantize {
+        self.checkpoint.quantize
     }
 
     /// Whether there is a tensor `name` or anything below that name.

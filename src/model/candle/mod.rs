@@ -82,7 +82,7 @@ fn load_grounder(dir: &Path, options: &ModelOptions) -> Result<Box<dyn VisionLan
     let model_type = model_type(dir)?;
     match model_type.as_str() {
         "florence2" => Ok(Box::new(florence2_model::Florence2::load(dir, device, options)?)),
-        "owlv2" => Ok(Box::new(owlv2_model::Owlv2::load(dir, device)?)),
+        "owlv2" => Ok(Box::new(owlv2_model::Owlv2::load(dir, device, options)?)),
         "clip" | "siglip" | "siglip2" => {
             Ok(Box::new(contrastive::Contrastive::load(dir, device, &model_type)?))
         }

@@ -15,7 +15,9 @@ use super::owlv2_image::SquareImageProcessor;
 use super::tokenize::open_cutting_tokenizer;
 use crate::detection::{BoundingBox2d, Detection2d, non_maximum_suppression};
 use crate::model::hub::shown_name;
-use crate::model::{KeyedImage, ModelError, ModelInfo, RawTask, RawTaskOutput, VisionLanguageModel};
+use crate::model::{
+    KeyedImage, ModelError, ModelInfo, ModelOptions, RawTask, RawTaskOutput, VisionLanguageModel,
+};
 
 /// Boxes below this score are not worth a caller's look.
 const SCORE_FLOOR: f32 = 0.02;
@@ -54,14 +56,15 @@ struct RawBox {
 impl Owlv2 {
     /// Reads a model directory in the hub's layout: config.json, `preprocessor_config.json`, tokenizer.json,
     /// model.safetensors.
-    pub fn load(dir: &Path, device: DeviceChoice) -> Result<Self, ModelError> {
+    pub fn load(dir: &Path, device: DeviceChoice, options: &ModelOptions) -> Result<Self, ModelError> {
         let config_path = dir.join("config.json");
         let config: Config = read_json(&config_path)?;
         config.validate().map_err(|problem| checkpoint_error(&config_path, problem))?;
         let tokenizer = open_tokenizer(dir, &config)?;
         let image_processor = SquareImageProcessor::open(dir, config.vision_config.image_size)?;
         let (device, device_name) = device.open()?;
-        let checkpoint = Checkpoint::open(dir, &device)?;
+        let mut checkpoint = Checkpoint::open(dir, &device)?;
+        checkpoint.quantize_linear_layers(options.quantize, &device_name)?;
         let network = Owlv2Network::new(&checkpoint.root(), config, &device)?;
         checkpoint.allow_unused(".embeddings.position_ids");
         checkpoint.allow_unused("box_bias");

@@ -1,15 +1,26 @@
 //! The three attentions of Florence-2 on the CPU: between tokens, inside windows, between channels.
 //! Every (batch or window, head) is a task of its own whose scores never leave the cache.
 
-use candle_core::{Result, Tensor, bail};
+#![expect(
+    clippy::inline_always,
+    reason = "only inlined code is compiled for the instruction set of `dispatch`"
+)]
 
-use super::math::{softmax, softmax_unscaled, vectorized};
-use super::matmul::{Destination, Matrix, multiply};
+use candle_core::{Result, Tensor, bail};
+use pulp::{Simd, WithSimd};
+
+use super::linear::with_scratch;
+use super::math::{arch, dot, softmax, softmax_of_columns, softmax_unscaled, vectorized};
+use super::matmul::{
+    Destination, Matrix, Target, interleave_strips, multiply, multiply_strips, panel_columns, strip_rows,
+    tile,
+};
 use super::{Visible, for_each_chunk, with_slices};
 
-/// Queries whose scores are in memory at a time: with more they would leave the cache, with fewer keys and values would be packed
-/// too often.
-const QUERIES_PER_BLOCK: usize = 256;
+/// Up to this many queries, laying the keys and values out costs more than it saves.
+const FEW_QUERIES: usize = 4;
+/// Tokens of a channel attention that are laid out at a time.
+const TOKENS_PER_BLOCK: usize = 1024;
 
 pub(super) fn attention(
     q: &Tensor,
@@ -53,53 +64,151 @@ pub(super) fn attention(
                 of_head(q, n_queries, n_queries),
                 of_head(k, n_keys_here, n_keys),
                 of_head(v, n_keys_here, n_keys),
-                (n_queries, n_keys_here, head_dim),
                 |query| n_visible(image, query),
             );
         });
         Ok(())
     })?;
     let mut out = vec![0.0; heads.len()];
-    for (task, head_out) in heads.chunks_exact((n_queries * head_dim).max(1)).enumerate() {
-        let (image, head) = (task / n_heads, task % n_heads);
-        for (query, values) in head_out.chunks_exact(head_dim).enumerate() {
-            let start = (image * n_queries + query) * channels + head * head_dim;
-            out[start..start + head_dim].copy_from_slice(values);
-        }
-    }
+    beside_each_other(
+        &heads,
+        &mut out,
+        n_heads,
+        head_dim,
+        |row| (row / n_queries, row % n_queries),
+        n_queries,
+    );
     Tensor::from_vec(out, q.dims(), q.device())
 }
 
+/// From one head after the other, `[tasks, heads, rows, d]`, to all heads of a row beside each other, `[.., heads, d]`; `place` gives
+/// an output row's task and its row there.
+fn beside_each_other(
+    heads: &[f32],
+    out: &mut [f32],
+    n_heads: usize,
+    head_dim: usize,
+    place: impl Fn(usize) -> (usize, usize) + Sync,
+    rows_per_task: usize,
+) {
+    let channels = n_heads * head_dim;
+    if channels == 0 {
+        return;
+    }
+    let rows_per_chunk = (32_768 / channels).max(1);
+    let work = out.len();
+    for_each_chunk(out, rows_per_chunk * channels, work, |chunk, out| {
+        for (i, out) in out.chunks_exact_mut(channels).enumerate() {
+            let (task, row) = place(chunk * rows_per_chunk + i);
+            for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                let start = ((task * n_heads + head) * rows_per_task + row) * head_dim;
+                out.copy_from_slice(&heads[start..start + head_dim]);
+            }
+        }
+    });
+}
+
 /// One head: `out [nq, d] = softmax(q k^T / sqrt(d)) v`, where query `i` sees the first `n_visible(i)` keys.
-fn attend(
+fn attend(out: &mut [f32], q: Matrix<'_>, k: Matrix<'_>, v: Matrix<'_>, n_visible: impl Fn(usize) -> usize) {
+    let (n_keys, head_dim) = (k.rows(), k.columns());
+    if out.is_empty() {
+        return;
+    }
+    if q.rows() <= FEW_QUERIES {
+        return with_scratch(n_keys, |scores| attend_few(out, q, k, v, n_visible, scores));
+    }
+    let width = tile().columns;
+    with_scratch((2 * n_keys + 2 * width) * head_dim + n_keys * width, |scratch| {
+        let (keys, scratch) = scratch.split_at_mut(n_keys * head_dim);
+        let (values, scratch) = scratch.split_at_mut(n_keys * head_dim);
+        let (queries, scratch) = scratch.split_at_mut(width * head_dim);
+        let (attended, scores) = scratch.split_at_mut(width * head_dim);
+        arch().dispatch(Attend { out, q, k, v, n_visible, keys, values, queries, attended, scores });
+    });
+}
+
+fn attend_few(
     out: &mut [f32],
     q: Matrix<'_>,
     k: Matrix<'_>,
     v: Matrix<'_>,
-    (n_queries, n_keys, head_dim): (usize, usize, usize),
     n_visible: impl Fn(usize) -> usize,
+    scores: &mut [f32],
 ) {
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    let mut scores = vec![0.0; n_queries.min(QUERIES_PER_BLOCK) * n_keys];
-    let mut scales = [0.0; QUERIES_PER_BLOCK];
-    for (block, out) in out.chunks_mut(QUERIES_PER_BLOCK * head_dim).enumerate() {
-        let first = block * QUERIES_PER_BLOCK;
-        let q = q.rows(first, out.len() / head_dim);
-        let scores = &mut scores[..out.len() / head_dim * n_keys];
-        multiply(scores, n_keys, Destination::Overwrite, scale, q, k.transposed(), 1);
-        vectorized(|| {
-            for (query, (row, scale)) in scores.chunks_exact_mut(n_keys).zip(&mut scales).enumerate() {
-                let (seen, hidden) = row.split_at_mut(n_visible(first + query).min(n_keys));
-                *scale = softmax_unscaled(seen);
-                hidden.fill(0.0);
+    let scale = 1.0 / (k.columns() as f32).sqrt();
+    vectorized(|| {
+        for (query, out) in out.chunks_exact_mut(k.columns()).enumerate() {
+            let scores = &mut scores[..n_visible(query).min(k.rows())];
+            for (key, score) in scores.iter_mut().enumerate() {
+                *score = scale * dot(q.row(query), k.row(key));
             }
-        });
-        let scores = Matrix::new(scores, out.len() / head_dim, n_keys, n_keys);
-        multiply(out, head_dim, Destination::Overwrite, 1.0, scores, v, 1);
-        for (out, scale) in out.chunks_exact_mut(head_dim).zip(&scales) {
-            out.iter_mut().for_each(|value| *value *= scale);
+            let factor = softmax_unscaled(scores);
+            out.fill(0.0);
+            for (key, score) in scores.iter().enumerate() {
+                let weight = score * factor;
+                for (out, value) in out.iter_mut().zip(v.row(key)) {
+                    *out += weight * value;
+                }
+            }
+        }
+    });
+}
+
+/// Transposed: keys are rows and a few queries the columns of the scores. So each query's softmax is a lane's own, and the scores
+/// already lie as the product with the values reads them.
+struct Attend<'a, F> {
+    out: &'a mut [f32],
+    q: Matrix<'a>,
+    k: Matrix<'a>,
+    v: Matrix<'a>,
+    n_visible: F,
+    /// Strips of k.
+    keys: &'a mut [f32],
+    /// Strips of v transposed.
+    values: &'a mut [f32],
+    /// One panel of q.
+    queries: &'a mut [f32],
+    /// [d, panel columns]
+    attended: &'a mut [f32],
+    /// [keys, panel columns]
+    scores: &'a mut [f32],
+}
+
+impl<F: Fn(usize) -> usize> WithSimd for Attend<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { out, q, k, v, n_visible, keys, values, queries, attended, scores } = self;
+        let (n_keys, head_dim, width) = (k.rows(), k.columns(), panel_columns::<S>());
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        interleave_strips(k, 0, strip_rows::<S>(), 1.0, keys);
+        interleave_strips(v.transposed(), 0, strip_rows::<S>(), 1.0, values);
+        for (panel, out) in out.chunks_mut(width * head_dim).enumerate() {
+            let (first, n) = (panel * width, out.len() / head_dim);
+            q.interleave(first, n, width, scale, queries);
+            multiply_strips(simd, &mut whole_panel(scores, width), 0, 0, width, keys, queries, head_dim);
+            for query in 0..n {
+                for key in n_visible(first + query)..n_keys {
+                    scores[key * width + query] = f32::MIN;
+                }
+            }
+            let mut factors = [0.0; 64];
+            softmax_of_columns(scores, &mut factors[..width]);
+            multiply_strips(simd, &mut whole_panel(attended, width), 0, 0, width, values, scores, n_keys);
+            for (query, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                for (out, values) in out.iter_mut().zip(attended.chunks_exact(width)) {
+                    *out = values[query] * factors[query];
+                }
+            }
         }
     }
+}
+
+/// A product of all of one panel, in place of whatever is there.
+#[inline(always)]
+fn whole_panel(out: &mut [f32], width: usize) -> Target<'_> {
+    Target { out, row_stride: width, destination: Destination::Overwrite }
 }
 
 pub(super) fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<Tensor> {
@@ -126,27 +235,26 @@ pub(super) fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> R
     with_slices([qkv], |[qkv]| {
         for_each_chunk(&mut heads, task_len.max(1), work, |task, out| {
             let (window_idx, head) = (task / n_heads, task % n_heads);
-            let mut gathered = vec![0.0; 3 * task_len];
-            for (part, gathered) in gathered.chunks_exact_mut(task_len).enumerate() {
-                for (token, values) in gathered.chunks_exact_mut(head_dim).enumerate() {
-                    let pixel = pixel(window_idx, token / window) + token % window;
-                    let start = pixel * three_channels + part * channels + head * head_dim;
-                    values.copy_from_slice(&qkv[start..start + head_dim]);
+            with_scratch(3 * task_len, |gathered| {
+                for (part, gathered) in gathered.chunks_exact_mut(task_len).enumerate() {
+                    for (token, values) in gathered.chunks_exact_mut(head_dim).enumerate() {
+                        let pixel = pixel(window_idx, token / window) + token % window;
+                        let start = pixel * three_channels + part * channels + head * head_dim;
+                        values.copy_from_slice(&qkv[start..start + head_dim]);
+                    }
                 }
-            }
-            let part = |i: usize| Matrix::new(&gathered[i * task_len..], n_tokens, head_dim, head_dim);
-            attend(out, part(0), part(1), part(2), (n_tokens, n_tokens, head_dim), |_| n_tokens);
+                let part = |i: usize| Matrix::new(&gathered[i * task_len..], n_tokens, head_dim, head_dim);
+                attend(out, part(0), part(1), part(2), |_| n_tokens);
+            });
         });
         Ok(())
     })?;
+    let place = |row: usize| {
+        let (y, x) = (row / width, row % width);
+        (y / window * n_across + x / window, y % window * window + x % window)
+    };
     let mut out = vec![0.0; heads.len()];
-    for (task, head_out) in heads.chunks_exact(task_len.max(1)).enumerate() {
-        let (window_idx, head) = (task / n_heads, task % n_heads);
-        for (token, values) in head_out.chunks_exact(head_dim).enumerate() {
-            let start = (pixel(window_idx, token / window) + token % window) * channels + head * head_dim;
-            out[start..start + head_dim].copy_from_slice(values);
-        }
-    }
+    beside_each_other(&heads, &mut out, n_heads, head_dim, place, n_tokens);
     Tensor::from_vec(out, (batch, height, width, channels), qkv.device())
 }
 
@@ -168,20 +276,25 @@ pub(super) fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor>
                 Matrix::new(&qkv[start..], n_tokens, group_dim, three_channels)
             };
             let mut scores = vec![0.0; group_dim * group_dim];
-            multiply(&mut scores, group_dim, Destination::Overwrite, scale, part(0).transposed(), part(1), 1);
+            for first in (0..n_tokens).step_by(TOKENS_PER_BLOCK) {
+                let tokens = first..(first + TOKENS_PER_BLOCK).min(n_tokens);
+                let (q, k) = (part(0).some_rows(tokens.clone()), part(1).some_rows(tokens));
+                multiply(&mut scores, group_dim, Destination::Accumulate, scale, q.transposed(), k);
+            }
             vectorized(|| scores.chunks_exact_mut(group_dim).for_each(softmax));
             let scores = Matrix::new(&scores, group_dim, group_dim, group_dim);
-            multiply(out, group_dim, Destination::Overwrite, 1.0, part(2), scores.transposed(), 1);
+            multiply(out, group_dim, Destination::Overwrite, 1.0, part(2), scores.transposed());
         });
         Ok(())
     })?;
     let mut out = vec![0.0; groups.len()];
-    for (task, group_out) in groups.chunks_exact(n_tokens * group_dim).enumerate() {
-        let (image, group) = (task / n_groups, task % n_groups);
-        for (token, values) in group_out.chunks_exact(group_dim).enumerate() {
-            let start = (image * n_tokens + token) * channels + group * group_dim;
-            out[start..start + group_dim].copy_from_slice(values);
-        }
-    }
+    beside_each_other(
+        &groups,
+        &mut out,
+        n_groups,
+        group_dim,
+        |row| (row / n_tokens, row % n_tokens),
+        n_tokens,
+    );
     Tensor::from_vec(out, (batch, n_tokens, channels), qkv.device())
 }

@@ -2,9 +2,13 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::linear::{with_panels, with_scratch};
 use super::math::vectorized;
-use super::matmul::{Destination, Matrix, multiply};
+use super::matmul::{Destination, Matrix, multiply_panels};
 use super::{Conv2d, for_each_chunk, with_slices};
+
+/// Patches that a task gathers, at least: with fewer, reading the kernel would cost more than the products.
+const MIN_PATCHES_PER_TASK: usize = 96;
 
 /// Gathers the patches of a few output rows and multiplies them with the kernel, task by task.
 pub(super) fn conv2d(x: &Tensor, w: &Tensor, bias: &Tensor, conv: Conv2d) -> Result<Tensor> {
@@ -16,37 +20,56 @@ pub(super) fn conv2d(x: &Tensor, w: &Tensor, bias: &Tensor, conv: Conv2d) -> Res
     let (out_height, out_width) = (conv.output_len(height), conv.output_len(width));
     let mut out = vec![0.0; batch * out_height * out_width * n_out];
     let work = out.len() * patch_len;
-    let row_len = conv.kernel * n_in;
+    let image_len = height * width * n_in;
+    let rows_per_task = MIN_PATCHES_PER_TASK.div_ceil(out_width.max(1));
+    let row_len = (out_width * n_out).max(1);
     with_slices([x, w, bias], |[x, w, bias]| {
-        // One task per output row.
-        for_each_chunk(&mut out, (out_width * n_out).max(1), work, |task, out| {
-            let (image, out_y) = (task / out_height, task % out_height);
-            let image = &x[image * height * width * n_in..][..height * width * n_in];
-            let mut patches = vec![0.0; out_width * patch_len];
-            for (out_x, patch) in patches.chunks_exact_mut(patch_len).enumerate() {
-                let (top, left) = (out_y * conv.stride, out_x * conv.stride);
-                // The kernel's columns that lie inside the image.
-                let first = conv.padding.saturating_sub(left).min(conv.kernel);
-                let end = (width + conv.padding).saturating_sub(left).min(conv.kernel);
-                if first >= end {
-                    continue;
-                }
-                for (ky, patch_row) in patch.chunks_exact_mut(row_len).enumerate() {
-                    let Some(y) = (top + ky).checked_sub(conv.padding).filter(|y| *y < height) else {
-                        continue;
-                    };
-                    let source = &image[(y * width + left + first - conv.padding) * n_in..];
-                    patch_row[first * n_in..end * n_in].copy_from_slice(&source[..(end - first) * n_in]);
-                }
-            }
-            out.chunks_exact_mut(n_out).for_each(|row| row.copy_from_slice(bias));
-            let patches = Matrix::new(&patches, out_width, patch_len, patch_len);
-            let w = Matrix::new(w, n_out, patch_len, patch_len);
-            multiply(out, n_out, Destination::Accumulate, 1.0, patches, w.transposed(), 1);
+        with_panels(w, n_out, patch_len, |w| {
+            for_each_chunk(&mut out, rows_per_task * row_len, work, |task, out| {
+                let n_patches = out.len() / n_out;
+                with_scratch(n_patches * patch_len, |patches| {
+                    patches.fill(0.0);
+                    for (i, patches) in patches.chunks_exact_mut(out_width * patch_len).enumerate() {
+                        let row = task * rows_per_task + i;
+                        let image = &x[row / out_height * image_len..][..image_len];
+                        gather(image, (height, width, n_in), row % out_height, conv, patches);
+                    }
+                    out.chunks_exact_mut(n_out).for_each(|row| row.copy_from_slice(bias));
+                    let patches = Matrix::new(patches, n_patches, patch_len, patch_len);
+                    multiply_panels(out, n_out, Destination::Accumulate, 1.0, patches, w);
+                });
+            });
         });
         Ok(())
     })?;
     Tensor::from_vec(out, (batch, out_height, out_width, n_out), x.device())
+}
+
+/// The patches of one output row of an image; what lies outside of it stays as it is.
+fn gather(
+    image: &[f32],
+    (height, width, n_in): (usize, usize, usize),
+    out_y: usize,
+    conv: Conv2d,
+    patches: &mut [f32],
+) {
+    let row_len = conv.kernel * n_in;
+    for (out_x, patch) in patches.chunks_exact_mut(conv.kernel * row_len).enumerate() {
+        let (top, left) = (out_y * conv.stride, out_x * conv.stride);
+        // The kernel's columns that lie inside the image.
+        let first = conv.padding.saturating_sub(left).min(conv.kernel);
+        let end = (width + conv.padding).saturating_sub(left).min(conv.kernel);
+        if first >= end {
+            continue;
+        }
+        for (ky, patch_row) in patch.chunks_exact_mut(row_len).enumerate() {
+            let Some(y) = (top + ky).checked_sub(conv.padding).filter(|y| *y < height) else {
+                continue;
+            };
+            let source = &image[(y * width + left + first - conv.padding) * n_in..];
+            patch_row[first * n_in..end * n_in].copy_from_slice(&source[..(end - first) * n_in]);
+        }
+    }
 }
 
 /// Channels handled at once; their sums stay in registers.

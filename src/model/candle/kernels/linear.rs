@@ -1,22 +1,37 @@
 //! Linear layers, feed-forward blocks and layer normalization on the CPU.
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::ops::Range;
 
 use candle_core::{Result, Tensor, bail};
 
 use super::math::{gelu, layer_norm_row, quick_gelu, vectorized};
-use super::matmul::{Destination, Matrix, multiply};
-use super::{Activation, FeedForwardWeights, LayerNormWeights, for_each_chunk, with_slices};
+use super::matmul::{
+    Destination, Matrix, PanelValues, Panels, multiply_panels, pack_panels, panels_len, tile,
+};
+use super::packed::PackedMatrix;
+use super::{Activation, LayerNormWeights, PackedFeedForward, for_each_chunk, with_slices};
 
-/// Most rows per task: enough that packing the weights, which every task does, is a small part of its work.
-const MAX_ROWS_PER_TASK: usize = 288;
-/// With fewer rows per task than this, packing costs more than another thread brings.
-const MIN_ROWS_PER_TASK: usize = 48;
+/// Most rows per task.
+const MAX_ROWS_PER_TASK: usize = 96;
 /// Up to this many rows (a decoding step) the threads share the columns, not the rows.
 pub(super) const FEW_ROWS: usize = 16;
+/// Columns per task then.
+pub(super) const COLUMNS_PER_TASK: usize = 256;
 /// Below this many multiply-adds a product with few rows stays on one thread: it is over before another wakes.
 const MIN_PARALLEL_WORK_FEW_ROWS: usize = 1 << 21;
 
+/// What is done to a product `x w^T` on its way out.
+#[derive(Clone, Copy)]
+pub(super) struct Finish<'a> {
+    /// Of the output's columns.
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) activation: Activation,
+    /// Like the output.
+    pub(super) residual: Option<&'a [f32]>,
+}
+
+/// With weights that change from call to call: they are laid out first.
 pub(super) fn linear(
     x: &Tensor,
     w: &Tensor,
@@ -25,105 +40,183 @@ pub(super) fn linear(
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (n_out, n_in) = w.dims2()?;
+    with_slices([w], |[w]| {
+        with_panels(w, n_out, n_in, |panels| linear_with(x, panels, &(0..n_out), bias, activation, residual))
+    })
+}
+
+/// The outputs `rows` (rows of w) only.
+pub(super) fn linear_packed(
+    x: &Tensor,
+    w: &PackedMatrix,
+    rows: &Range<usize>,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    residual: Option<&Tensor>,
+) -> Result<Tensor> {
+    linear_with(x, w.panels(), rows, bias, activation, residual)
+}
+
+fn linear_with(
+    x: &Tensor,
+    panels: Panels<'_>,
+    rows: &Range<usize>,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    residual: Option<&Tensor>,
+) -> Result<Tensor> {
     let mut shape = x.dims().to_vec();
     match shape.last_mut() {
-        Some(last) if *last == n_in => *last = n_out,
-        _ => bail!("linear: expected [.., {n_in}], got {:?}", x.dims()),
+        Some(last) if *last == panels.k && rows.end <= panels.n => *last = rows.len(),
+        _ => bail!("linear: {:?} does not fit rows {rows:?} of [{}, {}]", x.dims(), panels.n, panels.k),
     }
-    if residual.is_some_and(|residual| residual.dims() != shape.as_slice()) {
-        bail!("linear: the residual's shape is not the output's {shape:?}");
+    if residual.is_some_and(|it| it.dims() != shape.as_slice())
+        || bias.is_some_and(|it| it.dims() != [rows.len()])
+    {
+        bail!("linear: bias or residual do not fit the output {shape:?}");
     }
     let mut out = vec![0.0; shape.iter().product()];
     // Absent operands become x: a slice is needed, and it is not read.
-    with_slices([x, w, bias.unwrap_or(x), residual.unwrap_or(x)], |[x, w, bias_values, residual_values]| {
-        let bias = bias.is_some().then_some(bias_values);
-        let residual = residual.is_some().then_some(residual_values);
-        apply(&mut out, x, w, n_in, n_out, bias, activation, residual);
+    with_slices([x, bias.unwrap_or(x), residual.unwrap_or(x)], |[x, bias_values, residual_values]| {
+        let finish = Finish {
+            bias: bias.is_some().then_some(bias_values),
+            activation,
+            residual: residual.is_some().then_some(residual_values),
+        };
+        apply(&mut out, x, panels, rows, finish);
         Ok(())
     })?;
     Tensor::from_vec(out, shape, x.device())
 }
 
-#[expect(clippy::too_many_arguments, reason = "the operands of one fused operation")]
-pub(super) fn apply(
-    out: &mut [f32],
-    x: &[f32],
-    w: &[f32],
-    n_in: usize,
-    n_out: usize,
-    bias: Option<&[f32]>,
-    activation: Activation,
-    residual: Option<&[f32]>,
-) {
-    let n_rows = x.len().checked_div(n_in).unwrap_or(0);
-    let work = n_rows * n_in * n_out;
-    if n_rows <= FEW_ROWS {
-        let n_threads = if work < MIN_PARALLEL_WORK_FEW_ROWS { 1 } else { rayon::current_num_threads() };
-        apply_to_rows(out, x, w, n_in, n_out, bias, activation, residual, n_threads);
-        return;
+/// Hands `f` the panels of a weight [n_out, n_in].
+pub(super) fn with_panels<R>(w: &[f32], n_out: usize, n_in: usize, f: impl FnOnce(Panels<'_>) -> R) -> R {
+    with_scratch(panels_len(n_in, n_out), |values| {
+        pack_panels(Matrix::new(w, n_out, n_in, n_in), values);
+        f(Panels { values: PanelValues::F32(values), k: n_in, n: n_out })
+    })
+}
+
+fn apply(out: &mut [f32], x: &[f32], w: Panels<'_>, rows: &Range<usize>, finish: Finish<'_>) {
+    let n_out = rows.len();
+    let n_rows = out.len().checked_div(n_out).unwrap_or(0);
+    let work = n_rows * w.k * n_out;
+    if n_rows <= FEW_ROWS || n_out < w.n {
+        return apply_panels_by_columns(out, x, w, rows, finish);
     }
     let rows_per_task = rows_per_task(n_rows);
     for_each_chunk(out, rows_per_task * n_out, work, |i, out| {
-        let x = &x[i * rows_per_task * n_in..][..out.len() / n_out * n_in];
-        let residual = residual.map(|it| &it[i * rows_per_task * n_out..][..out.len()]);
-        apply_to_rows(out, x, w, n_in, n_out, bias, activation, residual, 1);
+        let x = &x[i * rows_per_task * w.k..][..out.len() / n_out * w.k];
+        let residual = finish.residual.map(|it| &it[i * rows_per_task * n_out..][..out.len()]);
+        apply_to_rows(out, x, w, Finish { residual, ..finish });
     });
 }
 
-/// The whole operation on all rows, in one product on `n_threads` threads.
-#[expect(clippy::too_many_arguments, reason = "the operands of one fused operation")]
-fn apply_to_rows(
-    out: &mut [f32],
-    x: &[f32],
-    w: &[f32],
-    n_in: usize,
-    n_out: usize,
-    bias: Option<&[f32]>,
-    activation: Activation,
-    residual: Option<&[f32]>,
-    n_threads: usize,
-) {
+/// On this thread, in place of whatever `out` holds.
+fn apply_to_rows(out: &mut [f32], x: &[f32], w: Panels<'_>, finish: Finish<'_>) {
     assert!(
-        activation == Activation::None || residual.is_none(),
+        finish.activation == Activation::None || finish.residual.is_none(),
         "a residual is added after the activation; no model here needs both"
     );
-    match (residual, bias) {
+    match (finish.residual, finish.bias) {
         (Some(residual), Some(bias)) => vectorized(|| {
-            for (out, residual) in out.chunks_exact_mut(n_out).zip(residual.chunks_exact(n_out)) {
+            for (out, residual) in out.chunks_exact_mut(w.n).zip(residual.chunks_exact(w.n)) {
                 for ((out, residual), bias) in out.iter_mut().zip(residual).zip(bias) {
                     *out = residual + bias;
                 }
             }
         }),
         (Some(residual), None) => out.copy_from_slice(residual),
-        (None, Some(bias)) => out.chunks_exact_mut(n_out).for_each(|row| row.copy_from_slice(bias)),
+        (None, Some(bias)) => out.chunks_exact_mut(w.n).for_each(|row| row.copy_from_slice(bias)),
         (None, None) => {}
     }
-    let destination =
-        if residual.is_some() || bias.is_some() { Destination::Accumulate } else { Destination::Overwrite };
-    let x = Matrix::new(x, out.len() / n_out, n_in, n_in);
-    let w = Matrix::new(w, n_out, n_in, n_in);
-    multiply(out, n_out, destination, 1.0, x, w.transposed(), n_threads);
+    let starts = finish.residual.is_some() || finish.bias.is_some();
+    let destination = if starts { Destination::Accumulate } else { Destination::Overwrite };
+    let x = Matrix::new(x, out.len() / w.n, w.k, w.k);
+    multiply_panels(out, w.n, destination, 1.0, x, w);
+    activate(out, finish.activation);
+}
+
+fn activate(values: &mut [f32], activation: Activation) {
     match activation {
         Activation::None => {}
-        Activation::Gelu => vectorized(|| gelu(out)),
-        Activation::QuickGelu => vectorized(|| quick_gelu(out)),
+        Activation::Gelu => vectorized(|| gelu(values)),
+        Activation::QuickGelu => vectorized(|| quick_gelu(values)),
     }
 }
 
-/// Shares rows between the threads evenly.
+/// The threads share the columns: each reads a part of the weights, once.
+fn apply_panels_by_columns(
+    out: &mut [f32],
+    x: &[f32],
+    w: Panels<'_>,
+    rows: &Range<usize>,
+    finish: Finish<'_>,
+) {
+    let x = Matrix::new(x, x.len() / w.k.max(1), w.k, w.k);
+    apply_by_columns(out, x, rows, w.width(), finish, |outputs, columns| {
+        let w = w.columns(outputs.start, outputs.len());
+        multiply_panels(columns, COLUMNS_PER_TASK, Destination::Overwrite, 1.0, x, w);
+    });
+}
+
+/// With products made by `product(outputs, columns)`, which gets some of the weight's rows, from a multiple of `align` on (at first a few
+/// more than are wanted), and where the outputs go, one row of `x` after the other, [`COLUMNS_PER_TASK`] apart.
+pub(super) fn apply_by_columns(
+    out: &mut [f32],
+    x: Matrix<'_>,
+    rows: &Range<usize>,
+    align: usize,
+    finish: Finish<'_>,
+    product: impl Fn(Range<usize>, &mut [f32]) + Sync,
+) {
+    if out.is_empty() {
+        return;
+    }
+    let first = rows.start / align * align;
+    let n = rows.end - first;
+    let n_tasks = n.div_ceil(COLUMNS_PER_TASK);
+    let work = x.rows() * x.columns() * n;
+    let work = if work < MIN_PARALLEL_WORK_FEW_ROWS { 0 } else { work };
+    let task_len = COLUMNS_PER_TASK * x.rows();
+    with_scratch(n_tasks * task_len, |columns| {
+        for_each_chunk(columns, task_len, work, |task, columns| {
+            let start = first + task * COLUMNS_PER_TASK;
+            product(start..(start + COLUMNS_PER_TASK).min(rows.end), columns);
+        });
+        for (task, columns) in columns.chunks_exact(task_len).enumerate() {
+            let start = first + task * COLUMNS_PER_TASK;
+            let wanted = start.max(rows.start)..(start + COLUMNS_PER_TASK).min(rows.end);
+            for (row, values) in columns.chunks_exact(COLUMNS_PER_TASK).enumerate() {
+                let out = &mut out[row * rows.len()..][wanted.start - rows.start..wanted.end - rows.start];
+                out.copy_from_slice(&values[wanted.start - start..wanted.end - start]);
+            }
+        }
+    });
+    if let Some(bias) = finish.bias {
+        for out in out.chunks_exact_mut(rows.len()) {
+            out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
+        }
+    }
+    activate(out, finish.activation);
+    if let Some(residual) = finish.residual {
+        out.iter_mut().zip(residual).for_each(|(out, residual)| *out += residual);
+    }
+}
+
+/// Shares rows between the threads evenly, in whole strips.
 fn rows_per_task(n_rows: usize) -> usize {
     let n_tasks = n_rows.div_ceil(MAX_ROWS_PER_TASK).next_multiple_of(rayon::current_num_threads());
-    n_rows.div_ceil(n_tasks).max(MIN_ROWS_PER_TASK)
+    n_rows.div_ceil(n_tasks).next_multiple_of(tile().rows)
 }
 
 pub(super) fn feed_forward(
     x: &Tensor,
     norm: Option<&LayerNormWeights<'_>>,
-    layers: &FeedForwardWeights<'_>,
+    layers: &PackedFeedForward<'_>,
 ) -> Result<Tensor> {
-    let (n_hidden, n) = layers.w1.dims2()?;
-    let fits = layers.w2.dims() == [n, n_hidden] && layers.b1.dims() == [n_hidden] && layers.b2.dims() == [n];
+    let (n_hidden, n) = layers.w1.dims();
+    let fits = layers.w2.dims() == (n, n_hidden) && layers.b1.dims() == [n_hidden] && layers.b2.dims() == [n];
     if x.dims().last() != Some(&n)
         || !fits
         || norm.is_some_and(|it| it.weight.dims() != [n] || it.bias.dims() != [n])
@@ -139,73 +232,52 @@ pub(super) fn feed_forward(
     let mut out = vec![0.0; x.elem_count()];
     // An absent norm becomes x: slices are needed, and they are not read.
     let (norm_weight, norm_bias) = norm.map_or((x, x), |it| (it.weight, it.bias));
-    with_slices(
-        [x, norm_weight, norm_bias, layers.w1, layers.b1, layers.w2, layers.b2],
-        |[x, norm_weight, norm_bias, w1, b1, w2, b2]| {
-            let rows_per_task = if n_rows <= FEW_ROWS { n_rows.max(1) } else { rows_per_task(n_rows) };
-            for_each_chunk(&mut out, rows_per_task * n, 2 * n_rows * n * n_hidden, |i, out| {
-                let x = &x[i * rows_per_task * n..][..out.len()];
-                let n_rows = out.len() / n;
-                with_scratch(n_rows * (n + n_hidden), |scratch| {
-                    let (normed, hidden) = scratch.split_at_mut(n_rows * n);
-                    let input = match norm {
-                        Some(norm) => {
-                            vectorized(|| {
-                                for (out, x) in normed.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
-                                    layer_norm_row(x, out, norm_weight, norm_bias, norm.eps);
-                                }
-                            });
-                            &*normed
-                        }
-                        None => x,
-                    };
-                    let n_threads = if n_rows > FEW_ROWS || n_rows * n * n_hidden < MIN_PARALLEL_WORK_FEW_ROWS
-                    {
-                        1
-                    } else {
-                        rayon::current_num_threads()
-                    };
-                    apply_to_rows(
-                        hidden,
-                        input,
-                        w1,
-                        n,
-                        n_hidden,
-                        Some(b1),
-                        layers.activation,
-                        None,
-                        n_threads,
-                    );
-                    apply_to_rows(
-                        out,
-                        hidden,
-                        w2,
-                        n_hidden,
-                        n,
-                        Some(b2),
-                        Activation::None,
-                        Some(x),
-                        n_threads,
-                    );
-                });
+    with_slices([x, norm_weight, norm_bias, layers.b1, layers.b2], |[x, norm_weight, norm_bias, b1, b2]| {
+        let rows_per_task = if n_rows <= FEW_ROWS { n_rows.max(1) } else { rows_per_task(n_rows) };
+        for_each_chunk(&mut out, rows_per_task * n, 2 * n_rows * n * n_hidden, |i, out| {
+            let x = &x[i * rows_per_task * n..][..out.len()];
+            let n_rows = out.len() / n;
+            with_scratch(n_rows * (n + n_hidden), |scratch| {
+                let (normed, hidden) = scratch.split_at_mut(n_rows * n);
+                let input = match norm {
+                    Some(norm) => {
+                        vectorized(|| {
+                            for (out, x) in normed.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
+                                layer_norm_row(x, out, norm_weight, norm_bias, norm.eps);
+                            }
+                        });
+                        &*normed
+                    }
+                    None => x,
+                };
+                let first = Finish { bias: Some(b1), activation: layers.activation, residual: None };
+                let second = Finish { bias: Some(b2), activation: Activation::None, residual: Some(x) };
+                if n_rows <= FEW_ROWS {
+                    apply_panels_by_columns(hidden, input, layers.w1.panels(), &(0..n_hidden), first);
+                    apply_panels_by_columns(out, hidden, layers.w2.panels(), &(0..n), second);
+                } else {
+                    apply_to_rows(hidden, input, layers.w1.panels(), first);
+                    apply_to_rows(out, hidden, layers.w2.panels(), second);
+                }
             });
-            Ok(())
-        },
-    )?;
+        });
+        Ok(())
+    })?;
     Tensor::from_vec(out, x.dims(), x.device())
 }
 
 /// Hands `f` a buffer of this length that the thread keeps; its values are whatever was there.
 pub(super) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     thread_local! {
-        static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+        /// One for each depth of nesting.
+        static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
     }
-    let mut buffer = SCRATCH.take();
+    let mut buffer = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
     if buffer.len() < len {
         buffer.resize(len, 0.0);
     }
     let result = f(&mut buffer[..len]);
-    SCRATCH.set(buffer);
+    SCRATCH.with_borrow_mut(|kept| kept.push(buffer));
     result
 }
 

@@ -11,13 +11,19 @@ use std::sync::OnceLock;
 /// Runs `f` compiled for the best instruction set this machine has. What `f` calls must be `#[inline(always)]`.
 #[inline]
 pub(super) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
-    static ARCH: OnceLock<pulp::Arch> = OnceLock::new();
-    ARCH.get_or_init(pulp::Arch::new).dispatch(f)
+    arch().dispatch(f)
 }
 
-const LANES: usize = 8;
+/// The best instruction set this machine has.
+#[inline]
+pub(super) fn arch() -> pulp::Arch {
+    static ARCH: OnceLock<pulp::Arch> = OnceLock::new();
+    *ARCH.get_or_init(pulp::Arch::new)
+}
 
-/// The sum, added up in eight lanes.
+const LANES: usize = 16;
+
+/// The sum, added up in lanes.
 #[inline(always)]
 pub(super) fn sum(values: &[f32]) -> f32 {
     let mut lanes = [0.0; LANES];
@@ -29,6 +35,19 @@ pub(super) fn sum(values: &[f32]) -> f32 {
         }
     }
     lanes.iter().sum::<f32>() + rest
+}
+
+/// The sum of products, added up in lanes.
+#[inline(always)]
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * b;
+        }
+    }
+    lanes.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
 /// The sum of squared distances from `center`.
@@ -141,6 +160,28 @@ pub(super) fn softmax_unscaled(row: &mut [f32]) -> f32 {
         total += *value;
     }
     1.0 / total
+}
+
+/// Softmax of every column of rows as long as `factors` in place, but for its last step: the factors that are still to be
+/// applied.
+#[inline(always)]
+pub(super) fn softmax_of_columns(rows: &mut [f32], factors: &mut [f32]) {
+    let width = factors.len();
+    let mut largest = [f32::NEG_INFINITY; 64];
+    let largest = &mut largest[..width];
+    for row in rows.chunks_exact(width) {
+        for (largest, value) in largest.iter_mut().zip(row) {
+            *largest = if *value > *largest { *value } else { *largest };
+        }
+    }
+    factors.fill(0.0);
+    for row in rows.chunks_exact_mut(width) {
+        for ((value, total), largest) in row.iter_mut().zip(&mut *factors).zip(&*largest) {
+            *value = exp(*value - largest);
+            *total += *value;
+        }
+    }
+    factors.iter_mut().for_each(|total| *total = 1.0 / *total);
 }
 
 /// `out = (x - mean) / sqrt(variance + eps) * weight + bias` over one row.

@@ -5,14 +5,19 @@
 //! moving data. Weights of linear layers are [out, in] as checkpoints store them. All tensors are f32.
 
 mod attention;
+mod bf16;
 mod conv;
 mod linear;
 mod math;
 mod matmul;
+mod packed;
 mod quantized;
 mod reference;
 
+use std::ops::Range;
+
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
+pub use packed::{PackedMatrix, Precision};
 pub use quantized::{QuantizedMatrix, linear_q8};
 use rayon::prelude::*;
 
@@ -53,30 +58,39 @@ pub fn linear(
     }
 }
 
-/// `x + fc2(activation(fc1(norm(x))))`: what transformers do between attentions, without ever holding the whole hidden layer.
-/// x [.., n]; without `norm`, x goes into the first layer as it is.
+/// [`linear`] on the CPU with the rows `rows` of a weight that was laid out before; bias [rows], output [.., rows].
+pub fn linear_packed(
+    x: &Tensor,
+    w: &PackedMatrix,
+    rows: &Range<usize>,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    residual: Option<&Tensor>,
+) -> Result<Tensor> {
+    linear::linear_packed(x, w, rows, bias, activation, residual)
+}
+
+/// `x + fc2(activation(fc1(norm(x))))` on the CPU: what transformers do between attentions, without ever holding the whole
+/// hidden layer. x [.., n]; without `norm`, x goes into the first layer as it is.
 pub fn feed_forward(
     x: &Tensor,
     norm: Option<&LayerNormWeights<'_>>,
-    layers: &FeedForwardWeights<'_>,
+    layers: &PackedFeedForward<'_>,
 ) -> Result<Tensor> {
-    match x.device() {
-        Device::Cpu => linear::feed_forward(x, norm, layers),
-        _ => reference::feed_forward(x, norm, layers),
-    }
+    linear::feed_forward(x, norm, layers)
 }
 
 /// Two linear layers with an activation between them.
 #[derive(Clone, Copy)]
-pub struct FeedForwardWeights<'a> {
+pub struct PackedFeedForward<'a> {
     /// Between the layers.
     pub activation: Activation,
     /// [hidden, n]
-    pub w1: &'a Tensor,
+    pub w1: &'a PackedMatrix,
     /// [hidden]
     pub b1: &'a Tensor,
     /// [n, hidden]
-    pub w2: &'a Tensor,
+    pub w2: &'a PackedMatrix,
     /// [n]
     pub b2: &'a Tensor,
 }

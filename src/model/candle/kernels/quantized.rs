@@ -5,12 +5,16 @@ use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::linear::{FEW_ROWS, apply, with_scratch};
+use super::linear::{COLUMNS_PER_TASK, FEW_ROWS, Finish, apply_by_columns, with_scratch};
 use super::math::{gelu, quick_gelu, sum, vectorized};
+use super::matmul::{Destination, Matrix, multiply};
 use super::{Activation, for_each_chunk, with_slices};
 
 /// Values that share a scale.
 const BLOCK: usize = 32;
+
+/// With more rows, the room for the products would be larger than what 8 bits save.
+const ROWS_AT_A_TIME: usize = 2304;
 
 /// A weight matrix [out, in] in Q8_0: blocks of 32 values along a row with one scale, as in ggml, the scales in f32.
 pub struct QuantizedMatrix {
@@ -54,18 +58,14 @@ impl QuantizedMatrix {
 
     /// The rows `rows` as f32, into `out` [rows, in].
     fn widen(&self, rows: &Range<usize>, out: &mut [f32]) {
-        let first_block = rows.start * self.n_in / BLOCK;
-        let n = out.len();
-        for_each_chunk(out, 64 * self.n_in, n, |i, out| {
-            let start = first_block + i * 64 * self.n_in / BLOCK;
-            let blocks = self.values[start * BLOCK..].chunks_exact(BLOCK).zip(&self.scales[start..]);
-            vectorized(|| {
-                for (out, (values, scale)) in out.chunks_exact_mut(BLOCK).zip(blocks) {
-                    for (out, value) in out.iter_mut().zip(values) {
-                        *out = f32::from(*value) * scale;
-                    }
+        let start = rows.start * self.n_in / BLOCK;
+        let blocks = self.values[start * BLOCK..].chunks_exact(BLOCK).zip(&self.scales[start..]);
+        vectorized(|| {
+            for (out, (values, scale)) in out.chunks_exact_mut(BLOCK).zip(blocks) {
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = f32::from(*value) * scale;
                 }
-            });
+            }
         });
     }
 }
@@ -106,10 +106,20 @@ pub fn linear_q8(
                 *out += residual;
             }
         } else {
-            with_scratch(n_out * n_in, |wide| {
-                w.widen(rows, wide);
-                apply(&mut out, x, wide, n_in, n_out, bias, activation, residual);
-            });
+            for (i, out) in out.chunks_mut(ROWS_AT_A_TIME * n_out).enumerate() {
+                let n_rows = out.len() / n_out;
+                let x = &x[i * ROWS_AT_A_TIME * n_in..][..n_rows * n_in];
+                let residual = residual.map(|it| &it[i * ROWS_AT_A_TIME * n_out..][..out.len()]);
+                let x = Matrix::new(x, n_rows, n_in, n_in);
+                let finish = Finish { bias, activation, residual };
+                apply_by_columns(out, x, rows, 1, finish, |outputs, columns| {
+                    with_scratch(outputs.len() * n_in, |wide| {
+                        w.widen(&outputs, wide);
+                        let w = Matrix::new(wide, outputs.len(), n_in, n_in).transposed();
+                        multiply(columns, COLUMNS_PER_TASK, Destination::Overwrite, 1.0, x, w);
+                    });
+                });
+            }
         }
         Ok(())
     })?;

@@ -2,7 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 
-use super::{Activation, Conv2d, FeedForwardWeights, LayerNormWeights, Visible};
+use super::{Activation, Conv2d, Visible};
 
 pub(super) fn linear(
     x: &Tensor,
@@ -29,19 +29,6 @@ pub(super) fn linear(
         Some(residual) => out + residual,
         None => Ok(out),
     }
-}
-
-pub(super) fn feed_forward(
-    x: &Tensor,
-    norm: Option<&LayerNormWeights<'_>>,
-    layers: &FeedForwardWeights<'_>,
-) -> Result<Tensor> {
-    let normed = match norm {
-        Some(norm) => layer_norm(x, norm.weight, norm.bias, norm.eps)?,
-        None => x.clone(),
-    };
-    let hidden = linear(&normed, layers.w1, Some(layers.b1), layers.activation, None)?;
-    linear(&hidden, layers.w2, Some(layers.b2), Activation::None, Some(x))
 }
 
 pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {

@@ -36,12 +36,38 @@ fn linear_layers() {
             (Some(&b), Activation::None, Some(&residual)),
             (None, Activation::None, Some(&residual)),
         ] {
+            let reference = reference::linear(&x, &w, bias, activation, residual);
+            let name = format!("linear {rows}x{n_in}x{n_out} {activation:?}");
+            check_close(&name, &linear::linear(&x, &w, bias, activation, residual), &reference);
+            let packed = PackedMatrix::new(&w, Precision::F32).unwrap();
+            let got = linear_packed(&x, &packed, &(0..n_out), bias, activation, residual);
+            check_close(&name, &got, &reference);
+        }
+        let packed = PackedMatrix::new(&w, Precision::F32).unwrap();
+        for some in [0..1, n_out - 1..n_out, n_out / 3..n_out - 1] {
+            let narrow = |it: &Tensor| it.narrow(0, some.start, some.len()).unwrap();
             check_close(
-                &format!("linear {rows}x{n_in}x{n_out} {activation:?}"),
-                &linear::linear(&x, &w, bias, activation, residual),
-                &reference::linear(&x, &w, bias, activation, residual),
+                &format!("linear {rows}x{n_in}, outputs {some:?}"),
+                &linear_packed(&x, &packed, &some, Some(&narrow(&b)), Activation::None, None),
+                &reference::linear(&x, &narrow(&w), Some(&narrow(&b)), Activation::None, None),
             );
         }
+    }
+}
+
+#[test]
+fn linear_layers_in_bfloat16() {
+    for (rows, n_in, n_out) in [(1, 64, 300), (5, 33, 17), (250, 40, 24)] {
+        // As multiples of 1/64 below 4 in magnitude, all values are bfloat16 already.
+        let rounded = |it: Tensor| ((it * 32.0).unwrap().round().unwrap() / 32.0).unwrap();
+        let (x, w) = (rounded(random(&[rows, n_in], 1)), rounded(random(&[n_out, n_in], 2)));
+        let b = random(&[n_out], 3);
+        let packed = PackedMatrix::new(&w, Precision::Bf16).unwrap();
+        check_close(
+            &format!("bfloat16 linear {rows}x{n_in}x{n_out}"),
+            &linear_packed(&x, &packed, &(0..n_out), Some(&b), Activation::Gelu, None),
+            &reference::linear(&x, &w, Some(&b), Activation::Gelu, None),
+        );
     }
 }
 
@@ -52,12 +78,22 @@ fn feed_forwards() {
         let (w1, b1) = (random(&[n_hidden, n], 2), random(&[n_hidden], 3));
         let (w2, b2) = (random(&[n, n_hidden], 4), random(&[n], 5));
         let (weight, bias) = (random(&[n], 6), random(&[n], 7));
-        let layers = FeedForwardWeights { activation: Activation::Gelu, w1: &w1, b1: &b1, w2: &w2, b2: &b2 };
+        let packed = |w: &Tensor| PackedMatrix::new(w, Precision::F32).unwrap();
+        let layers = PackedFeedForward {
+            activation: Activation::Gelu,
+            w1: &packed(&w1),
+            b1: &b1,
+            w2: &packed(&w2),
+            b2: &b2,
+        };
         for norm in [None, Some(&LayerNormWeights { weight: &weight, bias: &bias, eps: 1e-5 })] {
+            let normed =
+                norm.map_or(Ok(x.clone()), |it| reference::layer_norm(&x, it.weight, it.bias, it.eps));
+            let hidden = reference::linear(&normed.unwrap(), &w1, Some(&b1), Activation::Gelu, None).unwrap();
             check_close(
                 &format!("feed_forward {rows}x{n}x{n_hidden}"),
-                &linear::feed_forward(&x, norm, &layers),
-                &reference::feed_forward(&x, norm, &layers),
+                &feed_forward(&x, norm, &layers),
+                &reference::linear(&hidden, &w2, Some(&b2), Activation::None, Some(&x)),
             );
         }
     }
@@ -150,6 +186,8 @@ fn attentions_between_tokens() {
         (2, 60, 60, 64, 4, Visible::First(vec![60, 31])),
         (1, 270, 270, 16, 2, Visible::First(vec![269])),
         (1, 200, 203, 8, 1, Visible::Causal { offset: 3 }),
+        (2, 3, 70, 24, 2, Visible::First(vec![70, 33])),
+        (1, 64, 500, 64, 1, Visible::First(vec![500])),
         (1, 6, 6, 8, 2, Visible::Causal { offset: 0 }),
         (2, 3, 12, 8, 2, Visible::Causal { offset: 4 }),
     ] {

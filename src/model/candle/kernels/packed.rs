@@ -1,0 +1,81 @@
+//! Weight matrices laid out for products once, when they are loaded.
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use super::math::vectorized;
+use super::matmul::{Matrix, PanelValues, Panels, pack_panels, panels_len, tile};
+use super::{bf16, with_slices};
+
+/// How the numbers of a weight matrix are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// As they are.
+    F32,
+    /// Rounded to bfloat16; products round their other operand too, and sum in f32.
+    Bf16,
+}
+
+/// A weight matrix [out, in] on the CPU, in the layout that products read.
+pub struct PackedMatrix {
+    n_out: usize,
+    n_in: usize,
+    values: Values,
+}
+
+enum Values {
+    F32(Vec<f32>),
+    Bf16(Vec<u32>),
+}
+
+impl PackedMatrix {
+    /// Copies a weight [out, in].
+    pub fn new(weight: &Tensor, precision: Precision) -> Result<Self> {
+        let (n_out, n_in) = weight.dims2()?;
+        let values =
+            with_slices([weight], |[weight]| Ok(pack(Matrix::new(weight, n_out, n_in, n_in), precision)))?;
+        Ok(Self { n_out, n_in, values })
+    }
+
+    /// [out, in]
+    pub fn dims(&self) -> (usize, usize) {
+        (self.n_out, self.n_in)
+    }
+
+    pub(super) fn panels(&self) -> Panels<'_> {
+        let values = match &self.values {
+            Values::F32(values) => PanelValues::F32(values),
+            Values::Bf16(values) => PanelValues::Bf16(values),
+        };
+        Panels { values, k: self.n_in, n: self.n_out }
+    }
+}
+
+fn pack(weight: Matrix<'_>, precision: Precision) -> Values {
+    let (n_out, n_in) = (weight.rows(), weight.columns());
+    let width = match precision {
+        Precision::F32 => tile().columns,
+        Precision::Bf16 => bf16::panel_columns(),
+    };
+    let rows = |panel: usize| panel * width..n_out.min((panel + 1) * width);
+    match precision {
+        Precision::F32 => {
+            let mut values = vec![0.0; panels_len(n_in, n_out)];
+            values.par_chunks_mut((width * n_in).max(1)).enumerate().for_each(|(panel, out)| {
+                pack_panels(weight.some_rows(rows(panel)), out);
+            });
+            Values::F32(values)
+        }
+        Precision::Bf16 => {
+            let pairs = n_in.div_ceil(2);
+            let mut values = vec![0; n_out.next_multiple_of(width) * pairs];
+            values.par_chunks_mut((width * pairs).max(1)).enumerate().for_each(|(panel, out)| {
+                let rows = rows(panel);
+                vectorized(|| {
+                    bf16::interleave_pairs(weight, rows.start, rows.len(), width, 1.0, out);
+                });
+            });
+            Values::Bf16(values)
+        }
+    }
+}
