@@ -1,6 +1,6 @@
 //! What the parity tests share: the tiny random checkpoint, images by formula, edited copies.
 
-#![allow(dead_code, reason = "each test uses some of it")]
+#![allow(dead_code, unused_imports, reason = "each test uses some of it")]
 
 mod images;
 
