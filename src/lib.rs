@@ -7,6 +7,7 @@
 //! * [`instruction`]: text to a typed instruction. [`resolve`]: which candidate the words mean.
 //! * [`score`]: named parts to one calibrated score.
 //! * [`lift`]: a box and registered depth to a pose, a size and a covariance. [`annotate`]: drawing a result.
+//! * [`track`]: objects followed from frame to frame. [`register`]: depth of another camera to the color camera's.
 //! * [`transform`], [`pairing`]: the TF tree at a time; colour and depth by stamp.
 //! * [`config`]: what a person wrote to what the program may use.
 //! * [`dialogue`]: what words mean after what was said before.
@@ -19,7 +20,7 @@
 //!
 //! * only `ros` and the ROS binaries name r2r; only `model/candle` names candle;
 //! * `instruction`, `image`, `camera`, `detection`, `resolve`, `lift`, `annotate`, `transform`, `pairing`, `dialogue`, `pipeline`, `report`
-//!   `scene` and `score` know no ROS, tensors, threads, async runtime or clock.
+//!   `register`, `scene`, `score` and `track` know no ROS, tensors, threads, async runtime or clock.
 
 pub mod annotate;
 pub mod camera;
@@ -32,10 +33,12 @@ pub mod lift;
 pub mod model;
 pub mod pairing;
 pub mod pipeline;
+pub mod register;
 pub mod report;
 pub mod resolve;
 pub mod scene;
 pub mod score;
+pub mod track;
 pub mod transform;
 
 #[cfg(feature = "ros")]

@@ -8,7 +8,8 @@ use crate::dialogue::Asked;
 use crate::image::RgbdFrame;
 use crate::instruction::{GENERIC_NOUN, Instruction, ObjectReference, ParseError, RelationKind, Vocabulary};
 use crate::lift::{
-    FrameGeometry, Grasp, LiftError, LiftedObject, Place, PlaceRelation, PoseSource, lift_on_plane,
+    FrameGeometry, Grasp, LiftError, LiftedObject, Place, PlaceRelation, PoseSource, SupportPlane,
+    lift_on_plane,
 };
 use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
 use crate::resolve::{self, Candidate, Missing, Resolution};
@@ -122,6 +123,8 @@ pub struct GroundingResult {
     pub place: Option<Place>,
     /// Every object considered, targets and destination included.
     pub candidates: Vec<GroundedObject>,
+    /// The horizontal planes in view, most points first; none without depth.
+    pub planes: Vec<SupportPlane>,
     /// Name of the model that looked; empty when none did.
     pub model: String,
 }
@@ -207,6 +210,7 @@ impl GroundingResult {
             destination: None,
             place: None,
             candidates: Vec::new(),
+            planes: Vec::new(),
             model: String::new(),
         }
     }
@@ -239,6 +243,9 @@ fn fill(
 
     let geometry =
         if config.use_depth { FrameGeometry::new(frame, &config.lift) } else { Err(LiftError::NotInUse) };
+    if let Ok(geometry) = &geometry {
+        result.planes = geometry.planes().to_vec();
+    }
     let lift = |object: &Detection2d| lift(&geometry, frame, config, object);
     result.candidates = locate(detections, &lift, config);
     observer(Stage::Locate);

@@ -16,10 +16,12 @@ const PURE: &[&str] = &[
     "lift",
     "pairing",
     "pipeline",
+    "register",
     "report",
     "resolve",
     "scene",
     "score",
+    "track",
     "transform",
 ];
 

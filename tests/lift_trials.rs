@@ -219,6 +219,8 @@ fn without_depth_a_known_plane_tells_where_things_stand() {
             normal: camera_from_world * Vector3::z_axis(),
             camera_height_m: seen.world_from_camera.translation.z,
             residual_m: 0.0,
+            height_sigma_m: 0.0,
+            tilt_sigma: 0.0,
         };
         let bbox = jittered(&object.bbox.unwrap(), seed);
         let lifted = lift_on_plane(&seen.camera, &bbox, &plane).unwrap();

@@ -192,19 +192,35 @@ impl<'a> FrameGeometry<'a> {
             let (camera_width, camera_height) = camera.size();
             return Err(LiftError::CameraSize { camera_width, camera_height, image_width, image_height });
         }
+        Ok(Self::after(depth, camera, options, &[]))
+    }
+
+    /// Of the next frame of a stream: planes of the frame before (`known`, optical frame of this one) are taken up where they still
+    /// hold, which is much cheaper than to search. `depth` and `camera` must be of one size.
+    pub fn after(
+        depth: &'a DepthImage,
+        camera: PinholeCamera,
+        options: &'a LiftOptions,
+        known: &[SupportPlane],
+    ) -> Self {
         let mut geometry = Self { depth, camera, options, planes: Vec::new() };
+        let (width, height) = camera.size();
         // About 4000 points on a grid are plenty for planes.
-        let stride =
-            (f64::from(image_width) * f64::from(image_height) / 4000.0).sqrt().ceil().max(1.0) as usize;
+        let stride = (f64::from(width) * f64::from(height) / 4000.0).sqrt().ceil().max(1.0) as usize;
         let mut points = Vec::new();
-        for v in (stride / 2..image_height as usize).step_by(stride) {
-            for u in (stride / 2..image_width as usize).step_by(stride) {
+        for v in (stride / 2..height as usize).step_by(stride) {
+            for u in (stride / 2..width as usize).step_by(stride) {
                 points.extend(geometry.point(u as u32, v as u32));
             }
         }
         let tolerance_m = |z: f64| 0.003 + 2.5 * geometry.noise_m(z);
-        geometry.planes = plane::support_planes(points, options.up_in_camera, tolerance_m);
-        Ok(geometry)
+        geometry.planes = plane::support_planes(points, options.up_in_camera, tolerance_m, known);
+        geometry
+    }
+
+    /// Whose pixels these are.
+    pub fn camera(&self) -> &PinholeCamera {
+        &self.camera
     }
 
     /// The horizontal planes in view, most points first.
@@ -233,16 +249,7 @@ impl<'a> FrameGeometry<'a> {
     pub fn lift(&self, phrase: &str, bbox: &BoundingBox2d) -> Result<LiftedObject, LiftError> {
         let (width, height) = self.camera.size();
         let bbox = bbox.clipped(width, height);
-        let window = self.window(&bbox);
-        let plane = self.plane_under(&window);
-        let noise_m = |z: f64| self.noise_m(z);
-        let (fx, fy) = self.camera.focal_lengths();
-        let focal = fx.min(fy);
-        let tolerances = Tolerances {
-            step_m: &|z| 0.006 + 4.0 * z / focal + 3.0 * noise_m(z),
-            height_m: &|z| 0.003 + 1.5 * noise_m(z),
-        };
-        let pixels = segment::object_pixels(&window, &bbox, plane.as_ref(), &tolerances);
+        let Segmented { window, plane, pixels } = self.segmented(&bbox);
         let points: Vec<Point3<f64>> = pixels.iter().filter_map(|it| window.points[*it]).collect();
         if points.len() < self.options.min_points.max(1) {
             // Glass, or too near: the plane it stands on tells where it is.
@@ -269,9 +276,10 @@ impl<'a> FrameGeometry<'a> {
             up,
             is_up_known: !self.planes.is_empty() || self.options.up_in_camera.is_some(),
             support_m: plane.map(|it| -it.camera_height_m),
-            is_on_support: plane.is_some_and(|it| is_plane_below(&window, &pixels, &it, tolerances.height_m)),
-            depth_noise_m: noise_m(surface_centroid.z),
-            pixel_m: surface_centroid.z / focal,
+            is_on_support: plane
+                .is_some_and(|it| is_plane_below(&window, &pixels, &it, &|z| self.height_tolerance_m(z))),
+            depth_noise_m: self.noise_m(surface_centroid.z),
+            pixel_m: surface_centroid.z / self.focal(),
         };
         let body = body::estimate(&points, &surroundings);
         let (mask, valid_depth_ratio) = mask_of(&window, &pixels);
@@ -292,12 +300,50 @@ impl<'a> FrameGeometry<'a> {
         })
     }
 
+    /// The box around the pixels of the object in `bbox`, which may be too large for it; `None` where there is none with depth.
+    pub fn outline(&self, bbox: &BoundingBox2d) -> Option<BoundingBox2d> {
+        let (width, height) = self.camera.size();
+        let Segmented { window, pixels, .. } = self.segmented(&bbox.clipped(width, height));
+        pixels.iter().map(|it| window.pixel(*it)).fold(None, |all: Option<BoundingBox2d>, (u, v)| {
+            let (u, v) = (f64::from(u), f64::from(v));
+            let it = all.unwrap_or(BoundingBox2d { x0: u, y0: v, x1: u, y1: v });
+            Some(BoundingBox2d {
+                x0: it.x0.min(u),
+                y0: it.y0.min(v),
+                x1: it.x1.max(u + 1.0),
+                y1: it.y1.max(v + 1.0),
+            })
+        })
+    }
+
+    fn segmented(&self, bbox: &BoundingBox2d) -> Segmented {
+        let window = self.window(bbox);
+        let plane = self.plane_under(&window);
+        let focal = self.focal();
+        let tolerances = Tolerances {
+            step_m: &|z| 0.006 + 4.0 * z / focal + 3.0 * self.noise_m(z),
+            height_m: &|z| self.height_tolerance_m(z),
+        };
+        let pixels = segment::object_pixels(&window, bbox, plane.as_ref(), &tolerances);
+        Segmented { window, plane, pixels }
+    }
+
+    /// How far from a plane a point at a depth still counts as on it, metres.
+    fn height_tolerance_m(&self, z: f64) -> f64 {
+        0.003 + 1.5 * self.noise_m(z)
+    }
+
+    fn focal(&self) -> f64 {
+        let (fx, fy) = self.camera.focal_lengths();
+        fx.min(fy)
+    }
+
     /// Stereo and structured light: the error of a disparity, so it grows with the square of the distance.
-    fn noise_m(&self, z: f64) -> f64 {
+    pub(crate) fn noise_m(&self, z: f64) -> f64 {
         self.options.depth_noise_m * z * z
     }
 
-    fn point(&self, u: u32, v: u32) -> Option<Point3<f64>> {
+    pub(crate) fn point(&self, u: u32, v: u32) -> Option<Point3<f64>> {
         let z = f64::from(self.depth.get(u, v)?);
         let is_in_range = self.options.min_depth_m <= z && z <= self.options.max_depth_m;
         if !is_in_range {
@@ -329,6 +375,13 @@ impl<'a> FrameGeometry<'a> {
         let best = self.planes.iter().map(|it| (count(it), it)).max_by_key(|(n, _)| *n);
         best.filter(|(n, _)| points.len() <= 33 * n).map(|(_, it)| *it)
     }
+}
+
+/// What is around a box, and which of it is the object.
+struct Segmented {
+    window: Window,
+    plane: Option<SupportPlane>,
+    pixels: Vec<usize>,
 }
 
 impl LiftedObject {

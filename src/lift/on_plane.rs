@@ -109,8 +109,13 @@ pub fn lift_on_plane(
     along[(2, 2)] += (0.25 * 0.5 * width_m).powi(2);
     let axes = [away.into_inner(), side, up.into_inner()];
     let turn_axes = Matrix3::from_columns(&axes);
-    let position: Matrix3<f64> = turn_axes * along * turn_axes.transpose();
-    let tilt = 2.0_f64.to_radians();
+    // Where the plane is a little higher or lower, the object is elsewhere along the ray to its foot.
+    let reach = contact.coords - up.scale(up.dot(&contact.coords));
+    let plane_variance = plane.height_sigma_m.powi(2) + (plane.tilt_sigma * reach.norm()).powi(2);
+    let slide = ray / falling;
+    let position: Matrix3<f64> =
+        turn_axes * along * turn_axes.transpose() + plane_variance * slide * slide.transpose();
+    let tilt = 2.0_f64.to_radians().hypot(plane.tilt_sigma);
     let turn: Matrix3<f64> = tilt * tilt * (axes[0] * axes[0].transpose() + axes[1] * axes[1].transpose())
         + PI.powi(2) / 12.0 * axes[2] * axes[2].transpose();
     let mut covariance = Matrix6::zeros();

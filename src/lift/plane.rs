@@ -1,6 +1,6 @@
 //! The horizontal planes that things stand on, estimated once per frame by RANSAC (Fischler and Bolles 1981).
 
-use nalgebra::{Matrix3, Point3, SymmetricEigen, Unit, Vector3};
+use nalgebra::{Isometry3, Matrix3, Point3, SymmetricEigen, Unit, Vector3};
 
 /// A horizontal surface. Heights above it are along `normal`, which points away from gravity.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -11,12 +11,24 @@ pub struct SupportPlane {
     pub camera_height_m: f64,
     /// Root mean square distance of its points from it, metres.
     pub residual_m: f64,
+    /// Standard deviation of its height right below the camera, metres.
+    pub height_sigma_m: f64,
+    /// Standard deviation of its slope, radians.
+    pub tilt_sigma: f64,
 }
 
 impl SupportPlane {
     /// Height of a point (optical frame) above the plane, metres; negative below.
     pub fn height_m(&self, point_in_camera: &Point3<f64>) -> f64 {
         self.normal.dot(&point_in_camera.coords) + self.camera_height_m
+    }
+
+    /// The same plane from another place. `there_from_here` takes points of the frame it is in to the other.
+    #[must_use]
+    pub fn seen_from(&self, there_from_here: &Isometry3<f64>) -> Self {
+        let normal = there_from_here.rotation * self.normal;
+        let camera_height_m = self.camera_height_m - normal.dot(&there_from_here.translation.vector);
+        Self { normal, camera_height_m, ..*self }
     }
 }
 
@@ -29,7 +41,8 @@ const MIN_COS_TO_UP: f64 = 0.966;
 /// How far further planes may be from the first: cos 3 degrees.
 const MIN_COS_PARALLEL: f64 = 0.9986;
 
-/// The horizontal planes among `points`, most points first. `tolerance_m` says how far from a plane its points may be.
+/// The horizontal planes among `points`, most points first. `tolerance_m` says how far from a plane its points may be; `guesses`
+/// are planes of the frame before, taken up where they still hold, which is much cheaper than to search.
 ///
 /// Where up is unknown, a plane counts as horizontal when its normal has a clear share of the image's up direction; failing
 /// that, when the camera looks straight down on it.
@@ -37,9 +50,22 @@ pub(super) fn support_planes(
     mut points: Vec<Point3<f64>>,
     up_in_camera: Option<Unit<Vector3<f64>>>,
     tolerance_m: impl Fn(f64) -> f64,
+    guesses: &[SupportPlane],
 ) -> Vec<SupportPlane> {
     let n_all = points.len();
     let mut planes: Vec<SupportPlane> = Vec::new();
+    for guess in guesses {
+        let (plane, n_inliers) =
+            refined(&points, &tolerance_m, *guess, |it| MIN_COS_PARALLEL <= it.dot(&guess.normal));
+        if n_inliers < 30 || (n_inliers as f64) < MIN_SHARE * n_all as f64 {
+            break;
+        }
+        points.retain(|it| 2.0 * tolerance_m(it.z) < plane.height_m(it).abs());
+        planes.push(plane);
+    }
+    if !planes.is_empty() {
+        return planes;
+    }
     let is_horizontal = |normal: &Vector3<f64>| match up_in_camera {
         Some(up) => MIN_COS_TO_UP <= normal.dot(&up),
         None => 0.25 <= -normal.y,
@@ -85,7 +111,17 @@ fn best_plane(
             best = Some((plane, n_inliers));
         }
     }
-    let (mut plane, _) = best?;
+    let (plane, _) = best?;
+    Some(refined(points, tolerance_m, plane, accept))
+}
+
+/// The plane fitted to the points near it, and how many those are.
+fn refined(
+    points: &[Point3<f64>],
+    tolerance_m: &impl Fn(f64) -> f64,
+    mut plane: SupportPlane,
+    accept: impl Fn(&Vector3<f64>) -> bool,
+) -> (SupportPlane, usize) {
     for _ in 0..3 {
         plane = fit(points.iter().filter(|it| plane.height_m(it).abs() <= tolerance_m(it.z)))
             .filter(|it| accept(&it.normal))
@@ -95,7 +131,10 @@ fn best_plane(
     let (n_inliers, square) =
         inliers.fold((0_u32, 0.0), |(n, square), it| (n + 1, square + plane.height_m(it).powi(2)));
     plane.residual_m = (square / f64::from(n_inliers.max(1))).sqrt();
-    Some((plane, n_inliers as usize))
+    // Errors of neighboring pixels hang together: far fewer independent ones than points.
+    plane.height_sigma_m = plane.residual_m * (0.04 + 25.0 / f64::from(n_inliers.max(25))).sqrt();
+    plane.tilt_sigma = plane.height_sigma_m / plane.camera_height_m.abs().max(0.1);
+    (plane, n_inliers as usize)
 }
 
 /// Least squares, each point weighted by its precision: depth noise grows with the square of the distance.
@@ -121,7 +160,13 @@ fn fit<'a>(points: impl Iterator<Item = &'a Point3<f64>> + Clone) -> Option<Supp
 fn plane_through(point: Point3<f64>, normal: Vector3<f64>) -> Option<SupportPlane> {
     let normal = Unit::try_new(normal, 1e-12)?;
     let normal = if 0.0 < normal.dot(&point.coords) { -normal } else { normal };
-    Some(SupportPlane { normal, camera_height_m: -normal.dot(&point.coords), residual_m: 0.0 })
+    Some(SupportPlane {
+        normal,
+        camera_height_m: -normal.dot(&point.coords),
+        residual_m: 0.0,
+        height_sigma_m: 0.0,
+        tilt_sigma: 0.0,
+    })
 }
 
 /// Steele, Lea and Flood 2014: small, and the same everywhere, so that a frame always gives the same planes.

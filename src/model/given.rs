@@ -1,5 +1,9 @@
 //! Detections of someone else's model: the words are resolved over them, no model runs.
 
+use std::time::Duration;
+
+use serde::Deserialize;
+
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::instruction::GENERIC_NOUN;
 use crate::model::{KeyedImage, ModelError, ModelInfo, VisionLanguageModel};
@@ -9,6 +13,33 @@ use crate::model::{KeyedImage, ModelError, ModelInfo, VisionLanguageModel};
 pub struct GivenDetections {
     info: ModelInfo,
     detections: Vec<Detection2d>,
+    delay: Duration,
+}
+
+/// As a file holds them: boxes alone, or with the time that finding them took.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum GivenFile {
+    /// Found at once.
+    Boxes(Vec<Detection2d>),
+    /// Found after a while, as by a slow model.
+    Slow {
+        /// Milliseconds.
+        delay_ms: u64,
+        /// What is found.
+        boxes: Vec<Detection2d>,
+    },
+}
+
+impl From<GivenFile> for GivenDetections {
+    fn from(file: GivenFile) -> Self {
+        match file {
+            GivenFile::Boxes(boxes) => Self::new(boxes),
+            GivenFile::Slow { delay_ms, boxes } => {
+                Self { delay: Duration::from_millis(delay_ms), ..Self::new(boxes) }
+            }
+        }
+    }
 }
 
 impl GivenDetections {
@@ -20,7 +51,7 @@ impl GivenDetections {
             device: "none".to_owned(),
             synthetic: false,
         };
-        Self { info, detections }
+        Self { info, detections, delay: Duration::ZERO }
     }
 }
 
@@ -36,6 +67,7 @@ impl VisionLanguageModel for GivenDetections {
         image: KeyedImage<'_>,
         phrases: &[&str],
     ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
+        std::thread::sleep(self.delay);
         let (width, height) = image.image.dimensions();
         let offers = |phrase: &&str| {
             // "the red thing" asks for anything red.
