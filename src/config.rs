@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lift::{ApproachAxis, Gripper, LiftOptions};
 use crate::model::{Decode, ModelOptions, Quantize};
+use crate::register::Registration;
 use crate::resolve::{ResolveOptions, ViewAxes};
 use crate::score::ScoreWeights;
 
@@ -175,6 +176,8 @@ parameters! {
         "How depth images come: sensor_msgs/Image on `depth`, or sensor_msgs/CompressedImage on `depth/compressedDepth`.";
     use_depth: bool = true, "", Any, ReadOnly,
         "Subscribe to depth and lift targets to poses. When false, results are 2D only and FOUND needs no depth.";
+    depth_registration: String = "auto".to_owned(), "", Choice(&["auto", "registered", "register"]), ReadOnly,
+        "Whether depth images are registered to the color image (same viewpoint and size): registered (believed, whatever their frame_id), register (the node does it, with the depth camera's own camera_info and TF), or auto: by their frame_id and size.";
     target_frame: String = String::new(), "", Any, Live,
         "TF frame in which poses are published; empty: the camera's optical frame.";
     transform_timeout_secs: f64 = 0.2, "s", Float { min: 0.0, max: 10.0 }, Live,
@@ -211,6 +214,12 @@ parameters! {
         "TF frame whose z axis points up, such as base_link or odom; empty: up is told from the planes in view.";
     plane_frame: String = String::new(), "", Any, Live,
         "TF frame whose x-y plane is the surface that things stand on: objects without depth are placed there. Empty: no such frame.";
+    plane_memory_frame: String = String::new(), "", Any, Live,
+        "TF frame in which furniture stands still, such as map or odom: the surface last seen with depth is remembered there for a minute, for images without depth. Empty: it is not remembered.";
+    track: bool = true, "", Any, Live,
+        "Follow the objects of the standing instruction from image to image by their depth: target_pose comes with every pair of images, and ids stay. Services and actions are never tracked.";
+    track_timeout_secs: f64 = 1.0, "s", Float { min: 0.05, max: 10.0 }, Live,
+        "A tracked object that is hidden for longer is lost: one result says STALE, and no more poses of it come.";
     gripper_max_opening_m: f64 = 0.08, "m", Float { min: 0.001, max: 1.0 }, Live,
         "Largest distance between the fingers of the gripper that grasp candidates are for.";
     gripper_finger_depth_m: f64 = 0.045, "m", Float { min: 0.001, max: 1.0 }, Live,
@@ -250,6 +259,8 @@ pub struct Config {
     pub depth_transport: DepthTransport,
     /// Whether targets are lifted; without, results are 2D only.
     pub use_depth: bool,
+    /// Whether depth comes registered to the color image.
+    pub depth_registration: Registration,
     /// Frame of published poses; `None`: the camera's optical frame.
     pub target_frame: Option<String>,
     /// Bounded wait for a transform.
@@ -280,6 +291,12 @@ pub struct Config {
     pub gravity_frame: Option<String>,
     /// Frame whose x-y plane things stand on.
     pub plane_frame: Option<String>,
+    /// Frame in which the support plane is remembered.
+    pub plane_memory_frame: Option<String>,
+    /// Whether the objects of the standing instruction are followed from image to image.
+    pub track: bool,
+    /// Hidden for longer, a tracked object is lost.
+    pub track_timeout: Duration,
     /// What grasps are for.
     pub gripper: Gripper,
 }
@@ -396,6 +413,11 @@ impl TryFrom<RawConfig> for Config {
                 DepthTransport::CompressedDepth
             },
             use_depth: raw.use_depth,
+            depth_registration: match raw.depth_registration.as_str() {
+                "registered" => Registration::Done,
+                "register" => Registration::Wanted,
+                _ => Registration::Auto,
+            },
             target_frame: (!raw.target_frame.is_empty()).then_some(raw.target_frame),
             transform_timeout: duration("transform_timeout_secs", raw.transform_timeout_secs)?,
             transform_cache: duration("transform_cache_secs", raw.transform_cache_secs)?,
@@ -430,6 +452,9 @@ impl TryFrom<RawConfig> for Config {
             },
             gravity_frame: (!raw.gravity_frame.is_empty()).then_some(raw.gravity_frame),
             plane_frame: (!raw.plane_frame.is_empty()).then_some(raw.plane_frame),
+            plane_memory_frame: (!raw.plane_memory_frame.is_empty()).then_some(raw.plane_memory_frame),
+            track: raw.track,
+            track_timeout: duration("track_timeout_secs", raw.track_timeout_secs)?,
             gripper: Gripper {
                 max_opening_m: raw.gripper_max_opening_m,
                 finger_depth_m: raw.gripper_finger_depth_m,

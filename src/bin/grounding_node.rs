@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use language_grounding::detection::Detection2d;
 use language_grounding::model::candle::load_model_by_name;
-use language_grounding::model::given::GivenDetections;
+use language_grounding::model::given::{GivenDetections, GivenFile};
 use language_grounding::model::{ModelError, ModelOptions, VisionLanguageModel};
 use language_grounding::ros::{keep_image_memory, node};
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,7 +42,8 @@ fn run() -> anyhow::Result<()> {
 }
 
 /// A checkpoint by directory or name, downloaded if need be; or `given:FILE.json`, boxes that somebody else found, as a list of
-/// `{"phrase", "bbox": [x0, y0, x1, y1], "score"}`: for a scene that stands still, and for tests of all but the model.
+/// `{"phrase", "bbox": [x0, y0, x1, y1], "score"}`, or `{"delay_ms", "boxes"}` to find them as slowly as a real model: for a scene that
+/// stands still, and for tests of all but the model.
 fn load(
     model: &str,
     options: &ModelOptions,
@@ -56,7 +56,6 @@ fn load(
     };
     let refused = |problem: String| ModelError::Checkpoint { path: path.to_owned(), problem };
     let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
-    let detections: Vec<Detection2d> =
-        serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
-    Ok(Box::new(GivenDetections::new(detections)))
+    let file: GivenFile = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
+    Ok(Box::new(GivenDetections::from(file)))
 }

@@ -168,6 +168,12 @@ pub fn rgb_image_from_compressed(message: &CompressedImage) -> Result<RgbImage, 
     Ok(decode(&message.data, &message.format)?.into_rgb8())
 }
 
+/// Columns and rows of a compressed image, from its header alone; `None` when it has none.
+pub fn compressed_size(message: &CompressedImage) -> Option<(u32, u32)> {
+    let reader = ImageReader::new(std::io::Cursor::new(&message.data)).with_guessed_format().ok()?;
+    reader.into_dimensions().ok()
+}
+
 /// A depth image of `compressed_depth_image_transport`: a 16-bit PNG after a 12-byte header, holding millimeters
 /// (`16UC1`) or quantized inverse depth (`32FC1`: depth = a / (value - b)). A bare 16-bit PNG is millimeters.
 pub fn depth_image_from_compressed(message: &CompressedImage) -> Result<DepthImage, ConvertError> {

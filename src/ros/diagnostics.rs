@@ -40,6 +40,8 @@ struct Shared {
     last_error: Option<(String, Instant)>,
     transforms_refused: Option<String>,
     depth_offset_ns: Option<i64>,
+    registered_from: Option<String>,
+    n_tracked: u64,
 }
 
 /// What a look at the inputs is made of.
@@ -125,6 +127,19 @@ impl Monitor {
         self.lock().depth_offset_ns = offset_ns;
     }
 
+    /// The frame of the depth that was brought to the color image; `None` when it came registered.
+    pub fn set_registered_from(&self, frame: Option<&String>) {
+        let mut shared = self.lock();
+        if shared.registered_from.as_ref() != frame {
+            shared.registered_from = frame.cloned();
+        }
+    }
+
+    /// A pose of the target was told between the model's answers.
+    pub fn count_tracked(&self) {
+        self.lock().n_tracked += 1;
+    }
+
     /// The message for /diagnostics.
     pub fn report(&self, node: &str, around: &Surroundings<'_>) -> DiagnosticArray {
         let shared = self.lock();
@@ -161,6 +176,7 @@ pub fn missing_input(stats: &InputStats, graph: &GraphSnapshot, max_age: Duratio
     let remap = match stats.role {
         Role::Image => "image",
         Role::Depth => "depth",
+        Role::DepthCameraInfo => "depth_camera_info",
         Role::CameraInfo => "camera_info",
     };
     Some(match (publishers.types.is_empty(), fits, age) {
@@ -218,11 +234,15 @@ fn inputs_status(shared: &Shared, around: &Surroundings<'_>) -> DiagnosticStatus
                 }
             }
         }
+        // Registered depth needs none of its own.
+        if stats.role == Role::DepthCameraInfo {
+            continue;
+        }
         if let Some(problem) = missing_input(stats, around.graph, around.max_age.max(Duration::from_secs(1)))
         {
             level = level.max(match stats.role {
                 Role::Image => ERROR,
-                Role::Depth | Role::CameraInfo => WARN,
+                Role::Depth | Role::CameraInfo | Role::DepthCameraInfo => WARN,
             });
             problems.push(problem);
         }
@@ -240,6 +260,9 @@ fn inputs_status(shared: &Shared, around: &Surroundings<'_>) -> DiagnosticStatus
     }
     if let Some(offset_ns) = shared.depth_offset_ns {
         values.add("depth stamp minus color stamp (ms)", format!("{:.1}", offset_ns as f64 * 1e-6));
+    }
+    if let Some(frame) = &shared.registered_from {
+        values.add("depth registered by the node from", frame);
     }
     values.add("images looked at", shared.n_looked_at);
     values.add("images dropped", shared.n_images_dropped);
@@ -286,6 +309,7 @@ fn results_status(shared: &Shared) -> DiagnosticStatus {
     for (status, count) in &shared.results {
         values.add(status, count);
     }
+    values.add("poses by tracking", shared.n_tracked);
     let mut by_stage: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for (stage, ms) in shared.latencies_ms.iter().flatten() {
         by_stage.entry(stage).or_default().push(*ms);

@@ -9,11 +9,13 @@ use r2r::Clock;
 use r2r::std_msgs::msg::Header;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::depth::{ColorDepth, DepthRegistrar};
 use super::diagnostics::{Monitor, clock_problem, missing_input};
 use super::inputs::{InputStats, Inputs, PairedMessages, Role};
 use super::lifecycle::State;
-use super::messages::{Outcome, TargetFrame};
+use super::messages::{Outcome, Since, TargetFrame};
 use super::publish::ResultPublisher;
+use super::tracking::{Around, Tracking};
 use super::transforms::TransformListener;
 use super::{GraphSnapshot, now_ns};
 use crate::config::Config;
@@ -38,6 +40,12 @@ const IMAGE_TIMEOUT: Duration = Duration::from_secs(2);
 const STALE_PERIOD: Duration = Duration::from_secs(1);
 /// Instructions longer than this, in bytes, are refused unread.
 const MAX_INSTRUCTION_BYTES: usize = 4096;
+
+/// How sure a plane is that TF tells: the errors of a usual calibration of camera and robot.
+const PLANE_FRAME_SIGMA_M: f64 = 0.005;
+const PLANE_FRAME_SIGMA_RAD: f64 = 0.01;
+/// A plane that was seen longer ago is not relied on.
+const MAX_PLANE_AGE_NS: i64 = 60_000_000_000;
 
 /// The model, when there is one.
 pub type ModelSlot = Arc<Mutex<Option<Arc<ModelWorker>>>>;
@@ -88,6 +96,12 @@ pub struct Engine {
     pub inputs: Inputs,
     /// TF.
     pub transforms: TransformListener,
+    /// Depth of the color camera.
+    pub depth: DepthRegistrar,
+    /// The objects of the standing instruction, between the model's answers.
+    pub tracking: Tracking,
+    /// What things stand on, as last seen.
+    pub remembered_plane: Mutex<Option<RememberedPlane>>,
     /// Parameters.
     pub config: watch::Receiver<Arc<Config>>,
     /// Of the node.
@@ -97,7 +111,7 @@ pub struct Engine {
     /// The model.
     pub model: ModelSlot,
     /// Where results go. Publishers are `Send` but not `Sync`.
-    pub publisher: Mutex<ResultPublisher>,
+    pub publisher: Arc<Mutex<ResultPublisher>>,
     /// Health.
     pub monitor: Monitor,
     /// ROS time.
@@ -106,6 +120,13 @@ pub struct Engine {
     pub topic_conversation: Conversation,
     /// With services and actions.
     pub request_conversation: Conversation,
+}
+
+/// A support plane that depth has shown, in a frame where furniture stands still.
+pub struct RememberedPlane {
+    frame_id: String,
+    plane: SupportPlane,
+    stamp_ns: i64,
 }
 
 /// What was said on one way in, and when: a service's "the left one" does not answer a question of the topic's.
@@ -146,6 +167,7 @@ impl Engine {
                     }
                     if *state.borrow_and_update() != State::Active {
                         self.publisher.lock().unwrap_or_else(PoisonError::into_inner).clear_markers();
+                        self.tracking.begin(standing.as_ref().map(|it| (it.id.clone(), it.text.clone())));
                     }
                 }
                 request = requests.recv() => match request {
@@ -178,6 +200,7 @@ impl Engine {
         self.monitor.skip_to(newest.saturating_sub(1));
         if text.trim().is_empty() {
             self.topic_conversation.forget();
+            self.tracking.begin(None);
             tracing::info!("empty instruction: stopped");
             *standing = None;
             let message = "the instruction is empty: stopped looking; say what to look for, such as \"pick up the red cup\"";
@@ -197,6 +220,7 @@ impl Engine {
             n_answers: 0,
         };
         tracing::info!("{}: {:?}", new.id, shortened(&new.text));
+        self.tracking.begin(new.asked.is_some().then(|| (new.id.clone(), new.text.clone())));
         // While a model is loading, the instruction waits for it.
         let waits =
             matches!(refusal, Some((Status::Blocked, _))) && *self.state.borrow() == State::Configuring;
@@ -234,9 +258,20 @@ impl Engine {
                 standing.last_sequence = paired.sequence;
                 // What is not understood is settled, and no image is waited for.
                 let Some(asked) = &standing.asked else { return };
-                let (outcome, frame) = self.ground(&standing.id, asked, &paired, MODEL_TIMEOUT).await;
+                self.tracking.look_at(paired.stamp_ns());
+                let (mut outcome, frame) = self.ground(&standing.id, asked, &paired, MODEL_TIMEOUT).await;
                 self.topic_conversation.heard(&standing.id, asked, &outcome.result);
-                self.publish(&outcome, frame.as_deref());
+                let config = Arc::clone(&self.config.borrow());
+                let mut tracked = self.tracking.lock();
+                let around = if config.track {
+                    tracked.heard(&mut outcome, frame.as_deref(), &config)
+                } else {
+                    Around::default()
+                };
+                for outcome in around.before.iter().chain([&outcome]).chain(&around.after) {
+                    let frame = frame.as_deref().filter(|_| outcome.result.status != Status::Stale);
+                    self.publish(outcome, frame);
+                }
             }
             Err((status, message)) => {
                 self.publish(&refused(&standing.id, &standing.text, status, message), None);
@@ -305,14 +340,15 @@ impl Engine {
             Ok(paired) => paired,
             Err((_, message)) => return failed(message),
         };
-        let frame = match paired.to_frame() {
-            Ok((frame, _)) => frame,
+        let image = match paired.color() {
+            Ok(image) => image,
             Err(error) => return failed(error.to_string()),
         };
         self.monitor.look_at(paired.sequence);
         let header = paired.header().clone();
+        let key = paired.sequence;
         let job = move |model: &mut dyn VisionLanguageModel| {
-            let image = KeyedImage { key: frame.key, image: &frame.image };
+            let image = KeyedImage { key, image: &image };
             let text = if question.trim().is_empty() {
                 model.caption(image, None)
             } else {
@@ -347,12 +383,23 @@ impl Engine {
             outcome.result.frame_id.clone_from(&paired.header().frame_id);
             outcome
         };
-        let (frame, refusals) = match paired.to_frame() {
-            Ok((frame, refusals)) => (Arc::new(frame), refusals),
+        let image = match paired.color() {
+            Ok(image) => image,
             Err(error) => return (with_header(refused(id, text, Status::Error, error.to_string())), None),
         };
+        let ColorDepth { depth, camera, registered_from, refusals } =
+            self.depth.of_pair(paired, image.dimensions(), &config).await;
+        let frame = Arc::new(RgbdFrame {
+            key: paired.sequence,
+            image,
+            depth,
+            camera,
+            frame_id: paired.header().frame_id.clone(),
+            stamp_ns: paired.stamp_ns(),
+        });
         latency.add("convert", started.elapsed());
         self.monitor.set_depth_offset(paired.depth_offset_ns);
+        self.monitor.set_registered_from(registered_from.as_ref());
         let config = self.with_known_planes(&config, &frame).await;
 
         let job = {
@@ -372,6 +419,7 @@ impl Engine {
             Err(message) => return (with_header(refused(id, text, Status::Error, message)), Some(frame)),
         };
         latency.0.extend(stages.0);
+        self.remember_plane(&result, &config).await;
         if result.status == Status::NoDepth && !refusals.is_empty() {
             // The refused message is the reason, not that there was none.
             result.message = refusals.join("; ");
@@ -387,6 +435,7 @@ impl Engine {
             target_from_camera,
             image_size: frame.image.dimensions(),
             latency_ms: latency.0,
+            since: Since::Unknown,
         };
         (outcome, Some(frame))
     }
@@ -401,15 +450,22 @@ impl Engine {
             // Without it the frame is looked at as if the parameter were empty, and that is told.
             found.await.map_err(|error| tracing::warn!("{error}")).ok()
         };
-        if config.gravity_frame.is_none() && config.plane_frame.is_none() {
+        let remembered = match &config.plane_frame {
+            Some(_) => None,
+            None => self.recall_plane(config, frame).await,
+        };
+        if config.gravity_frame.is_none() && config.plane_frame.is_none() && remembered.is_none() {
             return Arc::clone(config);
         }
         let mut with_planes = Config::clone(config);
+        with_planes.lift.known_plane = remembered;
         if let Some(plane_from_camera) = look_up(&config.plane_frame).await {
             let plane = SupportPlane {
                 normal: plane_from_camera.inverse() * nalgebra::Vector3::z_axis(),
                 camera_height_m: plane_from_camera.translation.z,
                 residual_m: 0.0,
+                height_sigma_m: PLANE_FRAME_SIGMA_M,
+                tilt_sigma: PLANE_FRAME_SIGMA_RAD,
             };
             with_planes.lift.known_plane = Some(plane).filter(|it| 0.0 < it.camera_height_m);
             with_planes.lift.up_in_camera = Some(plane.normal);
@@ -418,6 +474,49 @@ impl Engine {
             with_planes.lift.up_in_camera = Some(gravity_from_camera.inverse() * nalgebra::Vector3::z_axis());
         }
         Arc::new(with_planes)
+    }
+
+    /// Keeps the plane that most is seen of, where it stands still.
+    async fn remember_plane(&self, result: &GroundingResult, config: &Config) {
+        let (Some(plane), Some(frame_id)) = (result.planes.first(), &config.plane_memory_frame) else {
+            return;
+        };
+        let located = self
+            .transforms
+            .target_from_source(frame_id, &result.frame_id, result.stamp_ns, config.transform_timeout)
+            .await;
+        match located {
+            Ok(memory_from_camera) => {
+                let plane = plane.seen_from(&memory_from_camera);
+                let remembered =
+                    RememberedPlane { frame_id: frame_id.clone(), plane, stamp_ns: result.stamp_ns };
+                *self.remembered_plane.lock().unwrap_or_else(PoisonError::into_inner) = Some(remembered);
+            }
+            Err(error) => tracing::warn!("the support plane is not remembered: {error}"),
+        }
+    }
+
+    /// The plane seen in the last minute, from where the camera is now; less sure than it was.
+    async fn recall_plane(&self, config: &Config, frame: &RgbdFrame) -> Option<SupportPlane> {
+        let memory_frame = config.plane_memory_frame.as_ref().filter(|_| frame.depth.is_none())?;
+        let plane = {
+            let remembered = self.remembered_plane.lock().unwrap_or_else(PoisonError::into_inner);
+            let it = remembered.as_ref().filter(|it| it.frame_id == *memory_frame)?;
+            (0..=MAX_PLANE_AGE_NS).contains(&(frame.stamp_ns - it.stamp_ns)).then_some(it.plane)?
+        };
+        let camera_from_memory = self
+            .transforms
+            .target_from_source(&frame.frame_id, memory_frame, frame.stamp_ns, config.transform_timeout)
+            .await
+            .map_err(|error| tracing::warn!("the remembered support plane is not used: {error}"))
+            .ok()?;
+        let plane = plane.seen_from(&camera_from_memory);
+        Some(SupportPlane {
+            height_sigma_m: plane.height_sigma_m.hypot(PLANE_FRAME_SIGMA_M),
+            tilt_sigma: plane.tilt_sigma.hypot(PLANE_FRAME_SIGMA_RAD),
+            ..plane
+        })
+        .filter(|it| 0.0 < it.camera_height_m)
     }
 
     /// Where to tell poses; makes the status `NO_TRANSFORM` when a found object cannot be told there.
@@ -508,7 +607,9 @@ impl Engine {
                 it.sequence > after_sequence && self.stamp_problem(it, config.max_frame_age).is_none()
             };
             let with_depth = with_depth.filter(usable);
-            if let Some(paired) = with_depth.as_ref().filter(|it| it.camera_info.is_some()) {
+            if let Some(paired) =
+                with_depth.as_ref().filter(|it| it.camera_info.is_some() && !it.lacks_depth_camera)
+            {
                 return Ok(paired.clone());
             }
             let mut wake = deadline;
@@ -630,13 +731,14 @@ impl Latency {
 }
 
 /// A result without a look at an image.
-fn refused(id: &str, instruction: &str, status: Status, message: String) -> Outcome {
+pub(super) fn refused(id: &str, instruction: &str, status: Status, message: String) -> Outcome {
     Outcome {
         instruction_id: id.to_owned(),
         result: GroundingResult::refused(&shortened(instruction), status, message),
         target_from_camera: None,
         image_size: (0, 0),
         latency_ms: Vec::new(),
+        since: Since::Unknown,
     }
 }
 

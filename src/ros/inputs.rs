@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use super::remap::Remapping;
 use super::{convert, nanos_from_time};
 use crate::config::{Config, DepthTransport, ImageTransport};
-use crate::image::RgbdFrame;
+use crate::image::RgbImage;
+use crate::register::Registration;
 
 /// Color images kept while their depth image is on its way, and depth images for the color images to come.
 const KEPT_IMAGES: usize = 8;
@@ -44,8 +45,14 @@ pub struct PairedMessages {
     pub depth: Option<ImageMessage>,
     /// The newest intrinsics.
     pub camera_info: Option<Arc<CameraInfo>>,
+    /// The newest intrinsics of the depth image, where it has a topic of its own for them.
+    pub depth_camera_info: Option<Arc<CameraInfo>>,
+    /// The depth image is labeled with a frame of its own, and the intrinsics for that have not come.
+    pub lacks_depth_camera: bool,
     /// Whether the color image is rectified.
     pub is_rectified: bool,
+    /// Whether the depth image is.
+    pub is_depth_rectified: bool,
     /// Depth stamp minus color stamp, nanoseconds; `None` without depth.
     pub depth_offset_ns: Option<i64>,
     /// When the color image arrived.
@@ -61,6 +68,8 @@ pub enum Role {
     Depth,
     /// Intrinsics.
     CameraInfo,
+    /// Intrinsics of a depth camera of its own: needed only where depth is not registered.
+    DepthCameraInfo,
 }
 
 /// What is known of one topic.
@@ -88,6 +97,7 @@ pub struct Inputs {
     shared: Arc<Mutex<Shared>>,
     news: watch::Receiver<u64>,
     is_rectified: bool,
+    is_depth_rectified: bool,
 }
 
 #[derive(Default)]
@@ -96,6 +106,7 @@ struct Shared {
     images: VecDeque<(u64, i64, Instant, ImageMessage)>,
     depths: VecDeque<(i64, ImageMessage)>,
     camera_info: Option<Arc<CameraInfo>>,
+    depth_camera_info: Option<Arc<CameraInfo>>,
     n_images: u64,
 }
 
@@ -113,7 +124,8 @@ impl Inputs {
         let (ring, news) = watch::channel(0);
         let is_rectified =
             config.is_image_rectified.unwrap_or_else(|| names.resolve("image").contains("rect"));
-        let inputs = Self { shared: Arc::default(), news, is_rectified };
+        let is_depth_rectified = names.resolve("depth").contains("rect");
+        let inputs = Self { shared: Arc::default(), news, is_rectified, is_depth_rectified };
         let ring = Arc::new(ring);
         match config.image_transport {
             ImageTransport::Raw => inputs.topic::<Image>(node, Role::Image, names.resolve("image"), &ring)?,
@@ -140,6 +152,12 @@ impl Inputs {
         if config.use_depth || config.plane_frame.is_some() {
             inputs.topic::<CameraInfo>(node, Role::CameraInfo, names.camera_info(), &ring)?;
         }
+        // Beside registered depth stands the camera_info of the color image, or the same once more.
+        let depth_info = names.depth_camera_info();
+        let may_need_it = config.use_depth && config.depth_registration != Registration::Done;
+        if may_need_it && depth_info != names.camera_info() {
+            inputs.topic::<CameraInfo>(node, Role::DepthCameraInfo, depth_info, &ring)?;
+        }
         Ok(inputs)
     }
 
@@ -156,6 +174,11 @@ impl Inputs {
     /// The newest color image that has a depth image within `tolerance`, and the newest color image.
     pub fn newest(&self, tolerance: Duration) -> (Option<PairedMessages>, Option<PairedMessages>) {
         let shared = self.lock();
+        let has_depth_info_topic = shared.stats.iter().any(|it| it.role == Role::DepthCameraInfo);
+        let lacks_depth_camera = |image: &ImageMessage, depth: Option<&ImageMessage>| {
+            let is_elsewhere = depth.is_some_and(|it| it.header().frame_id != image.header().frame_id);
+            has_depth_info_topic && is_elsewhere && shared.depth_camera_info.is_none()
+        };
         let paired = |(sequence, stamp, arrived, image): &(u64, i64, Instant, ImageMessage)| {
             let (depth_offset_ns, depth) = shared
                 .depths
@@ -168,7 +191,10 @@ impl Inputs {
                 sequence: *sequence,
                 image: image.clone(),
                 depth: depth.cloned(),
+                lacks_depth_camera: lacks_depth_camera(image, depth),
+                depth_camera_info: shared.depth_camera_info.clone(),
                 is_rectified: self.is_rectified,
+                is_depth_rectified: self.is_depth_rectified,
                 depth_offset_ns,
                 camera_info: shared.camera_info.clone(),
                 arrived: *arrived,
@@ -209,10 +235,7 @@ impl Inputs {
 impl PairedMessages {
     /// Stamp and frame of the color image.
     pub fn header(&self) -> &Header {
-        match &self.image {
-            ImageMessage::Raw(image) => &image.header,
-            ImageMessage::Compressed(image) => &image.header,
-        }
+        self.image.header()
     }
 
     /// Stamp of the color image, nanoseconds.
@@ -220,33 +243,30 @@ impl PairedMessages {
         nanos_from_time(&self.header().stamp)
     }
 
-    /// The frame, and why depth or intrinsics are not part of it. Fails when the color image itself is refused.
-    pub fn to_frame(&self) -> Result<(RgbdFrame, Vec<String>), convert::ConvertError> {
-        let image = match &self.image {
-            ImageMessage::Raw(image) => convert::rgb_image(image)?,
-            ImageMessage::Compressed(image) => convert::rgb_image_from_compressed(image)?,
-        };
-        let mut refusals = Vec::new();
-        let mut keep = |problem: convert::ConvertError| refusals.push(problem.to_string());
-        let depth = self.depth.as_ref().and_then(|depth| {
-            let converted = match depth {
-                ImageMessage::Raw(depth) => convert::depth_image(depth),
-                ImageMessage::Compressed(depth) => convert::depth_image_from_compressed(depth),
-            };
-            converted.map_err(&mut keep).ok()
-        });
-        let camera = self.camera_info.as_ref().and_then(|info| {
-            convert::camera(info, image.dimensions(), self.is_rectified).map_err(&mut keep).ok()
-        });
-        let frame = RgbdFrame {
-            key: self.sequence,
-            image,
-            depth,
-            camera,
-            frame_id: self.header().frame_id.clone(),
-            stamp_ns: self.stamp_ns(),
-        };
-        Ok((frame, refusals))
+    /// The color image.
+    pub fn color(&self) -> Result<RgbImage, convert::ConvertError> {
+        match &self.image {
+            ImageMessage::Raw(image) => convert::rgb_image(image),
+            ImageMessage::Compressed(image) => convert::rgb_image_from_compressed(image),
+        }
+    }
+
+    /// Columns and rows of the color image, without a look at its pixels; `None` where it says none.
+    pub fn color_size(&self) -> Option<(u32, u32)> {
+        match &self.image {
+            ImageMessage::Raw(image) => Some((image.width, image.height)),
+            ImageMessage::Compressed(image) => convert::compressed_size(image),
+        }
+    }
+}
+
+impl ImageMessage {
+    /// Stamp and frame.
+    pub fn header(&self) -> &Header {
+        match self {
+            Self::Raw(image) => &image.header,
+            Self::Compressed(image) => &image.header,
+        }
     }
 }
 
@@ -291,7 +311,7 @@ impl Shared {
                     self.depths.pop_front();
                 }
             }
-            Role::CameraInfo => {}
+            Role::CameraInfo | Role::DepthCameraInfo => {}
         }
     }
 }
@@ -327,7 +347,12 @@ impl CameraMessage for CameraInfo {
         &self.header
     }
 
-    fn store(self, _role: Role, shared: &mut Shared) {
-        shared.camera_info = Some(Arc::new(self));
+    fn store(self, role: Role, shared: &mut Shared) {
+        let slot = if role == Role::DepthCameraInfo {
+            &mut shared.depth_camera_info
+        } else {
+            &mut shared.camera_info
+        };
+        *slot = Some(Arc::new(self));
     }
 }

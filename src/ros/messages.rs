@@ -31,6 +31,20 @@ pub struct Outcome {
     pub image_size: (u32, u32),
     /// Milliseconds by stage.
     pub latency_ms: Vec<(String, f64)>,
+    /// What became of the target since the image was taken.
+    pub since: Since,
+}
+
+/// What became of a target since the image that it was found in was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Since {
+    /// It was not followed: nobody knows.
+    #[default]
+    Unknown,
+    /// It is followed: newer poses of it may have been told already.
+    Followed,
+    /// It was lost: a pose of then is not to be told as one of now.
+    Lost,
 }
 
 /// The frame poses are told in, and how to get there from the camera.
@@ -412,7 +426,8 @@ fn pose_with_covariance(lifted: &LiftedObject, target: &TargetFrame) -> PoseWith
     }
 }
 
-fn pose(isometry: &Isometry3<f64>) -> Pose {
+/// A rigid transform as a message.
+pub fn pose(isometry: &Isometry3<f64>) -> Pose {
     let position = isometry.translation.vector;
     let rotation = isometry.rotation.coords;
     Pose {

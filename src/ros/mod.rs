@@ -4,6 +4,7 @@
 //! out of streams, read by tokio tasks. The model runs on a third thread (`model::worker`).
 
 pub mod convert;
+pub mod depth;
 pub mod diagnostics;
 pub mod engine;
 pub mod inputs;
@@ -17,6 +18,7 @@ pub mod publish;
 pub mod remap;
 pub mod services;
 mod spinner;
+pub mod tracking;
 pub mod transforms;
 
 pub use self::spinner::{GraphSnapshot, Publishers, Spinner};

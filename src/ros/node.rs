@@ -12,6 +12,7 @@ use r2r::std_msgs::msg::String as Text;
 use r2r::{Clock, ParameterValue, Publisher, QosProfile};
 use tokio::sync::{mpsc, watch};
 
+use super::depth::DepthRegistrar;
 use super::diagnostics::{Monitor, Surroundings};
 use super::engine::{Conversation, Engine, ModelSlot};
 use super::inputs::Inputs;
@@ -19,6 +20,7 @@ use super::lifecycle::{Lifecycle, State, Transition, TransitionRequest, find_tra
 use super::parameters::{self, Declaration, ParametersError, Range, Values};
 use super::publish::ResultPublisher;
 use super::remap::Remapping;
+use super::tracking::{self, Tracking};
 use super::transforms::TransformListener;
 use super::{GraphSnapshot, Spinner, logging, now_ns, services};
 use crate::config::{Change, Config, PARAMETERS, ParameterRange, ParameterValue as Value, RawConfig};
@@ -104,14 +106,29 @@ pub async fn run(
     let config = config_of(settings);
     let dialogue_window = config.borrow().dialogue_window;
     let vocabulary = Arc::new(Vocabulary::default());
+    let tracking = Tracking::default();
+    let depth = DepthRegistrar::new(transforms.clone());
+    let publisher = Arc::new(Mutex::new(publisher));
+    tokio::spawn(tracking.clone().run(tracking::Surroundings {
+        inputs: inputs.clone(),
+        transforms: transforms.clone(),
+        depth: depth.clone(),
+        config: config.clone(),
+        state: lifecycle.watch(),
+        publisher: Arc::clone(&publisher),
+        monitor: monitor.clone(),
+    }));
     let engine = Engine {
         inputs: inputs.clone(),
         transforms,
+        depth,
+        tracking,
+        remembered_plane: Mutex::default(),
         config: config.clone(),
         state: lifecycle.watch(),
         graph: graph.clone(),
         model: Arc::clone(&model),
-        publisher: Mutex::new(publisher),
+        publisher,
         monitor: monitor.clone(),
         clock: Arc::clone(&clock),
         topic_conversation: Conversation::new(dialogue_window, Arc::clone(&vocabulary)),

@@ -1,5 +1,6 @@
 //! All topics an outcome is told on.
 
+use nalgebra::Isometry3;
 use r2r::geometry_msgs::msg::{PoseArray, PoseStamped};
 use r2r::language_grounding::msg::GroundingResult;
 use r2r::sensor_msgs::msg::Image;
@@ -8,10 +9,11 @@ use r2r::vision_msgs::msg::{Detection2DArray, Detection3DArray};
 use r2r::visualization_msgs::msg::MarkerArray;
 use r2r::{Publisher, QosProfile};
 
-use super::messages::{MarkerBoard, Outcome, image_message};
+use super::messages::{MarkerBoard, Outcome, Since, image_message, pose};
 use super::time_from_nanos;
 use crate::annotate;
 use crate::image::RgbdFrame;
+use crate::pipeline::Status;
 
 /// The node's output topics.
 pub struct ResultPublisher {
@@ -26,6 +28,8 @@ pub struct ResultPublisher {
     markers: Publisher<MarkerArray>,
     annotated: Publisher<Image>,
     board: MarkerBoard,
+    /// Stamp of the last pose of a tracked target.
+    tracked_ns: Option<i64>,
 }
 
 impl ResultPublisher {
@@ -44,6 +48,7 @@ impl ResultPublisher {
             markers: node.create_publisher("~/markers", qos())?,
             annotated: node.create_publisher("~/annotated", QosProfile::sensor_data())?,
             board: MarkerBoard::default(),
+            tracked_ns: None,
         })
     }
 
@@ -56,6 +61,19 @@ impl ResultPublisher {
         }
     }
 
+    /// Tells where a tracked target is at a stamp.
+    pub fn publish_target_pose(
+        &mut self,
+        stamp_ns: i64,
+        frame_id: &str,
+        target_from_object: &Isometry3<f64>,
+    ) {
+        self.tracked_ns = Some(stamp_ns);
+        let header = Header { stamp: time_from_nanos(stamp_ns), frame_id: frame_id.to_owned() };
+        // Fails only when the node is gone.
+        self.target_pose.publish(&PoseStamped { header, pose: pose(target_from_object) }).ok();
+    }
+
     /// Removes the markers of an outcome that no longer holds.
     pub fn clear_markers(&mut self) {
         // Fails only when the node is gone.
@@ -64,8 +82,17 @@ impl ResultPublisher {
 
     fn try_publish(&mut self, outcome: &Outcome, frame: Option<&RgbdFrame>) -> r2r::Result<()> {
         // Poses and detections first: whoever waits for the result finds them there.
-        if let Some(pose) = outcome.pose_stamped(outcome.result.targets.first()) {
+        // Those who follow the target never go back in time.
+        let is_news = match outcome.since {
+            Since::Unknown => true,
+            Since::Followed => self.tracked_ns.is_none_or(|it| it < outcome.result.stamp_ns),
+            Since::Lost => false,
+        };
+        if let Some(pose) = outcome.pose_stamped(outcome.result.targets.first()).filter(|_| is_news) {
             self.target_pose.publish(&pose)?;
+        }
+        if outcome.result.status == Status::Stale {
+            self.tracked_ns = None;
         }
         if let Some(pose) = outcome.pose_stamped(outcome.result.destination.as_ref()) {
             self.destination_pose.publish(&pose)?;

@@ -48,17 +48,24 @@ impl Remapping {
 
     /// The `camera_info` that belongs to the image topic: beside it, unless a rule names it.
     pub fn camera_info(&self) -> String {
-        self.explicit("camera_info").unwrap_or_else(|| {
-            let image = self.resolve("image");
-            let parent = image.rsplit_once('/').map_or("", |(parent, _)| parent);
-            format!("{parent}/camera_info")
-        })
+        self.explicit("camera_info").unwrap_or_else(|| self.beside("image"))
+    }
+
+    /// The `camera_info` that belongs to the depth topic: beside it, unless a rule names `depth_camera_info`.
+    pub fn depth_camera_info(&self) -> String {
+        self.explicit("depth_camera_info").unwrap_or_else(|| self.beside("depth"))
     }
 
     /// The topic a transport such as `compressed` publishes below `base`, unless a rule names it.
     pub fn below(&self, base: &str, transport: &str) -> String {
         self.explicit(&format!("{base}/{transport}"))
             .unwrap_or_else(|| format!("{}/{transport}", self.resolve(base)))
+    }
+
+    fn beside(&self, topic: &str) -> String {
+        let topic = self.resolve(topic);
+        let parent = topic.rsplit_once('/').map_or("", |(parent, _)| parent);
+        format!("{parent}/camera_info")
     }
 
     /// `[node:]from:=to`, where `from` is not one of the special `__name` and `__ns`.
@@ -120,6 +127,10 @@ mod tests {
         check("", "/camera_info");
         check("--ros-args -r image:=/cam/color/image_raw", "/cam/color/camera_info");
         check("--ros-args -r image:=/cam/image -r camera_info:=/k", "/k");
+        let of_depth = |args: &str| remapping(args, "/").depth_camera_info();
+        assert_eq!(of_depth(""), "/camera_info", "that of the color image");
+        assert_eq!(of_depth("--ros-args -r depth:=/cam/depth/image_raw"), "/cam/depth/camera_info");
+        assert_eq!(of_depth("--ros-args -r depth:=/cam/depth -r depth_camera_info:=/k"), "/k");
     }
 
     #[test]

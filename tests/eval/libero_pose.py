@@ -3,7 +3,8 @@
 
     libero_pose.py build DATASET OUT       writes OUT/queries.jsonl and OUT/expected.jsonl: one query per movable object, its true box given
     ground --batch OUT/queries.jsonl --output OUT/results.jsonl
-    libero_pose.py score OUT [--worst N]   prints the figures
+    libero_pose.py score OUT [--worst N] [--pictures FILE.png]   prints the figures; draws the worst (with Pillow): the box, where the
+        visible surface is (green) and where it is told to be (red)
 
 `position_m` is the mean of the visible surface and is held against that. `body_center_m` is the middle of the box around the whole body;
 the data tells the origin of each body's own frame instead. How far that is from the middle differs by kind and is fixed in the body, so
@@ -97,8 +98,38 @@ def score(arguments):
         )
     for line in lost:
         print(line)
-    for error, (truth, it) in sorted(zip(surface, rows), key=lambda pair: -pair[0])[: arguments.worst]:
+    worst = sorted(zip(surface, rows), key=lambda pair: -pair[0])[: arguments.worst]
+    for error, (truth, it) in worst:
         print(f"worst: {truth['id']}: {1e3 * error:.1f} mm, {truth['pixels']} pixels, box {truth['bbox']}, size {it['size_m']}")
+    if arguments.pictures:
+        draw(worst, out, arguments.pictures)
+
+
+def draw(rows, out, file):
+    from PIL import Image, ImageDraw
+
+    queries = {it["id"]: it for it in read_lines(out / "queries.jsonl")}
+    side, tiles = 360, []
+    for error, (truth, it) in rows:
+        query = queries[truth["id"]]
+        image = Image.open(out / query["image"]).convert("RGB")
+        x0, y0, x1, y1 = truth["bbox"]
+        reach = 0.8 * max(x1 - x0, y1 - y0, 40)
+        left, top = (x0 + x1) / 2 - reach, (y0 + y1) / 2 - reach
+        tile = image.crop(tuple(round(v) for v in (left, top, left + 2 * reach, top + 2 * reach))).resize((side, side))
+        pen, scale = ImageDraw.Draw(tile), side / (2 * reach)
+        place = lambda x, y: ((x - left) * scale, (y - top) * scale)
+        pen.rectangle([*place(x0, y0), *place(x1, y1)], outline="yellow", width=2)
+        k = query["K"]
+        for (x, y, z), color in [(truth["surface_centroid_cam"], "lime"), (it["position_m"], "red")]:
+            u, v = place(k[0][0] * x / z + k[0][2], k[1][1] * y / z + k[1][2])
+            pen.ellipse([u - 5, v - 5, u + 5, v + 5], outline=color, width=3)
+        pen.text((6, 6), f"{truth['id']}\n{1e3 * error:.1f} mm", fill="white", stroke_width=2, stroke_fill="black")
+        tiles.append(tile)
+    sheet = Image.new("RGB", (side * len(tiles), side))
+    for column, tile in enumerate(tiles):
+        sheet.paste(tile, (side * column, 0))
+    sheet.save(file)
 
 
 def main():
@@ -111,6 +142,7 @@ def main():
     command = commands.add_parser("score", help="print the figures of OUT/results.jsonl")
     command.add_argument("out")
     command.add_argument("--worst", type=int, default=5, help="how many of the worst to list")
+    command.add_argument("--pictures", help="draw those in this file")
     command.set_defaults(run=score)
     arguments = parser.parse_args()
     arguments.run(arguments)
