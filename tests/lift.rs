@@ -8,7 +8,7 @@ use language_grounding::detection::BoundingBox2d;
 use language_grounding::image::{DepthImage, RgbImage, RgbdFrame};
 use language_grounding::lift::{
     ApproachAxis, FrameGeometry, Gripper, LiftError, LiftOptions, LiftedObject, Place, PlaceRelation,
-    PoseSource,
+    PoseSource, SupportPlane,
 };
 use language_grounding::scene::{FIRST_HELD_OUT_SEED, Scene, SceneConfig};
 use nalgebra::{Isometry3, Point2, Point3, Rotation3, Translation3, UnitQuaternion, Vector3};
@@ -433,4 +433,20 @@ fn rendered_scenes() {
     assert!(surface_errors_m.len() > 40);
     assert!(surface[0] <= 0.003 && surface[1] <= 0.01, "{surface:?}");
     assert!(body[0] <= 0.01 && body[1] <= 0.03, "{body:?}");
+}
+
+#[test]
+fn a_plane_of_the_frame_before_is_taken_up_where_it_holds() {
+    let solids = || vec![upright_box(0.0, 0.0, 0.0, 30.0, [0.14, 0.07, 0.09])];
+    let (before, now) = (Table::new(45.0, 0.9, solids()), Table::new(46.0, 0.89, solids()));
+    let options = LiftOptions::default();
+    let (frame_before, frame_now) = (before.frame(before.render().depth_m), now.frame(now.render().depth_m));
+    let known = FrameGeometry::new(&frame_before, &options).unwrap().planes().to_vec();
+    let depth = frame_now.depth.as_ref().unwrap();
+    let wrong = SupportPlane { camera_height_m: known[0].camera_height_m - 0.3, ..known[0] };
+    for guess in [known, vec![wrong], Vec::new()] {
+        let planes = FrameGeometry::after(depth, now.camera, &options, &guess).planes().to_vec();
+        let in_world = planes[0].seen_from(&now.world_from_camera);
+        assert!(in_world.normal.z > 0.9999 && in_world.camera_height_m.abs() < 0.001, "{in_world:?}");
+    }
 }
