@@ -89,7 +89,8 @@ pub(super) fn estimate(points: &[Point3<f64>], surroundings: &Surroundings) -> B
         away.scale(rectangle.center.x) + side.scale(rectangle.center.y) + up.scale(0.5 * (top_m + base_m));
     let size_m = Vector3::new(rectangle.length, rectangle.width, top_m - base_m);
 
-    let covariance = covariance(
+    let hollow_depth_m = hollow_depth(&footprint, &sample, &up, &rectangle, top_m, size_m.z);
+    let mut covariance = covariance(
         &[away.into_inner(), side.into_inner(), up.into_inner()],
         &view,
         &rectangle,
@@ -98,6 +99,12 @@ pub(super) fn estimate(points: &[Point3<f64>], surroundings: &Surroundings) -> B
         points.len(),
         surroundings,
     );
+    // A vessel about as high as wide may have a handle out of sight, which belongs to the body: up to a third of its height.
+    if 0.0 < hollow_depth_m && 0.55 * size_m.y <= size_m.z {
+        let handle = (0.08 * size_m.z).powi(2) * (Matrix3::identity() - up.into_inner() * up.transpose());
+        let mut position = covariance.fixed_view_mut::<3, 3>(0, 0);
+        position += handle;
+    }
     Body {
         object_in_camera: Isometry3::from_parts(
             Translation3::from(center),
@@ -106,7 +113,7 @@ pub(super) fn estimate(points: &[Point3<f64>], surroundings: &Surroundings) -> B
         size_m,
         covariance,
         is_back_completed: is_completed,
-        hollow_depth_m: hollow_depth(&footprint, &sample, &up, &rectangle, top_m, top_m - base_m),
+        hollow_depth_m,
     }
 }
 

@@ -227,9 +227,8 @@ impl Tracker {
             let look = evidence.look(frame, track, is_target, &is_nearest);
             let is_in_the_open = evidence.is_in_the_open();
             let position = match &look {
-                Look::There => track.position(),
                 Look::Moved(lifted) => frame.reference_from_camera * lifted.body_center,
-                Look::Hidden | Look::Gone => track.position(),
+                Look::There | Look::Hidden | Look::Gone => track.position(),
             };
             let look = match look {
                 Look::There | Look::Moved(_) if is_taken(&position) => Look::Hidden,
