@@ -51,8 +51,7 @@ impl Question {
                 phrase(thing).map(Self::Color)
             }
             ["how", "many", thing @ .., "are" | "is", "there"]
-            | ["how", "many", thing @ .., "do", "you", "see"]
-            | ["how", "many", thing @ .., "can", "you", "see"]
+            | ["how", "many", thing @ .., "do" | "can", "you", "see"]
             | ["how", "many", thing @ ..] => phrase(thing).map(Self::Count),
             ["is" | "are", "there", "a" | "an" | "any", thing @ ..]
             | ["do" | "can", "you", "see", "a" | "an" | "any", thing @ ..] => {
