@@ -203,21 +203,21 @@ mod instructions {
                 let column = index * WIDTH;
                 for (i, strip) in strips.chunks(STRIP_ROWS * pairs).enumerate() {
                     let start = (first + i * STRIP_ROWS) * row_stride + column;
-                    let target = Target { out: &mut out[start..], row_stride, destination };
+                    let mut target = Target { out: &mut out[start..], row_stride, destination };
                     let n = WIDTH.min(n - column);
                     match strip.len() / pairs {
-                        1 => multiply_tile::<1>(target, n, strip, panel),
-                        2 => multiply_tile::<2>(target, n, strip, panel),
-                        3 => multiply_tile::<3>(target, n, strip, panel),
-                        4 => multiply_tile::<4>(target, n, strip, panel),
-                        5 => multiply_tile::<5>(target, n, strip, panel),
-                        6 => multiply_tile::<6>(target, n, strip, panel),
-                        7 => multiply_tile::<7>(target, n, strip, panel),
-                        8 => multiply_tile::<8>(target, n, strip, panel),
-                        9 => multiply_tile::<9>(target, n, strip, panel),
-                        10 => multiply_tile::<10>(target, n, strip, panel),
-                        11 => multiply_tile::<11>(target, n, strip, panel),
-                        _ => multiply_tile::<STRIP_ROWS>(target, n, strip, panel),
+                        1 => multiply_tile::<1>(&mut target, n, strip, panel),
+                        2 => multiply_tile::<2>(&mut target, n, strip, panel),
+                        3 => multiply_tile::<3>(&mut target, n, strip, panel),
+                        4 => multiply_tile::<4>(&mut target, n, strip, panel),
+                        5 => multiply_tile::<5>(&mut target, n, strip, panel),
+                        6 => multiply_tile::<6>(&mut target, n, strip, panel),
+                        7 => multiply_tile::<7>(&mut target, n, strip, panel),
+                        8 => multiply_tile::<8>(&mut target, n, strip, panel),
+                        9 => multiply_tile::<9>(&mut target, n, strip, panel),
+                        10 => multiply_tile::<10>(&mut target, n, strip, panel),
+                        11 => multiply_tile::<11>(&mut target, n, strip, panel),
+                        _ => multiply_tile::<STRIP_ROWS>(&mut target, n, strip, panel),
                     }
                 }
             }
@@ -225,7 +225,12 @@ mod instructions {
     }
 
     #[target_feature(enable = "avx512f,avx512bf16")]
-    fn multiply_tile<const R: usize>(target: Target<'_>, n_columns: usize, strip: &[u32], panel: &[u32]) {
+    fn multiply_tile<const R: usize>(
+        target: &mut Target<'_>,
+        n_columns: usize,
+        strip: &[u32],
+        panel: &[u32],
+    ) {
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
         let (strip, panel) = (strip.as_chunks::<R>().0, panel.as_chunks::<16>().0);
         for (strip, panel) in strip.iter().zip(panel.as_chunks::<2>().0) {
