@@ -1,7 +1,7 @@
 """Writes a training state as a checkpoint in the hub's layout: `python export.py STATE TOKENIZER OUT`.
 
-The averaged weights go to fp16; heads that exist only for training are dropped; the dense grounding head is kept as
-extra tensors `grounding_head.*`. The score calibration starts as the identity: fit it with `evaluate.py --calibrate`.
+The averaged weights go to fp16; the heads that ground phrases and name cells are kept as
+extra tensors `grounding_head.*` and `naming_head.*`. The score calibration starts as the identity: fit it with `evaluate.py --calibrate`.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 import text
 from model import BOX_SCALE, EMBED, GRID, SIZE, TinyFlorence
 
-NMS_IOU = 0.5
+NMS_IOU = 0.45
 
 
 def main():
@@ -43,6 +43,7 @@ def export(state_path, tokenizer_path, out, weights="average"):
     path = out / "model.safetensors"
     tensors = load_file(path)
     head = {f"grounding_head.{k}": v.half() for k, v in model.grounding_head.state_dict().items()}
+    head |= {f"naming_head.{k}": v.half() for k, v in model.vision_head.state_dict().items()}
     save_file({**tensors, **head}, path, metadata={"format": "pt"})
     path.chmod(0o644)
 
@@ -54,7 +55,7 @@ def export(state_path, tokenizer_path, out, weights="average"):
         "box_scale": BOX_SCALE,
         "calibration": {"scale": 1.0, "bias": 0.0},
         "nms_iou": NMS_IOU,
-        "names": {"colored": text.COLORED, "plain": [it for it in text.KINDS if it not in text.COLORED], "colors": text.COLORS},
+        "names": {"kinds": text.KINDS, "colored": text.COLORED, "colors": text.COLORS},
     }
     config_path.write_text(json.dumps(config, indent=2) + "\n")
     preprocessor = {

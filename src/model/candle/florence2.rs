@@ -5,9 +5,12 @@
 //! `models/bart/modeling_bart.py`; tensor names are those of its checkpoints.
 //! The dense head is ours; checkpoints without `grounding_head.*` load and run without it.
 
+use std::sync::Arc;
+
 use candle_core::{D, Device, Tensor};
 
 use super::florence2_config::{Config, TextConfig, VisionConfig};
+use super::florence2_names::Names;
 use super::kernels::{
     Activation, Conv2d, Visible, attention, channel_attention, conv2d, depthwise_3x3_residual, linear,
     window_attention,
@@ -407,9 +410,15 @@ pub struct ImageFeatures {
     tokens: Tensor,
     grid: (usize, usize),
     cells: Option<GroundingCells>,
+    names: Option<Arc<CellNames>>,
 }
 
 impl ImageFeatures {
+    /// What the naming head says, if this checkpoint has the head.
+    pub fn names(&self) -> Option<&Arc<CellNames>> {
+        self.names.as_ref()
+    }
+
     /// Number of tokens the image takes in a prompt.
     pub fn n_tokens(&self) -> usize {
         1 + self.grid.0 * self.grid.1
@@ -507,6 +516,42 @@ impl GroundingHead {
     }
 }
 
+/// Names the kind and the color of every cell's object.
+struct NamingHead {
+    norm: LayerNorm,
+    kind: Linear,
+    color: Linear,
+}
+
+impl NamingHead {
+    fn new(w: &Weights<'_>, config: &Config, names: &Names) -> Result<Self> {
+        let n_channels = config.vision_config.embed_dim.last().copied().unwrap_or_default();
+        Ok(Self {
+            norm: LayerNorm::new(&w.at("norm"), n_channels, LAYER_NORM_EPS)?,
+            kind: Linear::new(&w.at("kind"), n_channels, names.kinds.len() + 1)?,
+            color: Linear::new(&w.at("color"), n_channels, names.colors.len())?,
+        })
+    }
+
+    fn names(&self, map: &Tensor) -> Result<CellNames> {
+        let (_, rows, columns, n_channels) = map.dims4()?;
+        let h = self.norm.forward(&map.reshape((rows * columns, n_channels))?)?;
+        let probabilities = |head: &Linear| -> Result<Vec<Vec<f32>>> {
+            Ok(candle_nn::ops::softmax(&head.forward(&h)?, D::Minus1)?.to_vec2()?)
+        };
+        Ok(CellNames { kinds: probabilities(&self.kind)?, colors: probabilities(&self.color)? })
+    }
+}
+
+/// What the naming head says about every cell of an image, row-major.
+#[derive(Debug, Clone)]
+pub struct CellNames {
+    /// Probability of each kind; the last is that of no object.
+    pub kinds: Vec<Vec<f32>>,
+    /// Probability of each color, if there is an object.
+    pub colors: Vec<Vec<f32>>,
+}
+
 /// Rows of unit length.
 fn unit_rows(x: &Tensor) -> candle_core::Result<Tensor> {
     x.broadcast_div(&x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12)?)
@@ -557,6 +602,7 @@ pub struct Florence2Network {
     lm_head: Matrix,
     logits_bias: Option<Tensor>,
     grounding_head: Option<GroundingHead>,
+    naming_head: Option<NamingHead>,
 }
 
 impl Florence2Network {
@@ -592,6 +638,12 @@ impl Florence2Network {
                 .as_ref()
                 .map(|head| GroundingHead::new(&root.at("grounding_head"), &config, head.embed_dim))
                 .transpose()?,
+            naming_head: config
+                .grounding_head
+                .as_ref()
+                .and_then(|head| head.names.as_ref())
+                .map(|names| NamingHead::new(&root.at("naming_head"), &config, names))
+                .transpose()?,
             config,
         })
     }
@@ -621,7 +673,8 @@ impl Florence2Network {
         let tokens = self.projector.forward(&features)?;
         trace.show(|| "projector".into(), &tokens);
         let cells = self.grounding_head.as_ref().map(|head| head.cells(&features)).transpose()?;
-        Ok(ImageFeatures { tokens, grid, cells })
+        let names = self.naming_head.as_ref().map(|head| head.names(&features).map(Arc::new)).transpose()?;
+        Ok(ImageFeatures { tokens, grid, cells, names })
     }
 
     /// Reads prompts (token ids, without image placeholders) about one image, all in one pass.

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::Device;
 
 use super::decode::{Answer, LabeledBox, Task, box_tokens};
 use super::device::DeviceChoice;
-use super::florence2::{DenseGrounding, Florence2Network, GroundingPhrase, ImageFeatures, Trace};
+use super::florence2::{CellNames, DenseGrounding, Florence2Network, GroundingPhrase, ImageFeatures, Trace};
 use super::florence2_config::{Config, GroundingHeadConfig};
 use super::florence2_layout::{is_old_layout, native_name};
 use super::florence2_names::{Names, Question, listed, number};
@@ -29,10 +30,10 @@ const SCORE_FLOOR: f64 = 0.05;
 const REPEATED_IOU: f64 = 0.9;
 /// Cells whose boxes overlap the best one's by more than this have a say in it.
 const AGREEING_IOU: f64 = 0.6;
-/// A thing is named, counted or said to be there from this score on.
+/// A thing is counted or said to be there from this score on.
 const NAMED_SCORE: f64 = 0.5;
-/// Boxes that overlap more than this are one thing under several names.
-const NAMED_IOU: f64 = 0.6;
+/// A cell shows something worth a name from this probability on.
+const OBJECT_SCORE: f64 = 0.75;
 /// Most boxes given for one phrase.
 const MAX_BOXES: usize = 64;
 /// Phrases that are remembered; then all are forgotten.
@@ -132,69 +133,42 @@ impl Florence2 {
         self.network.config().grounding_head.as_ref()?.names.clone()
     }
 
-    /// What the cells that box `region` look most like; where none does, the cells inside it.
+    /// What the naming head says about each cell, with the cell's box, scored by how likely it shows an object.
+    fn named_cells(&mut self, image: KeyedImage<'_>) -> Result<(Arc<CellNames>, Vec<Detection2d>), ModelError> {
+        let missing = || ModelError::Inference("the naming head is gone".into());
+        let names = self.features(image)?.names().cloned().ok_or_else(missing)?;
+        let mut cells = self.look_for(image, &["object"])?.pop().ok_or_else(missing)?;
+        for (cell, kinds) in cells.iter_mut().zip(&names.kinds) {
+            cell.score = 1.0 - kinds.last().copied().unwrap_or(1.0);
+        }
+        Ok((names, cells))
+    }
+
+    /// The name of what `region` boxes.
     fn name_of(
         &mut self,
         image: KeyedImage<'_>,
         names: &Names,
         region: &BoundingBox2d,
     ) -> Result<String, ModelError> {
-        let weigh = |cells: &[Detection2d]| -> Vec<f64> {
-            let overlaps: Vec<f64> = cells.iter().map(|it| it.bbox.iou(region)).collect();
-            let most = overlaps.iter().copied().fold(0.0, f64::max);
-            overlaps.iter().map(|it| if *it >= 0.8 * most { *it } else { 0.0 }).collect()
-        };
-        let fit = |cells: &[Detection2d]| {
-            let weights = weigh(cells);
-            let sum: f64 = cells.iter().zip(&weights).map(|(it, weight)| f64::from(it.score) * weight).sum();
-            sum / weights.iter().sum::<f64>().max(f64::MIN_POSITIVE)
-        };
-        let mut most_like = |phrases: &[&str]| -> Result<Option<String>, ModelError> {
-            let seen = self.look_for(image, phrases)?;
-            Ok(best(phrases.iter().zip(seen.iter().map(|it| fit(it)))).map(|it| (*it.0).to_owned()))
-        };
-        let Some(kind) = most_like(&names.kinds())? else {
-            return Err(ModelError::Inference("the checkpoint names no kinds".into()));
-        };
-        let colored = names.in_every_color(&kind);
-        let colored: Vec<&str> = colored.iter().map(String::as_str).collect();
-        Ok(most_like(&colored)?.unwrap_or(kind))
+        let (cell_names, cells) = self.named_cells(image)?;
+        let name = names.likeliest(&cell_names, &agreement(&cells, region));
+        Ok(name.unwrap_or_else(|| "nothing that this model has a name for".to_owned()))
     }
 
-    /// Everything that it has a name for, from left to right, each thing under its likeliest name.
+    /// Every object under its likeliest name, from left to right.
     fn named_things(&mut self, image: KeyedImage<'_>, names: &Names) -> Result<Vec<String>, ModelError> {
-        let seen = self.look_for(image, &names.kinds())?;
-        let sure = seen.into_iter().flatten().filter(|it| f64::from(it.score) >= NAMED_SCORE).collect();
-        let mut things = non_maximum_suppression(sure, NAMED_IOU);
-        things.sort_by(|a, b| a.bbox.center().0.total_cmp(&b.bbox.center().0));
-        things.iter().map(|it| self.in_its_color(image, names, it)).collect()
-    }
-
-    /// The thing's kind, with its color where that tells.
-    fn in_its_color(
-        &mut self,
-        image: KeyedImage<'_>,
-        names: &Names,
-        thing: &Detection2d,
-    ) -> Result<String, ModelError> {
-        let colored = names.in_every_color(&thing.phrase);
-        let colored: Vec<&str> = colored.iter().map(String::as_str).collect();
-        let color = self.best_at(image, &colored, &thing.bbox)?;
-        Ok(color.map_or_else(|| thing.phrase.clone(), ToOwned::to_owned))
-    }
-
-    /// The phrase that scores highest at the cell whose box this is.
-    fn best_at<'a>(
-        &mut self,
-        image: KeyedImage<'_>,
-        phrases: &[&'a str],
-        bbox: &BoundingBox2d,
-    ) -> Result<Option<&'a str>, ModelError> {
-        let seen = self.look_for(image, phrases)?;
-        let at = |cells: &[Detection2d]| {
-            best(cells.iter().map(|it| (f64::from(it.score), it.bbox.iou(bbox)))).map_or(0.0, |it| it.0)
+        let (cell_names, cells) = self.named_cells(image)?;
+        let Some(head) = &self.network.config().grounding_head else {
+            return Err(ModelError::Inference("the grounding head is gone".into()));
         };
-        Ok(best(phrases.iter().copied().zip(seen.iter().map(|it| at(it)))).map(|it| it.0))
+        let mut things = distinct(&cells, head);
+        things.retain(|it| f64::from(it.score) >= OBJECT_SCORE);
+        things.sort_by(|a, b| a.bbox.center().0.total_cmp(&b.bbox.center().0));
+        Ok(things
+            .iter()
+            .filter_map(|it| names.likeliest(&cell_names, &agreement(&cells, &it.bbox)))
+            .collect())
     }
 
     fn answer_from_boxes(
@@ -211,11 +185,8 @@ impl Florence2 {
             (Question::Count(_), _) => number(found.len()),
             (Question::Color(_), None) => format!("there is no {phrase}"),
             (Question::Color(_), Some(thing)) => {
-                let colored: Vec<String> =
-                    names.colors.iter().map(|color| format!("{color} {phrase}")).collect();
-                let colored: Vec<&str> = colored.iter().map(String::as_str).collect();
-                let best = self.best_at(image, &colored, &thing.bbox)?.unwrap_or_default();
-                best.split(' ').next().unwrap_or_default().to_owned()
+                let (cell_names, cells) = self.named_cells(image)?;
+                names.color(&cell_names, &agreement(&cells, &thing.bbox)).unwrap_or_default().to_owned()
             }
         })
     }
@@ -474,7 +445,8 @@ fn distinct(cells: &[Detection2d], head: &GroundingHeadConfig) -> Vec<Detection2
     for detection in &mut kept {
         detection.bbox = agreed_box(&detection.bbox, cells);
     }
-    kept
+    // What agrees on much the same box is one thing.
+    non_maximum_suppression(kept, head.nms_iou)
 }
 
 /// The mean, weighted by score, of the boxes that overlap this one: as in Solovyev et al., "Weighted boxes fusion", 2021.
@@ -491,9 +463,14 @@ fn agreed_box(bbox: &BoundingBox2d, cells: &[Detection2d]) -> BoundingBox2d {
     if weights > 0.0 { BoundingBox2d::from(sum.map(|it| it / weights)) } else { *bbox }
 }
 
-/// The item of the highest score, and that score.
-fn best<T>(items: impl IntoIterator<Item = (T, f64)>) -> Option<(T, f64)> {
-    items.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))
+/// How much each cell has to say about what is in `region`: those whose boxes overlap it nearly as much as the best one's does.
+fn agreement(cells: &[Detection2d], region: &BoundingBox2d) -> Vec<f64> {
+    let overlaps: Vec<f64> = cells.iter().map(|it| it.bbox.iou(region)).collect();
+    let most = overlaps.iter().copied().fold(0.0, f64::max);
+    let weight = |(overlap, cell): (&f64, &Detection2d)| {
+        if *overlap >= 0.8 * most { overlap * f64::from(cell.score).max(1e-3) } else { 0.0 }
+    };
+    overlaps.iter().zip(cells).map(weight).collect()
 }
 
 fn sigmoid(x: f64) -> f64 {

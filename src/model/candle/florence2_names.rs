@@ -1,32 +1,44 @@
-//! Words for what the dense head sees: it scores every cell for any phrase, so the phrase that a place scores highest for is
-//! its name. Surer than a small decoder's own words, and with a score.
+//! Words for what the dense head boxes: each cell has a probability for every kind and color that the checkpoint was taught.
+//! Surer than a small decoder's own words.
 
 use serde::Deserialize;
 
-/// The nouns and colors that a checkpoint with a dense head was taught.
+use super::florence2::CellNames;
+
+/// The nouns and colors that a checkpoint with a naming head was taught, in the order of its outputs.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Names {
-    /// Kinds that come in many colors: named with theirs.
+    /// Kinds.
+    pub kinds: Vec<String>,
+    /// Those of them that come in many colors: named with theirs.
     pub colored: Vec<String>,
-    /// Kinds whose color says nothing.
-    pub plain: Vec<String>,
     /// Colors.
     pub colors: Vec<String>,
 }
 
 impl Names {
-    /// Every kind.
-    pub(super) fn kinds(&self) -> Vec<&str> {
-        self.colored.iter().chain(&self.plain).map(String::as_str).collect()
+    /// The likeliest name where each cell has its weight; `None` where all weights are 0.
+    pub(super) fn likeliest(&self, cells: &CellNames, weights: &[f64]) -> Option<String> {
+        let kind = likeliest(&self.kinds, &cells.kinds, weights)?;
+        if !self.colored.contains(kind) {
+            return Some(kind.clone());
+        }
+        Some(format!("{} {kind}", self.color(cells, weights)?))
     }
 
-    /// `thing` in every color; empty where colors do not tell.
-    pub(super) fn in_every_color(&self, kind: &str) -> Vec<String> {
-        if !self.colored.iter().any(|it| it == kind) {
-            return Vec::new();
-        }
-        self.colors.iter().map(|color| format!("{color} {kind}")).collect()
+    /// The likeliest color, likewise.
+    pub(super) fn color(&self, cells: &CellNames, weights: &[f64]) -> Option<&str> {
+        likeliest(&self.colors, &cells.colors, weights).map(String::as_str)
     }
+}
+
+/// The name of the largest weighted sum. The cells may have more probabilities than there are names.
+fn likeliest<'a>(names: &'a [String], cells: &[Vec<f32>], weights: &[f64]) -> Option<&'a String> {
+    if weights.iter().sum::<f64>() <= 0.0 {
+        return None;
+    }
+    let mass = |i: usize| cells.iter().zip(weights).map(|(cell, weight)| f64::from(cell[i]) * weight).sum::<f64>();
+    names.iter().enumerate().max_by(|a, b| mass(a.0).total_cmp(&mass(b.0))).map(|it| it.1)
 }
 
 /// A question that boxes and scores can answer.
