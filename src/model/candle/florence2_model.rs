@@ -134,7 +134,10 @@ impl Florence2 {
     }
 
     /// What the naming head says about each cell, with the cell's box, scored by how likely it shows an object.
-    fn named_cells(&mut self, image: KeyedImage<'_>) -> Result<(Arc<CellNames>, Vec<Detection2d>), ModelError> {
+    fn named_cells(
+        &mut self,
+        image: KeyedImage<'_>,
+    ) -> Result<(Arc<CellNames>, Vec<Detection2d>), ModelError> {
         let missing = || ModelError::Inference("the naming head is gone".into());
         let names = self.features(image)?.names().cloned().ok_or_else(missing)?;
         let mut cells = self.look_for(image, &["object"])?.pop().ok_or_else(missing)?;

@@ -37,7 +37,8 @@ fn likeliest<'a>(names: &'a [String], cells: &[Vec<f32>], weights: &[f64]) -> Op
     if weights.iter().sum::<f64>() <= 0.0 {
         return None;
     }
-    let mass = |i: usize| cells.iter().zip(weights).map(|(cell, weight)| f64::from(cell[i]) * weight).sum::<f64>();
+    let mass =
+        |i: usize| cells.iter().zip(weights).map(|(cell, weight)| f64::from(cell[i]) * weight).sum::<f64>();
     names.iter().enumerate().max_by(|a, b| mass(a.0).total_cmp(&mass(b.0))).map(|it| it.1)
 }
 
