@@ -3,7 +3,7 @@
 Everything learns together: the dense head scores every cell for the phrases of the whole batch, heads that exist only while
 training name kind, color and box of each cell, and the decoder learns texts from features that it does not change.
 State is written every two minutes with optimizer and clock, so the same command goes on where a stopped run was;
-`--init` takes the averaged weights of any state file and starts a new schedule.
+`--init` takes the averaged weights of any state file, or an exported checkpoint's folder, and starts a new schedule.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch.nn import functional as F
 
@@ -66,7 +67,7 @@ def run(rank, args):
     torch.manual_seed(args.seed)  # the same initial weights on every rank
     model = TinyFlorence(Tokenizer.from_file(str(Path(args.out, "tokenizer.json"))))
     if args.init:
-        load(model, torch.load(args.init)["average"])
+        load(model, weights_of(args.init))
     model = model.to(args.device, memory_format=torch.channels_last)
     learns = lambda name: args.only is None or "decoder" in name
     parameters = [p for n, p in model.named_parameters() if learns(n)]
@@ -287,6 +288,19 @@ def reduce_gradients(parameters, ranks):
         at += it.numel()
 
 
+def weights_of(path):
+    if not Path(path).is_dir():
+        return torch.load(path)["average"]
+    names = {"grounding_head": "grounding_head", "naming_head": "vision_head"}
+    tensors = {}
+    for name, value in load_file(Path(path, "model.safetensors")).items():
+        head, _, rest = name.partition(".")
+        tensors[f"{names[head]}.{rest}" if head in names else f"florence.{name}"] = value.float()
+    # The output layer is the embedding, which the file holds once.
+    tensors["florence.lm_head.weight"] = tensors["florence.model.language_model.shared.weight"]
+    return tensors
+
+
 def load(model, state):
     """A state made with fewer kinds fits too: the kinds it knows come first, background last."""
     for name in ("vision_head.kind.weight", "vision_head.kind.bias"):
@@ -294,7 +308,10 @@ def load(model, state):
         if len(old) < len(new):
             new[: len(old) - 1], new[-1] = old[:-1], old[-1]
             state[name] = new
-    model.load_state_dict(state)
+    # Tied weights may be held under one name alone.
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if unexpected or not set(missing) <= {name for name in missing if "embed_tokens" in name or "lm_head" in name}:
+        raise SystemExit(f"the weights do not fit the model: missing {missing}, not known {unexpected}")
 
 
 def save(path, state):
