@@ -83,7 +83,8 @@ fn labels_that_cannot_be_learned_from_are_refused() {
 
 #[test]
 fn the_shipped_weights_say_what_they_were_fitted_on_and_rise_with_the_models_score() {
-    let weights: ScoreWeights = serde_json::from_str(include_str!("../../config/score_weights.json")).unwrap();
+    let weights: ScoreWeights =
+        serde_json::from_str(include_str!("../../config/score_weights.json")).unwrap();
     assert!(weights.fitted_on.contains("florence2_tiny_tabletop"), "{}", weights.fitted_on);
     let score = |model: f64| weights.score([("model", model)]);
     assert!(score(0.1) < 0.2 && score(0.9) > 0.8 && score(0.5) < score(0.6));
