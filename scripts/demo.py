@@ -83,13 +83,24 @@ def demo(arguments, programs):
             rclpy.spin_once(node, timeout_sec=0.05)
 
     spin_until(lambda: say.get_subscription_count() > 0 and node.count_publishers(f"{NODE}/result") > 0)
-    say.publish(String(data=arguments.say))
+    # A node that has just gone may still be counted: what is not answered is said again.
+    said = 0.0
+
+    def say_again():
+        nonlocal said
+        if not heard["results"] and time.monotonic() - said > 2.0:
+            said = time.monotonic()
+            say.publish(String(data=arguments.say))
 
     def is_answer(result):
         # The camera and the model may need a moment longer than the sentence.
         return result.status not in (GroundingResult.STALE, GroundingResult.BLOCKED)
 
-    spin_until(lambda: any(map(is_answer, heard["results"])))
+    def answered():
+        say_again()
+        return any(map(is_answer, heard["results"]))
+
+    spin_until(answered)
     first_result = time.monotonic()
     result = next(filter(is_answer, heard["results"]))
     # Its picture and its pose are on their way, if there are any.

@@ -114,8 +114,8 @@ def test_find_succeeds_aborts_and_is_canceled(running):
     running.spin_until(done.done, 30, "the search to end")
     assert done.result().status == GoalStatus.STATUS_SUCCEEDED
     assert done.result().result.result.status == GroundingResult.FOUND
-    assert feedback
 
+    # (A search that succeeds at once can be over before the client's feedback topic is matched; this one goes on for two seconds.)
     goal, feedback = find(running, f"pick up the {ABSENT}", 2)
     done = goal.get_result_async()
     running.spin_until(done.done, 30, "the search to end")
