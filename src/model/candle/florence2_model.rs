@@ -165,7 +165,7 @@ impl Florence2 {
         let Some(head) = &self.network.config().grounding_head else {
             return Err(ModelError::Inference("the grounding head is gone".into()));
         };
-        let mut things = distinct(&cells, head);
+        let mut things = distinct(&cells, head.nms_iou);
         things.retain(|it| f64::from(it.score) >= OBJECT_SCORE);
         things.sort_by(|a, b| a.bbox.center().0.total_cmp(&b.bbox.center().0));
         Ok(things
@@ -291,11 +291,11 @@ impl VisionLanguageModel for Florence2 {
             return Err(ModelError::Input(format!("phrase {empty:?} has no words; say what to look for")));
         }
         in_thread_pool(|| {
-            let Some(head) = self.network.config().grounding_head.clone() else {
+            let Some(max_iou) = self.network.config().grounding_head.as_ref().map(|head| head.nms_iou) else {
                 return phrases.iter().map(|phrase| self.ground_by_generation(image, phrase)).collect();
             };
             let seen = self.look_for(image, phrases)?;
-            Ok(seen.iter().map(|cells| distinct(cells, &head)).collect())
+            Ok(seen.iter().map(|cells| distinct(cells, max_iou)).collect())
         })
     }
 
@@ -441,15 +441,15 @@ fn scored_cells(
 }
 
 /// The best cells that are worth a look and do not box the same thing, each with the box on which its neighbors agree.
-fn distinct(cells: &[Detection2d], head: &GroundingHeadConfig) -> Vec<Detection2d> {
+fn distinct(cells: &[Detection2d], max_iou: f64) -> Vec<Detection2d> {
     let worth = cells.iter().filter(|it| f64::from(it.score) >= SCORE_FLOOR).cloned().collect();
-    let mut kept = non_maximum_suppression(worth, head.nms_iou);
+    let mut kept = non_maximum_suppression(worth, max_iou);
     kept.truncate(MAX_BOXES);
     for detection in &mut kept {
         detection.bbox = agreed_box(&detection.bbox, cells);
     }
     // What agrees on much the same box is one thing.
-    non_maximum_suppression(kept, head.nms_iou)
+    non_maximum_suppression(kept, max_iou)
 }
 
 /// The mean, weighted by score, of the boxes that overlap this one: as in Solovyev et al., "Weighted boxes fusion", 2021.
