@@ -88,7 +88,7 @@ def demo(arguments, programs):
 
     def say_again():
         nonlocal said
-        if not heard["results"] and time.monotonic() - said > 2.0:
+        if not heard["results"] and time.monotonic() - said > 0.5:
             said = time.monotonic()
             say.publish(String(data=arguments.say))
 
