@@ -18,12 +18,14 @@ const FAILURE: Rgb<u8> = Rgb([255, 90, 80]);
 const INK: Rgb<u8> = Rgb([15, 15, 15]);
 const GRASP: Rgb<u8> = Rgb([255, 80, 220]);
 const UNCERTAINTY: Rgb<u8> = Rgb([255, 235, 60]);
+const PLANE: Rgb<u8> = Rgb([150, 150, 235]);
 const WHITE: Rgb<u8> = Rgb([255, 255, 255]);
 /// Axes as everywhere in ROS: x red, y green, z blue.
 const AXES: [Rgb<u8>; 3] = [Rgb([235, 50, 50]), Rgb([50, 200, 50]), Rgb([70, 90, 255])];
 
 /// A copy of `image` with `result` drawn on it: candidates thin and gray, targets green and destination blue with mask tint,
-/// label and score, their oriented boxes, axes, 95 % ellipses, best grasps and the free place where there is a pose and a camera, and the verdict along the top.
+/// label and score, their oriented boxes, axes, 95 % ellipses, the plane they stand on, best grasps and the free place where there is
+/// a pose and a camera, and the verdict along the top.
 pub fn draw(image: &RgbImage, result: &GroundingResult, camera: Option<&PinholeCamera>) -> RgbImage {
     let mut canvas = Canvas { image: image.clone(), scale: if image.width() < 900 { 1 } else { 2 } };
     if image.width() == 0 || image.height() == 0 {
@@ -50,6 +52,9 @@ pub fn draw(image: &RgbImage, result: &GroundingResult, camera: Option<&PinholeC
         let width = canvas.scale as i32 + 1;
         canvas.rectangle(&object.bbox, *color, width);
         if let (Some(lifted), Some(camera)) = (&object.lifted, camera) {
+            if let Some((footing, radius_m)) = lifted.footing() {
+                canvas.circle(&footing, radius_m, PLANE, 1, camera);
+            }
             canvas.oriented_box(lifted, camera);
             canvas.uncertainty(lifted, camera);
         }
@@ -59,7 +64,8 @@ pub fn draw(image: &RgbImage, result: &GroundingResult, camera: Option<&PinholeC
             canvas.grasp(grasp, camera);
         }
         if let Some(place) = &result.place {
-            canvas.place(&place.place_in_camera, place.clearance_m, camera);
+            let width = canvas.scale as i32 + 1;
+            canvas.circle(&place.place_in_camera, place.clearance_m, DESTINATION, width, camera);
         }
     }
     // Labels last: nothing is drawn over text.
@@ -171,14 +177,21 @@ impl Canvas {
         }
     }
 
-    /// The circle that is free around a place.
-    fn place(&mut self, place_in_camera: &Isometry3<f64>, radius_m: f64, camera: &PinholeCamera) {
+    /// A level circle, such as that which is free around a place.
+    fn circle(
+        &mut self,
+        center_in_camera: &Isometry3<f64>,
+        radius_m: f64,
+        color: Rgb<u8>,
+        width: i32,
+        camera: &PinholeCamera,
+    ) {
         let at = |turn: usize| {
             let (sin, cos) = (std::f64::consts::TAU * turn as f64 / 24.0).sin_cos();
-            camera.project(place_in_camera * Point3::new(radius_m * cos, radius_m * sin, 0.0))
+            camera.project(center_in_camera * Point3::new(radius_m * cos, radius_m * sin, 0.0))
         };
         for turn in 0..24 {
-            self.line(at(turn), at(turn + 1), DESTINATION, self.scale as i32 + 1);
+            self.line(at(turn), at(turn + 1), color, width);
         }
     }
 

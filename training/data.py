@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from text import COLORS, FURNISHED, KINDS, PRIMITIVES
+from text import COLORS, FURNISHED, KINDS, MATERIALS, PRIMITIVES
 
 BACKGROUND, IGNORE = -1, -2
 # An object that shows less than this is neither taught nor asked: share of its outline, pixels, smaller side in pixels.
@@ -65,12 +65,14 @@ class Scenes:
         return things
 
     def _what(self, it):
-        """Kind, color (None: no one word is right) and label, a name true of this thing alone."""
+        """Kind, color (None: no one word is right), label, a name true of this thing alone, and material (None: not known)."""
         if it.get("model") is None:
-            return dict(kind=it["kind"], color=it["color"], label=None)
+            return dict(kind=it["kind"], color=it["color"], label=None, material=None)
         model, paint = self.models[it["model"]["name"]], it["model"]["paint"]
         label = None if paint else model.get("label")
-        return dict(kind=model["kind"], color=paint or model["color"], label=label)
+        made_of = [name for name, models in MATERIALS.items() if model["name"] in models]
+        material = made_of[0] if made_of and not (paint and made_of == ["wooden"]) else None
+        return dict(kind=model["kind"], color=paint or model["color"], label=label, material=material)
 
 
 def small_side(box):

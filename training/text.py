@@ -46,11 +46,11 @@ SYNONYMS = {
     "ramekin": ["ramekin"],
     "robot arm": ["robot arm", "robot"],
     "salad dressing": ["salad dressing", "salad dressing", "dressing"],
-    "shelf": ["shelf", "wooden shelf"],
+    "shelf": ["shelf"],
     "storage box": ["storage box"],
     "stove": ["stove", "stove", "hot plate"],
     "tomato sauce": ["tomato sauce", "tomato sauce", "tomato sauce can"],
-    "tray": ["tray", "tray", "wooden tray"],
+    "tray": ["tray"],
     "wine bottle": ["wine bottle", "wine bottle", "bottle of wine"],
     "wine rack": ["wine rack"],
     # Built from primitives too, but only in furnished scenes.
@@ -93,6 +93,12 @@ ALSO = {
     **{it: ["box"] for it in ("butter", "cereal box", "chocolate pudding", "cookies", "cream cheese", "macaroni and cheese",
                               "milk", "orange juice", "popcorn", "book")},
 }
+# What models are made of, by their names: only where everyone would say so. Wood that is painted no longer looks it.
+MATERIALS = {
+    "wooden": ["wine_rack", "tray", "shelf", "two_layer_shelf", "cabinet_base", "wooden_cabinet", "wooden_cabinet_open"],
+    "metal": ["moka_pot", "frying_pan", "faucet", "soda_can"],
+    "glass": ["wine_bottle"],
+}
 PLURALS = {"box": "boxes", "dish": "dishes", "shelf": "shelves", "knife": "knives"}
 COUNTED = "cup bowl bottle box ball plate can banana marker apple book lemon ramekin cabinet shelf tray basket".split() + FURNISHED
 # Nothing that a table could hold and the generator draws, or might draw later under another name.
@@ -131,7 +137,7 @@ def noun_phrase(rng, kind, color, many=False):
     return (color + " " if color else "") + noun
 
 
-def matches(things, kind, color, label=None):
+def matches(things, kind, color, label=None, material=None):
     """Indices of the things that a phrase names, and of those that it may or may not name."""
     found, unsure = [], []
     for i, it in enumerate(things):
@@ -141,6 +147,7 @@ def matches(things, kind, color, label=None):
             likes = [
                 kind in (None, it["kind"]) or (None if kind in ALSO.get(it["kind"], ()) else False),
                 color in (None, it["color"]) or (None if it["color"] is None else False),
+                material in (None, it["material"]) or (None if it["material"] is None else False),
             ]
         if all(likes):
             found.append(i)
@@ -156,6 +163,8 @@ def present_query(rng, things):
     if named["label"] and draw < 0.6:
         found, unsure = matches(things, None, None, named["label"])
         return dict(found=found, unsure=unsure, phrase=named["label"], means=(None, None, named["label"]))
+    if named["material"] and draw < 0.25:
+        return of_material(rng, things, named, named["material"])
     if named["color"] is None or (named["kind"] not in COLORED and draw < 0.85):
         kind, color = named["kind"], None
     elif draw < 0.55:
@@ -169,7 +178,12 @@ def present_query(rng, things):
 
 
 def absent_query(rng, things, kinds=KINDS):
-    """A phrase that names nothing in the scene: a wrong color, a wrong kind, or a noun never drawn."""
+    """A phrase that names nothing in the scene: a wrong color, material or kind, or a noun never drawn."""
+    of_known_material = [it for it in things if it["material"]]
+    if of_known_material and rng.random() < 0.06:
+        query = of_material(rng, things, rng.choice(of_known_material), rng.choice(list(MATERIALS)))
+        if (query["found"], query["unsure"]) == ([], []):
+            return query
     for _ in range(30):
         draw = rng.random()
         if draw < 0.55:
@@ -195,6 +209,13 @@ def decorate(rng, kind, color):
     draw = rng.random()
     phrase = noun_phrase(rng, kind, color, many=draw < 0.08 and kind in (None, *COUNTED))
     return ("the " if draw > 0.85 else "") + phrase
+
+
+def of_material(rng, things, named, material):
+    """A query for things of the kind of `named` made of `material`."""
+    means = (named["kind"], None, None, material)
+    found, unsure = matches(things, *means)
+    return dict(found=found, unsure=unsure, phrase=material + " " + rng.choice(SYNONYMS[named["kind"]]), means=means)
 
 
 def left_to_right(things):

@@ -7,11 +7,13 @@ State is written every two minutes with optimizer and clock, so the same command
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
 import random
 import time
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -98,7 +100,7 @@ def run(rank, args):
             scenes, reloaded = Mix(args.data), time.monotonic()  # shards may still be coming
         for group in optimizer.param_groups:
             group["lr"] = args.rate * min(1.0, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-        with torch.autocast(args.device, torch.bfloat16):
+        with torch.autocast(args.device, torch.bfloat16, enabled=is_bf16_fast(args.device)):
             losses = batch_losses(model, scenes, rng, args)
             loss = sum(losses[name] * weight for name, weight in WEIGHTS.items() if name in losses)
         optimizer.zero_grad(set_to_none=True)
@@ -122,13 +124,19 @@ def run(rank, args):
             print(json.dumps(row), flush=True)
 
 
+def is_bf16_fast(device):
+    """A CPU without bf16 instructions takes ten times as long with it as without."""
+    return device != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+
+
 class Mix:
-    """Folders of scenes, each drawn from with its share."""
+    """Folders of scenes, each drawn from with its share; within a folder, scenes with rare kinds more often than others."""
 
     def __init__(self, folders, limit=None):
         named = [it.partition("=") for it in folders]
         self.parts = [(Scenes(path, SIZE, limit), float(share or 1)) for path, _, share in named]
         self.parts = [it for it in self.parts if len(it[0])]
+        self.chances = [list(itertools.accumulate(rarities(scenes.things))) for scenes, _ in self.parts]
         self.kinds = sorted({kind for scenes, _ in self.parts for kind in scenes.kinds})
 
     def __len__(self):
@@ -136,8 +144,9 @@ class Mix:
 
     def draw(self, rng):
         """An image, its things and its mask; now and then a part of it, enlarged."""
-        scenes = rng.choices([it[0] for it in self.parts], [it[1] for it in self.parts])[0]
-        i = rng.randrange(len(scenes))
+        part = rng.choices(range(len(self.parts)), [it[1] for it in self.parts])[0]
+        scenes = self.parts[part][0]
+        i = rng.choices(range(len(scenes)), cum_weights=self.chances[part])[0]
         image, things, mask = scenes.image(i), scenes.things[i], scenes.mask(i)
         if rng.random() < 0.35:
             side = rng.uniform(0.5, 0.95)
@@ -146,6 +155,13 @@ class Mix:
             if any(it["eligible"] for it in part):
                 return enlarged(image, mask, x0, y0, side, part)
         return image, things, mask
+
+
+def rarities(scenes):
+    """How often to draw each of `scenes`, which are lists of things: by the mean of its kinds' inverse square roots of frequency."""
+    kinds = [[it["kind"] for it in things if it["eligible"]] for things in scenes]
+    frequency = Counter(itertools.chain.from_iterable(kinds))
+    return [sum(frequency[kind] ** -0.5 for kind in its) / len(its) for its in kinds]
 
 
 def enlarged(image, mask, x0, y0, side, things):
@@ -221,8 +237,10 @@ def dense_losses(model, vision_map, things, cells, phrases):
     on = cells >= 0
     kind, color = model.vision_head(vision_map)
     kind, color = kind.float(), color.float()
+    by_thing = share[on] / share[on].sum()
     losses = dict(
-        v_kind=0.5 * F.cross_entropy(kind.flatten(0, 1), kinds.flatten(), ignore_index=-100) + 0.5 * F.cross_entropy(kind[on], kinds[on]),
+        v_kind=0.5 * F.cross_entropy(kind.flatten(0, 1), kinds.flatten(), ignore_index=-100)
+        + 0.5 * (F.cross_entropy(kind[on], kinds[on], reduction="none") * by_thing).sum(),
         v_color=F.cross_entropy(color[on], colors[on], ignore_index=-100),
     )
     ids, mask = pad([model.ids(phrase) for phrase in phrases])

@@ -302,21 +302,8 @@ impl Rectangle {
 fn smallest_rectangle(points: &[Point2<f64>]) -> Rectangle {
     let stride = points.len().div_ceil(600);
     let sample: Vec<Point2<f64>> = points.iter().step_by(stride).copied().collect();
-    let turned = |points: &[Point2<f64>], angle: f64| {
-        let (sin, cos) = angle.sin_cos();
-        let range = |values: Vec<f64>| {
-            let mut values = values;
-            // The margin of the quantiles is put back, as for evenly spread points.
-            let (low, high) = (quantile(&mut values, 0.004), quantile(&mut values, 0.996));
-            let margin = 0.004 * (high - low);
-            (low - margin, high + margin)
-        };
-        let u = range(points.iter().map(|it| cos * it.x + sin * it.y).collect());
-        let v = range(points.iter().map(|it| cos * it.y - sin * it.x).collect());
-        (u, v)
-    };
     let area = |angle: f64| {
-        let (u, v) = turned(&sample, angle);
+        let (u, v) = spans(&sample, angle);
         (u.1 - u.0) * (v.1 - v.0)
     };
     let (mut best, mut best_area, mut worst_area) = (0.0, f64::MAX, 0.0_f64);
@@ -338,7 +325,7 @@ fn smallest_rectangle(points: &[Point2<f64>]) -> Rectangle {
     }
     let is_round = best_area <= 0.0 || 0.82 * worst_area < best_area;
     let mut yaw = if is_round { 0.0 } else { best };
-    let (u, v) = turned(points, yaw);
+    let (u, v) = spans(points, yaw);
     let (sin, cos) = yaw.sin_cos();
     let (mid_u, mid_v) = (0.5 * (u.0 + u.1), 0.5 * (v.0 + v.1));
     let (mut length, mut width) = (u.1 - u.0, v.1 - v.0);
@@ -352,6 +339,53 @@ fn smallest_rectangle(points: &[Point2<f64>]) -> Rectangle {
         length,
         width,
         is_round,
+    }
+}
+
+/// From where to where nearly all points reach along x and along y, both turned by `angle`.
+fn spans(points: &[Point2<f64>], angle: f64) -> ((f64, f64), (f64, f64)) {
+    let (sin, cos) = angle.sin_cos();
+    let n_outside = ((points.len() - 1) as f64 * 0.004).round() as usize;
+    let (mut u, mut v) = (Span::new(n_outside), Span::new(n_outside));
+    for it in points {
+        u.add(cos * it.x + sin * it.y);
+        v.add(cos * it.y - sin * it.x);
+    }
+    (u.ends(), v.ends())
+}
+
+/// The few smallest and largest of many values: a quantile near the ends costs less this way than by sorting.
+struct Span {
+    /// Ascending, and descending.
+    smallest: Vec<f64>,
+    largest: Vec<f64>,
+}
+
+impl Span {
+    fn new(n_outside: usize) -> Self {
+        Self { smallest: vec![f64::INFINITY; n_outside + 1], largest: vec![f64::NEG_INFINITY; n_outside + 1] }
+    }
+
+    fn add(&mut self, value: f64) {
+        let last = self.smallest.len() - 1;
+        if value < self.smallest[last] {
+            let at = self.smallest.partition_point(|it| *it <= value);
+            self.smallest[at..].rotate_right(1);
+            self.smallest[at] = value;
+        }
+        if self.largest[last] < value {
+            let at = self.largest.partition_point(|it| value <= *it);
+            self.largest[at..].rotate_right(1);
+            self.largest[at] = value;
+        }
+    }
+
+    /// Without the values outside; their margin is put back, as for evenly spread points.
+    fn ends(&self) -> (f64, f64) {
+        let last = self.smallest.len() - 1;
+        let (low, high) = (self.smallest[last], self.largest[last]);
+        let margin = 0.004 * (high - low);
+        (low - margin, high + margin)
     }
 }
 

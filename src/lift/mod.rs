@@ -7,7 +7,7 @@ mod place;
 mod plane;
 mod segment;
 
-use nalgebra::{Isometry3, Matrix6, Point2, Point3, Unit, Vector3};
+use nalgebra::{Isometry3, Matrix6, Point2, Point3, Translation3, Unit, Vector3};
 
 pub use self::grasp::{ApproachAxis, Grasp, Gripper};
 pub use self::on_plane::lift_on_plane;
@@ -391,6 +391,14 @@ struct Segmented {
 }
 
 impl LiftedObject {
+    /// A round patch of the plane it stands on, for drawing: its middle below the body, z up, in the optical frame, and its radius
+    /// in metres. `None` where no plane is known.
+    pub fn footing(&self) -> Option<(Isometry3<f64>, f64)> {
+        let is_known = self.plane_residual_m.is_some() || self.source == PoseSource::SupportPlane;
+        let down = Translation3::new(0.0, 0.0, -0.5 * self.size_m.z);
+        is_known.then(|| (self.object_in_camera * down, 0.75 * self.size_m.x.max(self.size_m.y)))
+    }
+
     /// Extents of the oriented box along the axes of the optical frame, metres.
     pub fn extent_in_camera(&self) -> Vector3<f64> {
         self.object_in_camera.rotation.to_rotation_matrix().matrix().abs() * self.size_m

@@ -372,14 +372,14 @@ fn object_markers(
     ellipsoid.scale = vector(&deviations);
     ellipsoid.color = ColorRGBA { r: 1.0, g: 0.9, b: 0.2, a: 0.8 };
 
-    // What it stands on.
-    let mut plane = marker("plane", Marker::CYLINDER as i64);
-    plane.pose = pose(&(object_in_target * nalgebra::Translation3::new(0.0, 0.0, -0.5 * lifted.size_m.z)));
-    let across = 1.5 * lifted.size_m.x.max(lifted.size_m.y);
-    plane.scale = Vector3 { x: across, y: across, z: 0.001 };
-    plane.color = ColorRGBA { r: 0.6, g: 0.6, b: 0.9, a: 0.35 };
-
-    let mut markers = vec![cube, axes, label, ellipsoid, plane];
+    let mut markers = vec![cube, axes, label, ellipsoid];
+    if let Some((footing, radius_m)) = lifted.footing() {
+        let mut plane = marker("plane", Marker::CYLINDER as i64);
+        plane.pose = pose(&(target.target_from_camera * footing));
+        plane.scale = Vector3 { x: 2.0 * radius_m, y: 2.0 * radius_m, z: 0.001 };
+        plane.color = ColorRGBA { r: 0.6, g: 0.6, b: 0.9, a: 0.35 };
+        markers.push(plane);
+    }
     if let Some(grasp) = object.grasps.first() {
         let mut fingers = marker("grasp", Marker::LINE_STRIP as i64);
         fingers.pose = pose(&target.target_from_camera);

@@ -1,13 +1,15 @@
 """A camera made of numpy: a block on a table, seen by a color and a depth camera that may be two."""
 
 import array
+import struct
+import zlib
 
 import numpy as np
 from conftest import stamp_ns
 from geometry_msgs.msg import TransformStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 # Center and size of the block in the frame "table" (z up, the table at z = 0), meters.
@@ -77,6 +79,16 @@ def transform(parent, child, pose, stamp=None):
     return message
 
 
+def compressed_depth(depth):
+    """Depth in meters as compressed_depth_image_transport sends 16UC1: a header of 12 bytes, then a PNG of millimeters."""
+    rows = (depth * 1000).round().astype(">u2")
+    chunk = lambda name, data: struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    header = struct.pack(">IIBBBBB", depth.shape[1], depth.shape[0], 16, 0, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return CompressedImage(format="16UC1; compressedDepth png", data=array.array("B", bytes(12) + png))
+
+
 class Camera:
     """Publishes what a test sets at `rate`; depth and camera_info of a depth camera of its own only where they are set."""
 
@@ -85,6 +97,7 @@ class Camera:
         qos = qos_profile_sensor_data
         self.image_publisher = self.node.create_publisher(Image, "image", qos)
         self.depth_publisher = self.node.create_publisher(Image, depth_topic, qos)
+        self.compressed_publisher = self.node.create_publisher(CompressedImage, f"{depth_topic}/compressedDepth", qos)
         self.info_publisher = self.node.create_publisher(CameraInfo, "camera_info", qos)
         self.depth_info_publisher = self.node.create_publisher(CameraInfo, "depth_camera/camera_info", qos)
         latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -94,7 +107,10 @@ class Camera:
         self.table_from_camera = looking()
         self.depth, self.is_block = render(self.table_from_camera)
         self.depth_k = None
+        self.is_depth_compressed, self.depth_delay_secs = False, 0.0
+        self.whole = {}
         self.n_sent = 0
+        # `whole`: fields of the color camera's CameraInfo where its image is only a part of what it can see.
         # Simulated time in seconds, where a test wants it.
         self.sim_secs, self.period = None, 1.0 / rate
         self.timer = self.node.create_timer(self.period, self.send)
@@ -120,15 +136,21 @@ class Camera:
         image = Image(encoding="rgb8", width=WIDTH, height=HEIGHT, step=3 * WIDTH)
         image.header.stamp, image.header.frame_id = stamp, self.frame_id
         image.data = array.array("B", bytes([120]) * (3 * WIDTH * HEIGHT))
-        self.info_publisher.publish(self.info(stamp, self.frame_id, K, WIDTH, HEIGHT))
+        info = self.info(stamp, self.frame_id, K, WIDTH, HEIGHT)
+        for name, value in self.whole.items():
+            setattr(info, name, value)
+        self.info_publisher.publish(info)
         if self.depth is not None:
             height, width = self.depth.shape
-            depth = Image(encoding="32FC1", width=width, height=height, step=4 * width)
-            depth.header.stamp, depth.header.frame_id = stamp, self.depth_frame_id
-            depth.data = array.array("B", self.depth.tobytes())
+            if self.is_depth_compressed:
+                depth, publisher = compressed_depth(self.depth), self.compressed_publisher
+            else:
+                depth, publisher = Image(encoding="32FC1", width=width, height=height, step=4 * width), self.depth_publisher
+                depth.data = array.array("B", self.depth.tobytes())
+            depth.header.stamp, depth.header.frame_id = later(stamp, self.depth_delay_secs), self.depth_frame_id
             if self.depth_k is not None:
                 self.depth_info_publisher.publish(self.info(stamp, self.depth_frame_id, self.depth_k, width, height))
-            self.depth_publisher.publish(depth)
+            publisher.publish(depth)
         self.image_publisher.publish(image)
         self.n_sent += 1
 
@@ -138,6 +160,12 @@ class Camera:
         message.header.stamp, message.header.frame_id = stamp, frame_id
         message.k = [float(it) for it in k.flatten()]
         return message
+
+
+def later(stamp, secs):
+    moved = type(stamp)()
+    moved.sec, moved.nanosec = divmod(stamp_ns(stamp) + round(secs * 1e9), 10**9)
+    return moved
 
 
 def position(found):
