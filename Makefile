@@ -62,8 +62,9 @@ test-ros: build
 	$(say) "ROS tests (real DDS, rclpy on the other side)"
 	@$(in_ros) python3 -m pytest -p no:cacheprovider -ra tests/ros
 
-# Figures of the shipped model, in build/eval (metrics.json, index.html with the worst failures): generated scenes never trained on, and
-# LIBERO frames with ground truth if LIBERO_DEV names their folder (frames.jsonl, see tests/eval/libero.py).
+# Figures of the shipped model, in build/eval (metrics.json, index.html with the worst failures): generated scenes never trained on,
+# primitives drawn by MuJoCo where python3 has it, and LIBERO frames with ground truth if LIBERO_DEV names their folder (frames.jsonl,
+# see tests/eval/libero.py).
 EVAL_DIR ?= build/eval
 EVAL_SCENES ?= 1000
 EVAL_MODEL ?= florence2_tiny_tabletop
@@ -73,6 +74,7 @@ eval:
 	@cargo build --release --locked --no-default-features --bin ground --bin scene_dataset
 	@rm -rf $(EVAL_DIR) && mkdir -p $(EVAL_DIR)
 	@$(LG_BIN_DIR)/scene_dataset --queries --seeds 900001000..$$((900001000 + $(EVAL_SCENES))) --out $(EVAL_DIR)/generated
+	@python3 tests/eval/primitives.py $(EVAL_DIR)/primitives || test $$? -eq 3
 	@$(if $(LIBERO_DEV),python3 tests/eval/libero.py nouns $(LIBERO_DEV) $(EVAL_DIR)/libero)
 	@for set in $(EVAL_DIR)/*/; do \
 	  $(LG_BIN_DIR)/ground --model $(EVAL_MODEL) --batch $$set/queries.jsonl --output $$set/results.jsonl; done
