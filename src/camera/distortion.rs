@@ -69,7 +69,13 @@ impl Distortion {
     }
 
     /// Seen to ideal, by Newton's method from the pixel itself. `None` where no ideal point is seen.
+    #[inline]
     pub fn undistort(&self, seen: Point2<f64>) -> Option<Point2<f64>> {
+        // Most images are rectified, and all their pixels come through here.
+        if matches!(self, Self::None) { Some(seen) } else { self.solved(seen) }
+    }
+
+    fn solved(&self, seen: Point2<f64>) -> Option<Point2<f64>> {
         match self {
             Self::None => Some(seen),
             Self::Rational(d) => {

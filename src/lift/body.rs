@@ -36,8 +36,8 @@ pub(super) struct Body {
     pub(super) hollow_depth_m: f64,
 }
 
-/// `points` must not be empty.
-pub(super) fn estimate(points: &[Point3<f64>], surroundings: &Surroundings) -> Body {
+/// `points` must not be empty; they stand for `n_points` pixels.
+pub(super) fn estimate(points: &[Point3<f64>], n_points: usize, surroundings: &Surroundings) -> Body {
     let up = surroundings.up;
     let mean = points.iter().map(|it| it.coords).sum::<Vector3<f64>>() / points.len() as f64;
     // Away from the viewer, horizontally. Straight down, the image's up direction does.
@@ -96,7 +96,7 @@ pub(super) fn estimate(points: &[Point3<f64>], surroundings: &Surroundings) -> B
         &rectangle,
         size_m.z,
         is_completed,
-        points.len(),
+        n_points,
         surroundings,
     );
     // A vessel about as high as wide may have a handle out of sight, which belongs to the body: up to a third of its height.
@@ -356,36 +356,41 @@ fn spans(points: &[Point2<f64>], angle: f64) -> ((f64, f64), (f64, f64)) {
 
 /// The few smallest and largest of many values: a quantile near the ends costs less this way than by sorting.
 struct Span {
-    /// Ascending, and descending.
+    /// Ascending.
     smallest: Vec<f64>,
+    /// Descending.
     largest: Vec<f64>,
+    /// The last of each: most values are between.
+    low: f64,
+    high: f64,
 }
 
 impl Span {
     fn new(n_outside: usize) -> Self {
-        Self { smallest: vec![f64::INFINITY; n_outside + 1], largest: vec![f64::NEG_INFINITY; n_outside + 1] }
+        let (low, high) = (f64::INFINITY, f64::NEG_INFINITY);
+        Self { smallest: vec![low; n_outside + 1], largest: vec![high; n_outside + 1], low, high }
     }
 
+    #[inline]
     fn add(&mut self, value: f64) {
-        let last = self.smallest.len() - 1;
-        if value < self.smallest[last] {
+        if value < self.low {
             let at = self.smallest.partition_point(|it| *it <= value);
             self.smallest[at..].rotate_right(1);
             self.smallest[at] = value;
+            self.low = *self.smallest.last().unwrap_or(&value);
         }
-        if self.largest[last] < value {
+        if self.high < value {
             let at = self.largest.partition_point(|it| value <= *it);
             self.largest[at..].rotate_right(1);
             self.largest[at] = value;
+            self.high = *self.largest.last().unwrap_or(&value);
         }
     }
 
     /// Without the values outside; their margin is put back, as for evenly spread points.
     fn ends(&self) -> (f64, f64) {
-        let last = self.smallest.len() - 1;
-        let (low, high) = (self.smallest[last], self.largest[last]);
-        let margin = 0.004 * (high - low);
-        (low - margin, high + margin)
+        let margin = 0.004 * (self.high - self.low);
+        (self.low - margin, self.high + margin)
     }
 }
 

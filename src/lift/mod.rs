@@ -21,6 +21,9 @@ use crate::detection::BoundingBox2d;
 use crate::image::{DepthImage, RgbdFrame};
 use crate::resolve::ViewAxes;
 
+/// Windows of more pixels are thinned out: about the size of a 150x200 box with its margins.
+const MAX_WINDOW_POINTS: f64 = 30_000.0;
+
 /// How boxes become poses.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LiftOptions {
@@ -257,7 +260,8 @@ impl<'a> FrameGeometry<'a> {
         let bbox = bbox.clipped(width, height);
         let Segmented { window, plane, pixels } = self.segmented(&bbox);
         let points: Vec<Point3<f64>> = pixels.iter().filter_map(|it| window.points[*it]).collect();
-        if points.len() < self.options.min_points.max(1) {
+        let n_points = window.n_pixels(points.len());
+        if n_points < self.options.min_points.max(1) {
             // Glass, or too near: the plane it stands on tells where it is.
             let support = plane.as_ref().or(self.options.known_plane.as_ref());
             if let Some(lifted) =
@@ -267,16 +271,15 @@ impl<'a> FrameGeometry<'a> {
             }
             return Err(LiftError::TooFewPoints {
                 phrase: phrase.to_owned(),
-                n_points: points.len(),
+                n_points,
                 n_pixels: bbox.area() as usize,
                 min_points: self.options.min_points,
                 min_depth_m: self.options.min_depth_m,
                 max_depth_m: self.options.max_depth_m,
             });
         }
-        let n_points = points.len();
         let surface_centroid =
-            Point3::from(points.iter().map(|it| it.coords).sum::<Vector3<f64>>() / n_points as f64);
+            Point3::from(points.iter().map(|it| it.coords).sum::<Vector3<f64>>() / points.len() as f64);
         let up = self.up();
         let surroundings = Surroundings {
             up,
@@ -287,8 +290,8 @@ impl<'a> FrameGeometry<'a> {
             depth_noise_m: self.noise_m(surface_centroid.z),
             pixel_m: surface_centroid.z / self.focal(),
         };
-        let body = body::estimate(&points, &surroundings);
-        let (mask, valid_depth_ratio) = mask_of(&window, &pixels);
+        let body = body::estimate(&points, n_points, &surroundings);
+        let (mask, valid_depth_ratio) = self.mask_of(&window, &pixels);
         Ok(LiftedObject {
             body_center: Point3::from(body.object_in_camera.translation.vector),
             object_in_camera: body.object_in_camera,
@@ -297,7 +300,7 @@ impl<'a> FrameGeometry<'a> {
             covariance: body.covariance,
             source: PoseSource::Depth,
             hollow_depth_m: body.hollow_depth_m,
-            n_points,
+            n_points: mask.count(),
             valid_depth_ratio,
             is_back_completed: body.is_back_completed,
             plane_residual_m: plane.map(|it| it.residual_m),
@@ -310,14 +313,15 @@ impl<'a> FrameGeometry<'a> {
     pub fn outline(&self, bbox: &BoundingBox2d) -> Option<BoundingBox2d> {
         let (width, height) = self.camera.size();
         let Segmented { window, pixels, .. } = self.segmented(&bbox.clipped(width, height));
-        pixels.iter().map(|it| window.pixel(*it)).fold(None, |all: Option<BoundingBox2d>, (u, v)| {
+        let side = f64::from(window.stride);
+        pixels.iter().map(|it| window.corner(*it)).fold(None, |all: Option<BoundingBox2d>, (u, v)| {
             let (u, v) = (f64::from(u), f64::from(v));
             let it = all.unwrap_or(BoundingBox2d { x0: u, y0: v, x1: u, y1: v });
             Some(BoundingBox2d {
                 x0: it.x0.min(u),
                 y0: it.y0.min(v),
-                x1: it.x1.max(u + 1.0),
-                y1: it.y1.max(v + 1.0),
+                x1: it.x1.max(u + side),
+                y1: it.y1.max(v + side),
             })
         })
     }
@@ -325,11 +329,8 @@ impl<'a> FrameGeometry<'a> {
     fn segmented(&self, bbox: &BoundingBox2d) -> Segmented {
         let window = self.window(bbox);
         let plane = self.plane_under(&window);
-        let focal = self.focal();
-        let tolerances = Tolerances {
-            step_m: &|z| 0.006 + 4.0 * z / focal + 3.0 * self.noise_m(z),
-            height_m: &|z| self.height_tolerance_m(z),
-        };
+        let tolerances =
+            Tolerances { step_m: &|z| self.step_m(&window, z), height_m: &|z| self.height_tolerance_m(z) };
         let pixels = segment::object_pixels(&window, bbox, plane.as_ref(), &tolerances);
         Segmented { window, plane, pixels }
     }
@@ -337,6 +338,11 @@ impl<'a> FrameGeometry<'a> {
     /// How far from a plane a point at a depth still counts as on it, metres.
     fn height_tolerance_m(&self, z: f64) -> f64 {
         0.003 + 1.5 * self.noise_m(z)
+    }
+
+    /// How far apart in depth neighboring points of one surface may be, metres.
+    fn step_m(&self, window: &Window, z: f64) -> f64 {
+        0.006 + 4.0 * f64::from(window.stride) * z / self.focal() + 3.0 * self.noise_m(z)
     }
 
     fn focal(&self) -> f64 {
@@ -364,22 +370,69 @@ impl<'a> FrameGeometry<'a> {
         let (margin_x, margin_y) = ((0.25 * bbox.width()).max(4.0), (0.25 * bbox.height()).max(4.0));
         let x0 = (bbox.x0 - margin_x).floor().max(0.0) as u32;
         let y0 = (bbox.y0 - margin_y).floor().max(0.0) as u32;
-        let x1 = ((bbox.x1 + margin_x).ceil() as u32).min(width);
-        let y1 = ((bbox.y1 + margin_y).ceil() as u32).min(height);
-        let points =
-            (y0..y1).flat_map(|v| (x0..x1).map(move |u| (u, v))).map(|(u, v)| self.point(u, v)).collect();
-        Window { x0, y0, width: x1.saturating_sub(x0), height: y1.saturating_sub(y0), points }
+        let n_columns = ((bbox.x1 + margin_x).ceil() as u32).min(width).saturating_sub(x0);
+        let n_rows = ((bbox.y1 + margin_y).ceil() as u32).min(height).saturating_sub(y0);
+        let n_pixels = f64::from(n_columns) * f64::from(n_rows);
+        let stride = (n_pixels / MAX_WINDOW_POINTS).sqrt().ceil().max(1.0) as u32;
+        let (width, height) = (n_columns / stride, n_rows / stride);
+        let mut window = Window { x0, y0, width, height, stride, points: Vec::new() };
+        window.points = (0..(width * height) as usize)
+            .map(|it| {
+                let (u, v) = window.pixel(it);
+                self.point(u, v)
+            })
+            .collect();
+        window
     }
 
     /// The plane that the surroundings of a box lie on: the one with most of the window's points, if that is a fair share.
     fn plane_under(&self, window: &Window) -> Option<SupportPlane> {
-        let points: Vec<&Point3<f64>> = window.points.iter().flatten().collect();
+        // A few thousand points tell.
+        let points = window.points.iter().step_by(window.points.len() / 4000 + 1).flatten();
         let count = |plane: &SupportPlane| {
-            let is_near = |it: &&&Point3<f64>| plane.height_m(it).abs() <= 0.006 + 2.5 * self.noise_m(it.z);
-            points.iter().filter(is_near).count()
+            let is_near = |it: &&Point3<f64>| plane.height_m(it).abs() <= 0.006 + 2.5 * self.noise_m(it.z);
+            points.clone().filter(is_near).count()
         };
         let best = self.planes.iter().map(|it| (count(it), it)).max_by_key(|(n, _)| *n);
-        best.filter(|(n, _)| points.len() <= 33 * n).map(|(_, it)| *it)
+        best.filter(|(n, _)| points.clone().count() <= 33 * n).map(|(_, it)| *it)
+    }
+
+    /// The mask, and the share of the silhouette (each row from its first to its last pixel) that has depth.
+    fn mask_of(&self, window: &Window, pixels: &[usize]) -> (ObjectMask, f64) {
+        let (width, stride) = (window.width as usize, window.stride);
+        let mut is_object = vec![false; window.points.len()];
+        for &idx in pixels {
+            is_object[idx] = true;
+        }
+        let mut n_missing = 0;
+        for (row, points) in is_object.chunks(width.max(1)).zip(window.points.chunks(width.max(1))) {
+            let (first, last) = (row.iter().position(|it| *it), row.iter().rposition(|it| *it));
+            if let (Some(first), Some(last)) = (first, last) {
+                n_missing += points[first..=last].iter().filter(|it| it.is_none()).count();
+            }
+        }
+        let ratio = pixels.len() as f64 / (pixels.len() + n_missing).max(1) as f64;
+        if stride > 1 {
+            is_object = self.all_pixels(window, pixels);
+        }
+        let (width, height) = (window.width * stride, window.height * stride);
+        (ObjectMask { x0: window.x0, y0: window.y0, width, height, is_object }, ratio)
+    }
+
+    /// Which pixels of a window's rectangle are on the object, row-major: those around its points at about their depth.
+    fn all_pixels(&self, window: &Window, pixels: &[usize]) -> Vec<bool> {
+        let (stride, width) = (window.stride, (window.width * window.stride) as usize);
+        let mut is_object = vec![false; window.n_pixels(window.points.len())];
+        for &idx in pixels {
+            let Some(z) = window.points[idx].map(|it| it.z) else { continue };
+            let step_m = self.step_m(window, z);
+            let (u0, v0) = window.corner(idx);
+            for (u, v) in (v0..v0 + stride).flat_map(|v| (u0..u0 + stride).map(move |u| (u, v))) {
+                let is_near = self.depth.get(u, v).is_some_and(|it| (f64::from(it) - z).abs() <= step_m);
+                is_object[(v - window.y0) as usize * width + (u - window.x0) as usize] = is_near;
+            }
+        }
+        is_object
     }
 }
 
@@ -437,27 +490,6 @@ fn is_plane_below(
         }
     }
     0 < n_plane && n_other <= n_plane
-}
-
-/// The mask, and the share of the silhouette (each row from its first to its last pixel) that has depth.
-fn mask_of(window: &Window, pixels: &[usize]) -> (ObjectMask, f64) {
-    let mut is_object = vec![false; window.points.len()];
-    for &idx in pixels {
-        is_object[idx] = true;
-    }
-    let mut n_missing = 0;
-    for y in 0..window.height as usize {
-        let row = y * window.width as usize..(y + 1) * window.width as usize;
-        let first = is_object[row.clone()].iter().position(|it| *it);
-        let last = is_object[row.clone()].iter().rposition(|it| *it);
-        if let (Some(first), Some(last)) = (first, last) {
-            n_missing += window.points[row][first..=last].iter().filter(|it| it.is_none()).count();
-        }
-    }
-    let ratio = pixels.len() as f64 / (pixels.len() + n_missing).max(1) as f64;
-    let mask =
-        ObjectMask { x0: window.x0, y0: window.y0, width: window.width, height: window.height, is_object };
-    (mask, ratio)
 }
 
 /// The value below which a share of `values` lies. `values` must not be empty; it is reordered.

@@ -9,12 +9,15 @@ use nalgebra::Point3;
 use crate::detection::BoundingBox2d;
 use crate::lift::SupportPlane;
 
-/// The pixels around a box: their points in the optical frame, row-major, `None` without depth.
+/// The pixels around a box: their points in the optical frame, row-major, `None` without depth. Of a large box only every
+/// `stride`-th row and column: where it is and how large does not depend on more of them.
 pub(super) struct Window {
     pub(super) x0: u32,
     pub(super) y0: u32,
+    /// Columns and rows of points.
     pub(super) width: u32,
     pub(super) height: u32,
+    pub(super) stride: u32,
     pub(super) points: Vec<Option<Point3<f64>>>,
 }
 
@@ -33,8 +36,20 @@ struct Group {
 }
 
 impl Window {
+    /// The pixel in the middle of those that a point stands for.
     pub(super) fn pixel(&self, idx: usize) -> (u32, u32) {
-        (self.x0 + idx as u32 % self.width, self.y0 + idx as u32 / self.width)
+        let (u, v) = self.corner(idx);
+        (u + self.stride / 2, v + self.stride / 2)
+    }
+
+    /// The first of the `stride` x `stride` pixels that a point stands for.
+    pub(super) fn corner(&self, idx: usize) -> (u32, u32) {
+        (self.x0 + idx as u32 % self.width * self.stride, self.y0 + idx as u32 / self.width * self.stride)
+    }
+
+    /// How many pixels so many points stand for.
+    pub(super) fn n_pixels(&self, n_points: usize) -> usize {
+        n_points * (self.stride * self.stride) as usize
     }
 
     fn is_inside(&self, idx: usize, bbox: &BoundingBox2d) -> bool {
@@ -68,7 +83,7 @@ pub(super) fn object_pixels(
 
     let box_area = bbox.area().max(1.0);
     match chosen {
-        Some(group) if 0.04 * box_area <= group.n_inside as f64 => {
+        Some(group) if 0.04 * box_area <= window.n_pixels(group.n_inside) as f64 => {
             let mut pixels: Vec<usize> =
                 group.pixels.iter().copied().filter(|it| window.is_inside(*it, bbox)).collect();
             add_fragments(window, bbox, &candidates, tolerances, &mut pixels);
@@ -133,10 +148,11 @@ fn groups(
             continue;
         }
         let (mut x0, mut y0, mut x1, mut y1) = (f64::MAX, f64::MAX, 0.0_f64, 0.0_f64);
+        let side = f64::from(window.stride);
         for &idx in &pixels {
-            let (u, v) = window.pixel(idx);
+            let (u, v) = window.corner(idx);
             let (u, v) = (f64::from(u), f64::from(v));
-            (x0, y0, x1, y1) = (x0.min(u), y0.min(v), x1.max(u + 1.0), y1.max(v + 1.0));
+            (x0, y0, x1, y1) = (x0.min(u), y0.min(v), x1.max(u + side), y1.max(v + side));
         }
         let extent = BoundingBox2d { x0, y0, x1, y1 };
         let fit = extent.iou(bbox) * n_inside as f64 / pixels.len() as f64;
