@@ -34,6 +34,8 @@ const AGREEING_IOU: f64 = 0.6;
 const NAMED_SCORE: f64 = 0.5;
 /// A cell shows something worth a name from this probability on.
 const OBJECT_SCORE: f64 = 0.75;
+/// A caption names a thing whose kind has this probability; of the rest it would more often be wrong than right.
+const NAMED_PROBABILITY: f64 = 0.25;
 /// Most boxes given for one phrase.
 const MAX_BOXES: usize = 64;
 /// Phrases that are remembered; then all are forgotten.
@@ -156,10 +158,10 @@ impl Florence2 {
     ) -> Result<String, ModelError> {
         let (cell_names, cells) = self.named_cells(image)?;
         let name = names.likeliest(&cell_names, &agreement(&cells, region));
-        Ok(name.unwrap_or_else(|| "nothing that this model has a name for".to_owned()))
+        Ok(name.map_or_else(|| "nothing that this model has a name for".to_owned(), |(name, _)| name))
     }
 
-    /// Every object under its likeliest name, from left to right.
+    /// Every object whose name is likely enough, from left to right.
     fn named_things(&mut self, image: KeyedImage<'_>, names: &Names) -> Result<Vec<String>, ModelError> {
         let (cell_names, cells) = self.named_cells(image)?;
         let Some(head) = &self.network.config().grounding_head else {
@@ -171,6 +173,8 @@ impl Florence2 {
         Ok(things
             .iter()
             .filter_map(|it| names.likeliest(&cell_names, &agreement(&cells, &it.bbox)))
+            .filter(|(_, probability)| *probability >= NAMED_PROBABILITY)
+            .map(|(name, _)| name)
             .collect())
     }
 
@@ -307,17 +311,15 @@ impl VisionLanguageModel for Florence2 {
     ) -> Result<String, ModelError> {
         let (width, height) = image.image.dimensions();
         let region = region.map(|it| it.clipped(width, height));
-        let sentence = match region {
-            None => Task::Caption.prompt(None, (width, height))?,
-            Some(region) => {
-                let tokens = box_tokens(&region, width, height);
-                Task::RegionToDescription.prompt(Some(&tokens), (width, height))?
-            }
-        };
         in_thread_pool(|| match (self.names(), region) {
-            (None, _) => self.text_answer(image, &sentence),
             (Some(names), None) => Ok(listed(&self.named_things(image, &names)?)),
             (Some(names), Some(region)) => self.name_of(image, &names, &region),
+            (None, None) => self.text_answer(image, &Task::Caption.prompt(None, (width, height))?),
+            (None, Some(region)) => {
+                let tokens = box_tokens(&region, width, height);
+                let sentence = Task::RegionToDescription.prompt(Some(&tokens), (width, height))?;
+                self.text_answer(image, &sentence)
+            }
         })
     }
 

@@ -17,29 +17,31 @@ pub struct Names {
 }
 
 impl Names {
-    /// The likeliest name where each cell has its weight; `None` where all weights are 0.
-    pub(super) fn likeliest(&self, cells: &CellNames, weights: &[f64]) -> Option<String> {
-        let kind = likeliest(&self.kinds, &cells.kinds, weights)?;
+    /// The likeliest name where each cell has its weight, and the probability of its kind; `None` where all weights are 0.
+    pub(super) fn likeliest(&self, cells: &CellNames, weights: &[f64]) -> Option<(String, f64)> {
+        let (kind, probability) = likeliest(&self.kinds, &cells.kinds, weights)?;
         if !self.colored.contains(kind) {
-            return Some(kind.clone());
+            return Some((kind.clone(), probability));
         }
-        Some(format!("{} {kind}", self.color(cells, weights)?))
+        Some((format!("{} {kind}", self.color(cells, weights)?), probability))
     }
 
     /// The likeliest color, likewise.
     pub(super) fn color(&self, cells: &CellNames, weights: &[f64]) -> Option<&str> {
-        likeliest(&self.colors, &cells.colors, weights).map(String::as_str)
+        likeliest(&self.colors, &cells.colors, weights).map(|(color, _)| color.as_str())
     }
 }
 
-/// The name of the largest weighted sum. The cells may have more probabilities than there are names.
-fn likeliest<'a>(names: &'a [String], cells: &[Vec<f32>], weights: &[f64]) -> Option<&'a String> {
-    if weights.iter().sum::<f64>() <= 0.0 {
+/// The name of the largest weighted mean, and that. The cells may have more probabilities than there are names.
+fn likeliest<'a>(names: &'a [String], cells: &[Vec<f32>], weights: &[f64]) -> Option<(&'a String, f64)> {
+    let total = weights.iter().sum::<f64>();
+    if total <= 0.0 {
         return None;
     }
-    let mass =
-        |i: usize| cells.iter().zip(weights).map(|(cell, weight)| f64::from(cell[i]) * weight).sum::<f64>();
-    names.iter().enumerate().max_by(|a, b| mass(a.0).total_cmp(&mass(b.0))).map(|it| it.1)
+    let mean = |i: usize| {
+        cells.iter().zip(weights).map(|(cell, weight)| f64::from(cell[i]) * weight).sum::<f64>() / total
+    };
+    names.iter().enumerate().map(|(i, name)| (name, mean(i))).max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
 /// A question that boxes and scores can answer.
