@@ -217,17 +217,14 @@ fn linear_layers_and_norms() {
             let mut inputs: Vec<Tensor> = (1..).zip(inputs).map(|(seed, s)| it.random(&s, seed)).collect();
             inputs[2] = inputs[2].flatten_all().unwrap();
             for activation in [Activation::None, Activation::Gelu, Activation::QuickGelu] {
-                for (with_bias, with_residual) in [(false, false), (true, false), (false, true), (true, true)] {
-                    type Linear = fn(
-                        &Tensor,
-                        &Tensor,
-                        Option<&Tensor>,
-                        Activation,
-                        Option<&Tensor>,
-                    ) -> Result<Tensor>;
+                for (with_bias, with_residual) in [(false, false), (true, false), (false, true), (true, true)]
+                {
+                    type Linear =
+                        fn(&Tensor, &Tensor, Option<&Tensor>, Activation, Option<&Tensor>) -> Result<Tensor>;
                     let run = |f: Linear| {
                         move |t: &[Tensor]| {
-                            let (bias, residual) = (with_bias.then_some(&t[2]), with_residual.then_some(&t[3]));
+                            let (bias, residual) =
+                                (with_bias.then_some(&t[2]), with_residual.then_some(&t[3]));
                             f(&t[0], &t[1], bias, activation, residual)
                         }
                     };
@@ -269,7 +266,8 @@ fn convolutions() {
                 |t| reference::conv2d(&t[0], &t[1], &t[2], conv),
             );
         }
-        for (batch, height, width, channels) in [(1, 1, 1, 1), (2, 5, 7, 40), (1, 24, 24, 64), (1, 2, 9, 31)] {
+        for (batch, height, width, channels) in [(1, 1, 1, 1), (2, 5, 7, 40), (1, 24, 24, 64), (1, 2, 9, 31)]
+        {
             let inputs = [
                 it.random(&[batch, height, width, channels], 1),
                 it.random(&[9, channels], 2),
@@ -299,8 +297,7 @@ fn attentions() {
             (3, 1, 64, 64, 1, Visible::Causal { offset: 40 }),
             (2, 6, 12, 200, 2, Visible::Causal { offset: 4 }),
         ] {
-            let inputs =
-                [n_queries, n_keys, n_keys].map(|n| it.random(&[batch, n, channels], 1 + n as u64));
+            let inputs = [n_queries, n_keys, n_keys].map(|n| it.random(&[batch, n, channels], 1 + n as u64));
             it.check(
                 &format!("attention {n_queries}x{n_keys} {visible:?}"),
                 &inputs,

@@ -124,7 +124,8 @@ fn keep_freed_gpu_memory(cuda: &candle_core::CudaDevice) {
     #[expect(unsafe_code, reason = "the driver's interface; see above")]
     unsafe {
         let pool = result::device::get_default_mem_pool(stream.context().cu_device());
-        pool.and_then(|pool| result::mem_pool::set_attribute(pool, attribute, (&raw mut kept_bytes).cast())).ok();
+        pool.and_then(|pool| result::mem_pool::set_attribute(pool, attribute, (&raw mut kept_bytes).cast()))
+            .ok();
     }
 }
 

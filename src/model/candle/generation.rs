@@ -3,7 +3,8 @@
 //!
 //! On a GPU a step is started without waiting for anything, and the host waits once at its end: for 4 kB when decoding greedily, for
 //! the logits of all beams in beam search, twice 4 kB when limited to boxes. To wait for nothing at all, the rules would have to
-//! run on the GPU too, and the end of a sentence would be noticed some steps late.
+//! run on the GPU too, and the end of a sentence would be noticed some steps late. Nor is a step replayed as a CUDA graph: how many keys
+//! are seen and where the caches are written are numbers of its launches, and other ones in each step.
 
 use candle_core::Tensor;
 
@@ -234,13 +235,7 @@ impl Generated {
     }
 
     /// `of_locations` are the logits of all locations.
-    fn push(
-        &mut self,
-        id: u32,
-        log_prob: f32,
-        of_locations: Option<&[f32]>,
-        tokenizer: &FlorenceTokenizer,
-    ) {
+    fn push(&mut self, id: u32, log_prob: f32, of_locations: Option<&[f32]>, tokenizer: &FlorenceTokenizer) {
         self.log_probs.push(log_prob);
         self.locations.push(of_locations.and_then(|logits| location_choice(tokenizer, logits, id)));
         self.ids.push(id);

@@ -230,7 +230,8 @@ impl Owlv2Network {
             image_embed,
             class_embeds: in_f32(self.class_dense.forward(&patch_features)?)?,
             boxes: candle_nn::ops::sigmoid(&boxes)?,
-            objectness: in_f32(self.objectness_head.forward(&patch_features)?)?.reshape((batch, n_patches))?,
+            objectness: in_f32(self.objectness_head.forward(&patch_features)?)?
+                .reshape((batch, n_patches))?,
             class_shift: in_f32(self.class_shift.forward(&patch_features)?)?,
             class_scale: (in_f32(self.class_scale.forward(&patch_features)?)?.elu(1.0)? + 1.0)?,
             patch_features,

@@ -184,11 +184,7 @@ pub(super) fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> R
     qkv.apply_op1_no_bwd(&Kernel {
         numbers: &[int(channels)?, int(head_dim)?, int(window)?, int(width)?],
         shape: Shape::from((batch, height, width, channels)),
-        grid: [
-            (window * window).div_ceil(n_threads),
-            n_heads,
-            batch * (height / window) * (width / window),
-        ],
+        grid: [(window * window).div_ceil(n_threads), n_heads, batch * (height / window) * (width / window)],
         n_threads,
         ..Kernel::new(of_head_dim(head_dim, names)?, qkv)
     })

@@ -61,13 +61,7 @@ pub fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<T
 }
 
 /// See [`super::attention`].
-pub fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    n_heads: usize,
-    visible: &Visible,
-) -> Result<Tensor> {
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, visible: &Visible) -> Result<Tensor> {
     let (batch, n_queries, _) = q.dims3()?;
     let n_keys = k.dim(1)?;
     let mask: Vec<f32> = (0..batch * n_queries * n_keys)
