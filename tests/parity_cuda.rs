@@ -147,7 +147,7 @@ fn boxes_of_both_detectors_are_near_those_of_the_cpu() {
     let owlv2 = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/parity/owlv2");
     for dir in [fixture_dir(), owlv2] {
         let image = make_image(200, 150, 3);
-        let mut scores_on = |device: &str, quantize| {
+        let scores_on = |device: &str, quantize| {
             let options = ModelOptions { device: device.into(), quantize, ..ModelOptions::default() };
             let mut model = load_model_with(&dir, &options).unwrap();
             let found = model.ground(KeyedImage { key: 3, image: &image }, &["red cup"]).unwrap();
@@ -311,7 +311,7 @@ fn attentions() {
             let qkv = it.random(&[batch, height, width, 3 * channels], 1);
             it.check(
                 &format!("window_attention {height}x{width}"),
-                &[qkv.clone()],
+                std::slice::from_ref(&qkv),
                 |t| window_attention(&t[0], n_heads, window),
                 |t| reference::window_attention(&t[0], n_heads, window),
             );
@@ -336,7 +336,7 @@ fn next_tokens_and_caches() {
         let rule = rule(forced, &banned);
         it.check(
             "next_token",
-            &[logits.clone()],
+            std::slice::from_ref(&logits),
             |t| next_token(&t[0], &rule),
             |t| reference::next_token(&t[0], &rule),
         );
