@@ -42,7 +42,7 @@ fn open(dir: &Path, quantize: Quantize) -> (FlorenceTokenizer, Florence2Network)
     let tokenizer =
         FlorenceTokenizer::open(dir, config.image_token_id, config.text_config.vocab_size).unwrap();
     let mut checkpoint = Checkpoint::open(dir, &Device::Cpu).unwrap();
-    checkpoint.quantize_linear_layers(quantize, "cpu").unwrap();
+    checkpoint.quantize(quantize, "cpu").unwrap();
     let network = Florence2Network::new(&checkpoint.root(), config).unwrap();
     checkpoint.finish().unwrap();
     (tokenizer, network)

@@ -57,28 +57,30 @@ pub struct ModelOptions {
     pub verifier: String,
     /// Directory or name of a second model that finds boxes by itself; empty = none.
     pub second_model: String,
-    /// How the weights of linear layers are kept. Florence-2 and OWLv2, on the CPU only.
+    /// How weights are kept. Florence-2 and OWLv2.
     pub quantize: Quantize,
 }
 
-/// How the weights of linear layers are kept.
+/// How weights are kept: on the CPU those of linear layers, on a GPU all of them, and what flows between the layers too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantize {
     /// As the checkpoint has them, computed with in f32.
     None,
-    /// In 8 bits, 32 values sharing a scale.
+    /// In 8 bits, 32 values sharing a scale. On the CPU only.
     Q8_0,
     /// As bfloat16; what they are multiplied with is rounded likewise, sums are f32.
     Bf16,
+    /// As IEEE half precision, likewise: three more bits than bfloat16, values up to 65504. On a GPU only.
+    F16,
 }
 
 impl Quantize {
     /// All of them, as options name them.
-    pub const NAMES: &[&str] = &["none", "q8_0", "bf16"];
+    pub const NAMES: &[&str] = &["none", "q8_0", "bf16", "f16"];
 
     /// The one of this name.
     pub fn by_name(name: &str) -> Option<Self> {
-        [Self::None, Self::Q8_0, Self::Bf16].into_iter().find(|it| it.name() == name)
+        [Self::None, Self::Q8_0, Self::Bf16, Self::F16].into_iter().find(|it| it.name() == name)
     }
 
     /// Its name.
@@ -87,6 +89,7 @@ impl Quantize {
             Self::None => "none",
             Self::Q8_0 => "q8_0",
             Self::Bf16 => "bf16",
+            Self::F16 => "f16",
         }
     }
 }

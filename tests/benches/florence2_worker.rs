@@ -1,8 +1,8 @@
-//! Our side of `tests/benches/florence2_vs_transformers.py`: loads a checkpoint, then runs one job per line of standard input
-//! and answers with one line of JSON. Also says where the time goes.
+//! Our side of `florence2_vs_transformers.py` and `florence2_cuda.py`, beside this file: loads a checkpoint, then runs one job per
+//! line of standard input and answers with one line of JSON. Also says where the time goes.
 //!
 //! A job is `KEY N_BEAMS TASK [TEXT]`; images with the same KEY are the same image (a formula of it, 640x480). Arguments:
-//! `DIR [OPTION=VALUE ..]` with the options `quantize` and `limit_to_locations`.
+//! `DIR [OPTION=VALUE ..]` with the options `device` (default: cpu), `quantize` and `limit_to_locations`.
 
 #[path = "../parity_support/images.rs"]
 mod images;
@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for argument in arguments {
         match argument.split_once('=') {
             Some(("limit_to_locations", value)) => options.limit_to_locations = value == "true",
+            Some(("device", value)) => options.device = value.to_owned(),
             Some(("quantize", value)) => {
                 options.quantize = Quantize::by_name(value).ok_or("unknown value of quantize")?;
             }

@@ -1,4 +1,4 @@
-//! Where tensors live: the only place that knows about the `cuda` feature.
+//! Where tensors live. With `kernels`, the only place that knows about the `cuda` feature.
 
 use std::fmt;
 use std::str::FromStr;
@@ -88,11 +88,45 @@ const KEPT_BYTES: i32 = 512 << 20;
 
 #[cfg(feature = "cuda")]
 fn open_cuda(index: usize) -> Result<Device, ModelError> {
-    Device::new_cuda(index).map_err(|error| {
+    cuda_device(index).map_err(|error| {
         ModelError::Device(format!(
             "cuda:{index} cannot be used ({error}); choose another GPU or device: cpu"
         ))
     })
+}
+
+/// A GPU with one stream for all threads: what was asked first is done first, whichever threads asked. (The stream that candle takes
+/// by default is another one on each thread, and a model is loaded on one and runs on others.)
+#[cfg(feature = "cuda")]
+fn cuda_device(index: usize) -> candle_core::Result<Device> {
+    let device = Device::new_cuda_with_stream(index)?;
+    let cuda = device.as_cuda_device()?;
+    // SAFETY: events order the uses of memory by different streams. Everything made on this device is used by its one stream only:
+    // each model opens a device of its own, and candle refuses operations between tensors of different ones.
+    #[expect(unsafe_code, reason = "saves two events for each tensor and launch; see above")]
+    unsafe {
+        cuda.disable_event_tracking();
+    }
+    keep_freed_gpu_memory(cuda);
+    Ok(device)
+}
+
+/// Has the driver keep freed memory for the next tensors. By default it gives all of it back whenever the host waits for a
+/// result, which is after each token of a text. Concerns the whole process. A GPU without memory pools is left as it is.
+#[cfg(feature = "cuda")]
+fn keep_freed_gpu_memory(cuda: &candle_core::CudaDevice) {
+    use candle_core::cuda_backend::cudarc::driver::{result, sys};
+
+    let stream = cuda.cuda_stream();
+    let mut kept_bytes = u64::MAX;
+    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the device exists, its own pool lives as long as it, and this attribute is read from a u64.
+    #[expect(unsafe_code, reason = "the driver's interface; see above")]
+    unsafe {
+        let pool = result::device::get_default_mem_pool(stream.context().cu_device());
+        pool.and_then(|pool| result::mem_pool::set_attribute(pool, attribute, (&raw mut kept_bytes).cast()))
+            .ok();
+    }
 }
 
 #[cfg(not(feature = "cuda"))]

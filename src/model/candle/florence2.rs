@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 
 use super::florence2_config::{Config, TextConfig, VisionConfig};
 use super::florence2_names::Names;
@@ -255,9 +255,14 @@ impl Projector {
         let rows = rows.broadcast_as((height, width, rows.dim(2)?))?;
         let positions = Tensor::cat(&[columns, rows], D::Minus1)?.broadcast_add(&self.temporal)?;
         let tokens = features.broadcast_add(&positions)?.reshape((batch, height * width, dim))?;
-        let tokens = Tensor::cat(&[&tokens.mean_keepdim(1)?, &tokens], 1)?;
+        let tokens = Tensor::cat(&[&mean_token(&tokens)?, &tokens], 1)?;
         self.image_proj_norm.forward(&linear(&tokens, &self.image_projection, None, Activation::None, None)?)
     }
+}
+
+/// The mean of `[B, N, C]` over N, `[B, 1, C]`. A sum of hundreds of values has no place in 16 bits.
+fn mean_token(tokens: &Tensor) -> candle_core::Result<Tensor> {
+    tokens.to_dtype(DType::F32)?.mean_keepdim(1)?.to_dtype(tokens.dtype())
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -497,21 +502,22 @@ impl GroundingHead {
         let h = self.norm.forward(&map.reshape((rows * columns, n_channels))?)?;
         let vectors = self.cell_2.forward(&self.cell_0.forward_with(&h, Activation::Gelu)?)?;
         // The scale of the cosines is the same for all: it goes into the cells, so that a logit is a product and two biases.
-        let vectors = unit_rows(&vectors)?.broadcast_mul(&self.log_scale.exp()?)?;
+        let scale = self.log_scale.to_dtype(DType::F32)?.exp()?;
+        let distances = self.box_2.forward(&self.box_0.forward_with(&h, Activation::Gelu)?)?;
         Ok(GroundingCells {
-            vectors,
-            bias: self.cell_bias.forward(&h)?,
-            distances: self.box_2.forward(&self.box_0.forward_with(&h, Activation::Gelu)?)?,
+            vectors: unit_rows(&vectors)?.broadcast_mul(&scale)?,
+            bias: self.cell_bias.forward(&h)?.to_dtype(DType::F32)?,
+            distances: distances.to_dtype(DType::F32)?,
             grid: (rows, columns),
         })
     }
 
     /// Encoder states [1, T, d_model] of one phrase to its column of the shared space.
     fn phrase(&self, states: &Tensor) -> Result<GroundingPhrase> {
-        let mean = states.mean(1)?;
+        let mean = mean_token(states)?.squeeze(1)?;
         Ok(GroundingPhrase {
             vector: unit_rows(&self.phrase.forward(&mean)?)?.t()?.contiguous()?,
-            bias: self.phrase_bias.forward(&mean)?,
+            bias: self.phrase_bias.forward(&mean)?.to_dtype(DType::F32)?,
         })
     }
 }
@@ -537,7 +543,7 @@ impl NamingHead {
         let (_, rows, columns, n_channels) = map.dims4()?;
         let h = self.norm.forward(&map.reshape((rows * columns, n_channels))?)?;
         let probabilities = |head: &Linear| -> Result<Vec<Vec<f32>>> {
-            Ok(candle_nn::ops::softmax(&head.forward(&h)?, D::Minus1)?.to_vec2()?)
+            Ok(candle_nn::ops::softmax(&head.forward(&h)?.to_dtype(DType::F32)?, D::Minus1)?.to_vec2()?)
         };
         Ok(CellNames { kinds: probabilities(&self.kind)?, colors: probabilities(&self.color)? })
     }
@@ -552,12 +558,13 @@ pub struct CellNames {
     pub colors: Vec<Vec<f32>>,
 }
 
-/// Rows of unit length.
+/// Rows of unit length, in f32.
 fn unit_rows(x: &Tensor) -> candle_core::Result<Tensor> {
+    let x = x.to_dtype(DType::F32)?;
     x.broadcast_div(&x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12)?)
 }
 
-/// What the grounding head says about an image, whatever is asked about it.
+/// What the grounding head says about an image, whatever is asked about it; in f32.
 #[derive(Clone)]
 struct GroundingCells {
     /// [h * w, embedding], of equal lengths
@@ -569,7 +576,7 @@ struct GroundingCells {
     grid: (usize, usize),
 }
 
-/// What the grounding head makes of a phrase, whatever the image.
+/// What the grounding head makes of a phrase, whatever the image; in f32.
 #[derive(Clone)]
 pub struct GroundingPhrase {
     /// [embedding, 1], of unit length
@@ -669,7 +676,7 @@ impl Florence2Network {
                 pixels.dims()
             )));
         }
-        let features = self.vision_tower.forward(pixels, trace)?;
+        let features = self.vision_tower.forward(&pixels.to_dtype(self.shared.dtype())?, trace)?;
         let tokens = self.projector.forward(&features)?;
         trace.show(|| "projector".into(), &tokens);
         let cells = self.grounding_head.as_ref().map(|head| head.cells(&features)).transpose()?;
@@ -744,16 +751,17 @@ impl Florence2Network {
         Ok(logits)
     }
 
-    /// Logits of decoder states `[.., d_model]` over the vocabulary.
+    /// Logits of decoder states `[.., d_model]` over the vocabulary, in f32.
     pub fn head(&self, states: &Tensor) -> Result<Tensor> {
-        Ok(self.lm_head.apply(states, self.logits_bias.as_ref(), Activation::None, None)?)
+        let logits = self.lm_head.apply(states, self.logits_bias.as_ref(), Activation::None, None)?;
+        Ok(logits.to_dtype(DType::F32)?)
     }
 
     /// Logits of decoder states `[.., d_model]` for the tokens `ids` only: a small part of the time of [`Self::head`].
     pub fn head_rows(&self, states: &Tensor, ids: std::ops::Range<u32>) -> Result<Tensor> {
         let (first, n) = (ids.start as usize, ids.len());
         let bias = self.logits_bias.as_ref().map(|bias| bias.narrow(0, first, n)).transpose()?;
-        Ok(self.lm_head.apply_rows(states, first..first + n, bias.as_ref())?)
+        Ok(self.lm_head.apply_rows(states, first..first + n, bias.as_ref())?.to_dtype(DType::F32)?)
     }
 
     /// [`Self::decode`] up to the output projection: [beams, tokens, `d_model`].
@@ -871,7 +879,7 @@ fn embeddings(root: &Weights<'_>, language: &Weights<'_>, text: &TextConfig) -> 
     for (name, tensor) in found.drain(1..) {
         if name == "lm_head.weight" {
             lm_head = tensor;
-        } else if (&tensor - &shared)?.abs()?.max_all()?.to_scalar::<f32>()? > 0.0 {
+        } else if (&tensor - &shared)?.abs()?.max_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()? > 0.0 {
             return Err(ModelError::Checkpoint {
                 path: name.into(),
                 problem: "expected the same values as shared.weight".into(),

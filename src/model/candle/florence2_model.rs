@@ -68,7 +68,7 @@ impl Florence2 {
         check_grid(dir, &config, &image_processor)?;
         let (device, device_name) = device.open()?;
         let mut checkpoint = Checkpoint::open(dir, &device)?;
-        checkpoint.quantize_linear_layers(options.quantize, &device_name)?;
+        checkpoint.quantize(options.quantize, &device_name)?;
         if is_old_layout(checkpoint.names()) {
             checkpoint.rename(native_name)?;
         }

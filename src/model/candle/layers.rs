@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 
 use super::kernels::{
     Activation, LayerNormWeights, PackedFeedForward, PackedMatrix, Precision, QuantizedMatrix, feed_forward,
@@ -32,7 +32,10 @@ impl Matrix {
         Ok(match w.quantize() {
             Quantize::Q8_0 if fits_blocks => Self::Quantized(QuantizedMatrix::quantize(&weight)?),
             Quantize::Bf16 => Self::Packed(PackedMatrix::new(&weight, Precision::Bf16)?),
-            Quantize::None | Quantize::Q8_0 => Self::Packed(PackedMatrix::new(&weight, Precision::F32)?),
+            // F16 is for GPUs, which left above.
+            Quantize::None | Quantize::Q8_0 | Quantize::F16 => {
+                Self::Packed(PackedMatrix::new(&weight, Precision::F32)?)
+            }
         })
     }
 
@@ -109,6 +112,11 @@ impl LayerNorm {
     /// `weight` and `bias` at `w`; `eps` is added to the variance.
     pub(super) fn new(w: &Weights<'_>, n: usize, eps: f32) -> Result<Self> {
         Ok(Self { weight: w.get("weight", &[n])?, bias: w.get("bias", &[n])?, eps })
+    }
+
+    /// The type in which the model computes.
+    pub(super) fn dtype(&self) -> DType {
+        self.weight.dtype()
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {

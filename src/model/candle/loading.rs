@@ -3,7 +3,7 @@
 //! Every tensor of the file must be asked for by the model and every tensor the model asks for must be there in the
 //! shape that config.json implies; a checkpoint of another model or version cannot half load.
 //! Tensors are read with plain file reads (no memory map, so a file changed underneath cannot corrupt a running model,
-//! and no copy of the whole file in memory) and widened to f32.
+//! and no copy of the whole file in memory) and widened to f32, which a GPU may then be asked to round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -30,6 +30,8 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, Entry>,
     used: Mutex<BTreeSet<String>>,
     quantize: Quantize,
+    /// Of the tensors as models get them.
+    dtype: DType,
 }
 
 /// One tensor of a checkpoint.
@@ -79,6 +81,7 @@ impl Checkpoint {
             tensors: BTreeMap::new(),
             used: Mutex::default(),
             quantize: Quantize::None,
+            dtype: DType::F32,
         };
         for name in weight_files(dir)? {
             checkpoint.add_file(dir.join(name))?;
@@ -100,19 +103,32 @@ impl Checkpoint {
             tensors: shapes.into_iter().map(entry).collect(),
             used: Mutex::default(),
             quantize: Quantize::None,
+            dtype: DType::F32,
         }
     }
 
-    /// Says how the models are to keep the weights of their linear layers; `device` is for the error, when it is not the CPU.
-    pub fn quantize_linear_layers(&mut self, quantize: Quantize, device: &str) -> Result<(), ModelError> {
-        if quantize != Quantize::None && !self.device.is_cpu() {
-            return Err(ModelError::Device(format!(
-                "quantize: {} runs on the CPU only, and the device is {device}; use quantize: none or device: cpu",
-                quantize.name()
-            )));
-        }
-        self.quantize = quantize;
-        Ok(())
+    /// Says how the models are to keep their weights: on the CPU those of linear layers, on a GPU all. `device` is its name, for the
+    /// error when it cannot do that.
+    pub fn quantize(&mut self, quantize: Quantize, device: &str) -> Result<(), ModelError> {
+        let (where_it_runs, instead) = match (quantize, self.device.is_cpu()) {
+            (Quantize::F16, true) => ("on GPUs", "none or bf16"),
+            (Quantize::Q8_0, false) => ("on the CPU", "none, f16 or bf16"),
+            _ => {
+                self.quantize = quantize;
+                if !self.device.is_cpu() {
+                    self.dtype = match quantize {
+                        Quantize::F16 => DType::F16,
+                        Quantize::Bf16 => DType::BF16,
+                        Quantize::None | Quantize::Q8_0 => DType::F32,
+                    };
+                }
+                return Ok(());
+            }
+        };
+        Err(ModelError::Device(format!(
+            "quantize: {} runs {where_it_runs} only, and the device is {device}; use quantize: {instead}, or another device",
+            quantize.name()
+        )))
     }
 
     /// The names of all tensors.
@@ -245,7 +261,7 @@ impl Checkpoint {
         let tensor = match &entry.place {
             Some(place) => {
                 let values = self.read(place).map_err(problem)?;
-                Tensor::from_vec(values, entry.shape.as_slice(), &self.device)?
+                Tensor::from_vec(values, entry.shape.as_slice(), &self.device)?.to_dtype(self.dtype)?
             }
             None => Tensor::zeros((), DType::F32, &self.device)?.broadcast_as(entry.shape.as_slice())?,
         };
@@ -273,7 +289,7 @@ impl Weights<'_> {
         Self { checkpoint: self.checkpoint, prefix: self.path(&name.to_string()) }
     }
 
-    /// The tensor `name`, which must have this shape; f32, contiguous.
+    /// The tensor `name`, which must have this shape; f32 unless a GPU is to keep it smaller, contiguous.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         self.checkpoint.load(&self.path(name), Some(shape))
     }
@@ -284,7 +300,7 @@ impl Weights<'_> {
         self.checkpoint.tensors.contains_key(&path).then(|| self.checkpoint.load(&path, None)).transpose()
     }
 
-    /// How the weights of linear layers are to be kept.
+    /// How the weights of linear layers are to be kept on the CPU.
     pub fn quantize(&self) -> Quantize {
         self.checkpoint.quantize
     }

@@ -4,7 +4,7 @@
 //! Reference implementation: transformers 5.23.0, `models/owlv2/modeling_owlv2.py`; tensor names are those of its
 //! checkpoints. Two CLIP towers, and three heads on the image's patches: class, box and objectness.
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use serde::Deserialize;
 
 use super::kernels::{Activation, Conv2d, Visible, attention, conv2d, linear};
@@ -147,7 +147,7 @@ fn activation(name: &str) -> std::result::Result<Activation, String> {
     }
 }
 
-/// What the network says about an image before any phrase is known; P patches, row by row.
+/// What the network says about an image before any phrase is known; P patches, row by row. In f32 but for `patch_features`.
 #[derive(Clone)]
 pub struct ImageFeatures {
     /// The image in the shared space, unit length, [1, projection_dim].
@@ -191,7 +191,7 @@ impl Owlv2Network {
         let (width, dim) = (vision.hidden_size, config.projection_dim);
         let clip = w.at("owlv2");
         let class = w.at("class_head");
-        let logit_scale = clip.get("logit_scale", &[])?.to_vec0::<f32>()?;
+        let logit_scale = clip.get("logit_scale", &[])?.to_dtype(DType::F32)?.to_vec0::<f32>()?;
         Ok(Self {
             vision: VisionTower::new(&clip.at("vision_model"), vision)?,
             text: TextTower::new(&clip.at("text_model"), text)?,
@@ -216,22 +216,24 @@ impl Owlv2Network {
 
     /// Looks at an image; pixels [1, image_size, image_size, 3] (channels last), normalized.
     pub fn encode_image(&self, pixels: &Tensor) -> Result<ImageFeatures> {
-        let hidden = self.vision.forward(pixels)?;
+        let hidden = self.vision.forward(&pixels.to_dtype(self.layer_norm.dtype())?)?;
         let (batch, n_tokens, _) = hidden.dims3()?;
         let normed = self.vision.post_layernorm.forward(&hidden)?;
         let class_token = normed.narrow(1, 0, 1)?.contiguous()?;
         let image_embed = unit_length(&self.visual_projection.forward(&class_token)?.squeeze(1)?, 0.0)?;
         let merged = normed.narrow(1, 1, n_tokens - 1)?.broadcast_mul(&class_token)?.contiguous()?;
         let patch_features = self.layer_norm.forward(&merged)?;
-        let boxes = self.box_head.forward(&patch_features)?.broadcast_add(&self.box_bias)?;
+        let in_f32 = |it: Tensor| it.to_dtype(DType::F32);
+        let boxes = in_f32(self.box_head.forward(&patch_features)?)?.broadcast_add(&self.box_bias)?;
         let n_patches = n_tokens - 1;
         Ok(ImageFeatures {
             image_embed,
-            class_embeds: self.class_dense.forward(&patch_features)?,
+            class_embeds: in_f32(self.class_dense.forward(&patch_features)?)?,
             boxes: candle_nn::ops::sigmoid(&boxes)?,
-            objectness: self.objectness_head.forward(&patch_features)?.reshape((batch, n_patches))?,
-            class_shift: self.class_shift.forward(&patch_features)?,
-            class_scale: (self.class_scale.forward(&patch_features)?.elu(1.0)? + 1.0)?,
+            objectness: in_f32(self.objectness_head.forward(&patch_features)?)?
+                .reshape((batch, n_patches))?,
+            class_shift: in_f32(self.class_shift.forward(&patch_features)?)?,
+            class_scale: (in_f32(self.class_scale.forward(&patch_features)?)?.elu(1.0)? + 1.0)?,
             patch_features,
         })
     }
@@ -268,8 +270,9 @@ impl Owlv2Network {
     }
 }
 
-/// `x / (|x| + eps)` along the last axis.
+/// `x / (|x| + eps)` along the last axis, in f32.
 fn unit_length(x: &Tensor, eps: f64) -> Result<Tensor> {
+    let x = x.to_dtype(DType::F32)?;
     let norm = (x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()? + eps)?;
     Ok(x.broadcast_div(&norm)?)
 }

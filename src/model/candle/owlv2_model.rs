@@ -64,7 +64,7 @@ impl Owlv2 {
         let image_processor = SquareImageProcessor::open(dir, config.vision_config.image_size)?;
         let (device, device_name) = device.open()?;
         let mut checkpoint = Checkpoint::open(dir, &device)?;
-        checkpoint.quantize_linear_layers(options.quantize, &device_name)?;
+        checkpoint.quantize(options.quantize, &device_name)?;
         let network = Owlv2Network::new(&checkpoint.root(), config, &device)?;
         checkpoint.allow_unused(".embeddings.position_ids");
         checkpoint.allow_unused("box_bias");

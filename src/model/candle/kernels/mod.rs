@@ -1,18 +1,21 @@
-//! The few operations that decide the speed of a model, fused for the CPU, each with a reference path of stock candle
-//! operations beside it (`reference.rs`) that runs on every other device and in the tests.
+//! The few operations that decide the speed of a model, fused for the CPU and for NVIDIA GPUs (`cuda.rs`), each with a reference path
+//! of stock candle operations beside it ([`reference`]) for the tests.
 //!
 //! Feature maps are [batch, height, width, channels] throughout, so that a map is also [batch, tokens, channels] without
-//! moving data. Weights of linear layers are [out, in] as checkpoints store them. All tensors are f32.
+//! moving data. Weights of linear layers are [out, in] as checkpoints store them. On the CPU all tensors are f32; on a GPU all
+//! tensors of an operation are f32, f16 or bf16.
 
 mod attention;
 mod bf16;
 mod conv;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod linear;
 mod math;
 mod matmul;
 mod packed;
 mod quantized;
-mod reference;
+pub mod reference;
 
 use std::ops::Range;
 
@@ -20,6 +23,12 @@ use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 pub use packed::{PackedMatrix, Precision};
 pub use quantized::{QuantizedMatrix, linear_q8};
 use rayon::prelude::*;
+
+// What runs on devices other than the CPU. Without the feature there are none.
+#[cfg(feature = "cuda")]
+use cuda as gpu;
+#[cfg(not(feature = "cuda"))]
+use reference as gpu;
 
 /// What a linear layer applies to its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +63,7 @@ pub fn linear(
 ) -> Result<Tensor> {
     match x.device() {
         Device::Cpu => linear::linear(x, w, bias, activation, residual),
-        _ => reference::linear(x, w, bias, activation, residual),
+        _ => gpu::linear(x, w, bias, activation, residual),
     }
 }
 
@@ -110,7 +119,7 @@ pub struct LayerNormWeights<'a> {
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
     match x.device() {
         Device::Cpu => linear::layer_norm(x, weight, bias, eps),
-        _ => reference::layer_norm(x, weight, bias, eps),
+        _ => gpu::layer_norm(x, weight, bias, eps),
     }
 }
 
@@ -118,7 +127,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resul
 pub fn conv2d(x: &Tensor, w: &Tensor, bias: &Tensor, conv: Conv2d) -> Result<Tensor> {
     match x.device() {
         Device::Cpu => conv::conv2d(x, w, bias, conv),
-        _ => reference::conv2d(x, w, bias, conv),
+        _ => gpu::conv2d(x, w, bias, conv),
     }
 }
 
@@ -144,7 +153,7 @@ impl Conv2d {
 pub fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
     match x.device() {
         Device::Cpu => conv::depthwise_3x3_residual(x, w, bias),
-        _ => reference::depthwise_3x3_residual(x, w, bias),
+        _ => gpu::depthwise_3x3_residual(x, w, bias),
     }
 }
 
@@ -153,7 +162,7 @@ pub fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<T
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, visible: &Visible) -> Result<Tensor> {
     match q.device() {
         Device::Cpu => attention::attention(q, k, v, n_heads, visible),
-        _ => reference::attention(q, k, v, n_heads, visible),
+        _ => gpu::attention(q, k, v, n_heads, visible),
     }
 }
 
@@ -161,7 +170,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, visible: &V
 pub fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<Tensor> {
     match qkv.device() {
         Device::Cpu => attention::window_attention(qkv, n_heads, window),
-        _ => reference::window_attention(qkv, n_heads, window),
+        _ => gpu::window_attention(qkv, n_heads, window),
     }
 }
 
@@ -169,7 +178,30 @@ pub fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<T
 pub fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor> {
     match qkv.device() {
         Device::Cpu => attention::channel_attention(qkv, n_groups),
-        _ => reference::channel_attention(qkv, n_groups),
+        _ => gpu::channel_attention(qkv, n_groups),
+    }
+}
+
+/// How greedy decoding takes its next token.
+#[derive(Debug, Clone)]
+pub struct NextToken<'a> {
+    /// This one, whatever the logits say.
+    pub forced: Option<u32>,
+    /// None of these.
+    pub banned: &'a [u32],
+    /// This one, when no logit is above negative infinity.
+    pub fallback: u32,
+    /// Tokens whose logits are wanted too.
+    pub copied: Range<u32>,
+}
+
+/// The likeliest token by `rule`, the first of equals; logits [vocabulary] in f32. Result [2 + copied] in f32: the token (exact below
+/// 2^24), its log-probability before the rule (not a number when any logit is none), the copied logits. So that on a GPU the
+/// logits can stay there.
+pub fn next_token(logits: &Tensor, rule: &NextToken<'_>) -> Result<Tensor> {
+    match logits.device() {
+        Device::Cpu => reference::next_token(logits, rule),
+        _ => gpu::next_token(logits, rule),
     }
 }
 

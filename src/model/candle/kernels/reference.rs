@@ -1,10 +1,11 @@
-//! The same operations from stock candle ones: what the fused kernels are tested against, and what other devices run.
+//! The same operations from stock candle ones, on any device: what the fused kernels are tested against.
 
 use candle_core::{D, Result, Tensor};
 
-use super::{Activation, Conv2d, Visible};
+use super::{Activation, Conv2d, NextToken, Visible};
 
-pub(super) fn linear(
+/// See [`super::linear`].
+pub fn linear(
     x: &Tensor,
     w: &Tensor,
     bias: Option<&Tensor>,
@@ -31,11 +32,13 @@ pub(super) fn linear(
     }
 }
 
-pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
+/// See [`super::layer_norm`].
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
     candle_nn::ops::layer_norm_slow(x, weight, bias, eps)
 }
 
-pub(super) fn conv2d(x: &Tensor, w: &Tensor, bias: &Tensor, conv: Conv2d) -> Result<Tensor> {
+/// See [`super::conv2d`].
+pub fn conv2d(x: &Tensor, w: &Tensor, bias: &Tensor, conv: Conv2d) -> Result<Tensor> {
     let n_in = x.dim(D::Minus1)?;
     let w = w.reshape(((), conv.kernel, conv.kernel, n_in))?.permute((0, 3, 1, 2))?.contiguous()?;
     let x = x.permute((0, 3, 1, 2))?.contiguous()?;
@@ -43,7 +46,8 @@ pub(super) fn conv2d(x: &Tensor, w: &Tensor, bias: &Tensor, conv: Conv2d) -> Res
     out.permute((0, 2, 3, 1))?.contiguous()?.broadcast_add(bias)
 }
 
-pub(super) fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
+/// See [`super::depthwise_3x3_residual`].
+pub fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let (_, height, width, _) = x.dims4()?;
     let padded = x.pad_with_zeros(1, 1, 1)?.pad_with_zeros(2, 1, 1)?;
     let mut out = x.broadcast_add(bias)?;
@@ -56,13 +60,8 @@ pub(super) fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> R
     Ok(out)
 }
 
-pub(super) fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    n_heads: usize,
-    visible: &Visible,
-) -> Result<Tensor> {
+/// See [`super::attention`].
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, visible: &Visible) -> Result<Tensor> {
     let (batch, n_queries, _) = q.dims3()?;
     let n_keys = k.dim(1)?;
     let mask: Vec<f32> = (0..batch * n_queries * n_keys)
@@ -75,7 +74,7 @@ pub(super) fn attention(
             if key < n_visible { 0.0 } else { f32::NEG_INFINITY }
         })
         .collect();
-    let mask = Tensor::from_vec(mask, (batch, 1, n_queries, n_keys), q.device())?;
+    let mask = Tensor::from_vec(mask, (batch, 1, n_queries, n_keys), q.device())?.to_dtype(q.dtype())?;
     let heads = |x: &Tensor| -> Result<Tensor> {
         let (batch, n, channels) = x.dims3()?;
         x.reshape((batch, n, n_heads, channels / n_heads))?.transpose(1, 2)?.contiguous()
@@ -94,7 +93,8 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<T
     candle_nn::ops::softmax_last_dim(&scores)?.matmul(v)
 }
 
-pub(super) fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<Tensor> {
+/// See [`super::window_attention`].
+pub fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<Tensor> {
     let (batch, height, width, three_channels) = qkv.dims4()?;
     let channels = three_channels / 3;
     let (n_down, n_across) = (height / window, width / window);
@@ -114,7 +114,8 @@ pub(super) fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> R
         .reshape((batch, height, width, channels))
 }
 
-pub(super) fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor> {
+/// See [`super::channel_attention`].
+pub fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor> {
     let (batch, n_tokens, three_channels) = qkv.dims3()?;
     let channels = three_channels / 3;
     // Channels take the place of tokens: [B, groups, d, N].
@@ -126,4 +127,21 @@ pub(super) fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor>
     };
     let out = attend(&part(0)?, &part(1)?, &part(2)?, None)?;
     out.permute((0, 3, 1, 2))?.contiguous()?.reshape((batch, n_tokens, channels))
+}
+
+/// See [`super::next_token`]; on the host.
+pub fn next_token(logits: &Tensor, rule: &NextToken<'_>) -> Result<Tensor> {
+    let values: Vec<f32> = logits.to_vec1()?;
+    let mut best = (rule.fallback, f32::NEG_INFINITY);
+    for (id, &value) in (0u32..).zip(&values) {
+        if value > best.1 && !rule.banned.contains(&id) {
+            best = (id, value);
+        }
+    }
+    let id = rule.forced.unwrap_or(best.0);
+    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f32 = values.iter().map(|value| (value - largest).exp()).sum();
+    let mut out = vec![id as f32, values[id as usize] - largest - total.ln()];
+    out.extend_from_slice(&values[rule.copied.start as usize..rule.copied.end as usize]);
+    Tensor::new(out, logits.device())
 }
