@@ -64,13 +64,15 @@ impl BoundingBox2d {
 
     /// Intersection over union in [0, 1]; 0 when either box is empty.
     pub fn iou(&self, other: &Self) -> f64 {
+        let intersection = self.intersection_area(other);
+        if intersection <= 0.0 { 0.0 } else { intersection / (self.area() + other.area() - intersection) }
+    }
+
+    /// Area in both boxes, square pixels.
+    pub fn intersection_area(&self, other: &Self) -> f64 {
         let width = self.x1.min(other.x1) - self.x0.max(other.x0);
         let height = self.y1.min(other.y1) - self.y0.max(other.y0);
-        if width <= 0.0 || height <= 0.0 {
-            return 0.0;
-        }
-        let intersection = width * height;
-        intersection / (self.area() + other.area() - intersection)
+        width.max(0.0) * height.max(0.0)
     }
 }
 

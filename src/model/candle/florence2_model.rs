@@ -30,6 +30,9 @@ const SCORE_FLOOR: f64 = 0.05;
 const REPEATED_IOU: f64 = 0.9;
 /// Cells whose boxes overlap the best one's by more than this have a say in it.
 const AGREEING_IOU: f64 = 0.6;
+/// Of two boxes for one phrase that share more than this of the smaller one, the better is the thing and the other a part of it, or it
+/// and something else.
+const PART_SHARE: f64 = 0.6;
 /// A thing is counted or said to be there from this score on.
 const NAMED_SCORE: f64 = 0.5;
 /// A cell shows something worth a name from this probability on.
@@ -450,8 +453,18 @@ fn distinct(cells: &[Detection2d], max_iou: f64) -> Vec<Detection2d> {
     for detection in &mut kept {
         detection.bbox = agreed_box(&detection.bbox, cells);
     }
-    // What agrees on much the same box is one thing.
-    non_maximum_suppression(kept, max_iou)
+    // What agrees on much the same box is one thing, and so is a box with a part of it.
+    let mut things: Vec<Detection2d> = Vec::new();
+    for it in non_maximum_suppression(kept, max_iou) {
+        let is_part_of = |other: &Detection2d| {
+            let smaller = it.bbox.area().min(other.bbox.area());
+            PART_SHARE * smaller < it.bbox.intersection_area(&other.bbox)
+        };
+        if !things.iter().any(is_part_of) {
+            things.push(it);
+        }
+    }
+    things
 }
 
 /// The mean, weighted by score, of the boxes that overlap this one: as in Solovyev et al., "Weighted boxes fusion", 2021.
