@@ -70,8 +70,9 @@ class Scenes:
             return dict(kind=it["kind"], color=it["color"], label=None, material=None)
         model, paint = self.models[it["model"]["name"]], it["model"]["paint"]
         label = None if paint else model.get("label")
-        made_of = [name for name, models in MATERIALS.items() if model["name"] in models]
-        material = made_of[0] if made_of and not (paint and made_of == ["wooden"]) else None
+        material = next((name for name, models in MATERIALS.items() if model["name"] in models), None)
+        if paint and material == "wooden":
+            material = None
         return dict(kind=model["kind"], color=paint or model["color"], label=label, material=material)
 
 

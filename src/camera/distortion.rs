@@ -71,45 +71,44 @@ impl Distortion {
     /// Seen to ideal, by Newton's method from the pixel itself. `None` where no ideal point is seen.
     #[inline]
     pub fn undistort(&self, seen: Point2<f64>) -> Option<Point2<f64>> {
-        // Most images are rectified, and all their pixels come through here.
-        if matches!(self, Self::None) { Some(seen) } else { self.solved(seen) }
-    }
-
-    fn solved(&self, seen: Point2<f64>) -> Option<Point2<f64>> {
         match self {
             Self::None => Some(seen),
-            Self::Rational(d) => {
-                let mut ideal = seen;
-                for _ in 0..MAX_STEPS {
-                    let (now, jacobian) = rational(d, ideal);
-                    let error = now - seen;
-                    if error.amax() <= MAX_RESIDUAL {
-                        return is_upright(&jacobian).then_some(ideal);
-                    }
-                    let step: Vector2<f64> = jacobian.try_inverse()? * error;
-                    // A step far beyond the image has left the part where the model holds.
-                    ideal -= step * (1.0 / (step.norm() * 2.0).max(1.0));
-                }
-                None
-            }
-            Self::Equidistant(k) => {
-                let bent = seen.coords.norm();
-                let mut angle = bent.min(1.2);
-                for _ in 0..MAX_STEPS {
-                    let (now, slope) = equidistant(k, angle);
-                    if slope <= 0.0 {
-                        return None;
-                    }
-                    if (now - bent).abs() <= MAX_RESIDUAL {
-                        let scale = if bent < 1e-12 { 1.0 } else { angle.tan() / bent };
-                        return (angle <= MAX_ANGLE).then(|| seen * scale);
-                    }
-                    angle = (angle - (now - bent) / slope).clamp(0.0, 1.6);
-                }
-                None
-            }
+            Self::Rational(d) => undistorted_rational(d, seen),
+            Self::Equidistant(k) => undistorted_equidistant(k, seen),
         }
     }
+}
+
+fn undistorted_rational(d: &[f64; 8], seen: Point2<f64>) -> Option<Point2<f64>> {
+    let mut ideal = seen;
+    for _ in 0..MAX_STEPS {
+        let (now, jacobian) = rational(d, ideal);
+        let error = now - seen;
+        if error.amax() <= MAX_RESIDUAL {
+            return is_upright(&jacobian).then_some(ideal);
+        }
+        let step: Vector2<f64> = jacobian.try_inverse()? * error;
+        // A step far beyond the image has left the part where the model holds.
+        ideal -= step * (1.0 / (step.norm() * 2.0).max(1.0));
+    }
+    None
+}
+
+fn undistorted_equidistant(k: &[f64; 4], seen: Point2<f64>) -> Option<Point2<f64>> {
+    let bent = seen.coords.norm();
+    let mut angle = bent.min(1.2);
+    for _ in 0..MAX_STEPS {
+        let (now, slope) = equidistant(k, angle);
+        if slope <= 0.0 {
+            return None;
+        }
+        if (now - bent).abs() <= MAX_RESIDUAL {
+            let scale = if bent < 1e-12 { 1.0 } else { angle.tan() / bent };
+            return (angle <= MAX_ANGLE).then(|| seen * scale);
+        }
+        angle = (angle - (now - bent) / slope).clamp(0.0, 1.6);
+    }
+    None
 }
 
 /// Neither mirrored nor turned around: the part of the model that a lens can be.

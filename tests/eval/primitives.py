@@ -109,7 +109,8 @@ def shown(mujoco, renderer, data):
     renderer.enable_segmentation_rendering()
     renderer.update_scene(data, "camera")
     ids = renderer.render()
-    return ids[..., 0] * (ids[..., 1] == int(mujoco.mjtObj.mjOBJ_GEOM)) - (ids[..., 1] != int(mujoco.mjtObj.mjOBJ_GEOM))
+    ids[ids[..., 1] != int(mujoco.mjtObj.mjOBJ_GEOM)] = -1
+    return ids[..., 0]
 
 
 def seen(mujoco, renderer, model, data, whose, name):

@@ -160,6 +160,14 @@ pub fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<T
 /// Scaled dot-product attention, scale = 1 / sqrt(head size); q [B, Nq, C], k and v [B, Nk, C], channels grouped by
 /// head; result [B, Nq, C].
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, visible: &Visible) -> Result<Tensor> {
+    let (batch, _, channels) = q.dims3()?;
+    let (key_batch, _, key_channels) = k.dims3()?;
+    if k.dims() != v.dims()
+        || (key_batch, key_channels) != (batch, channels)
+        || !channels.is_multiple_of(n_heads)
+    {
+        bail!("attention: q {:?}, k {:?}, v {:?}, {n_heads} heads", q.dims(), k.dims(), v.dims());
+    }
     match q.device() {
         Device::Cpu => attention::attention(q, k, v, n_heads, visible),
         _ => gpu::attention(q, k, v, n_heads, visible),
