@@ -32,6 +32,7 @@ impl Matrix {
         Ok(match w.quantize() {
             Quantize::Q8_0 if fits_blocks => Self::Quantized(QuantizedMatrix::quantize(&weight)?),
             Quantize::Bf16 => Self::Packed(PackedMatrix::new(&weight, Precision::Bf16)?),
+            Quantize::Int16 => Self::Packed(PackedMatrix::new(&weight, Precision::Int16)?),
             // F16 is for GPUs, which left above.
             Quantize::None | Quantize::Q8_0 | Quantize::F16 => {
                 Self::Packed(PackedMatrix::new(&weight, Precision::F32)?)

@@ -13,9 +13,9 @@ use std::sync::OnceLock;
 
 use pulp::{Simd, WithSimd};
 
-use super::bf16;
 use super::linear::with_scratch;
 use super::math::arch;
+use super::{bf16, int16};
 
 /// Rows of the left matrix that are laid out at a time: its strips stay in a core's cache while all panels pass.
 const ROWS_PER_BLOCK: usize = 96;
@@ -152,6 +152,8 @@ pub(super) enum PanelValues<'a> {
     F32(&'a [f32]),
     /// `[n / panel columns, k / 2, panel columns]` with those of `bf16`, two values of a column in each number.
     Bf16(&'a [u32]),
+    /// Likewise with those of `int16`; beside them the scale of each column.
+    Int16(&'a [u32], &'a [f32]),
 }
 
 impl Panels<'_> {
@@ -160,6 +162,7 @@ impl Panels<'_> {
         match self.values {
             PanelValues::F32(_) => tile().columns,
             PanelValues::Bf16(_) => bf16::panel_columns(),
+            PanelValues::Int16(..) => int16::WIDTH,
         }
     }
 
@@ -167,15 +170,18 @@ impl Panels<'_> {
     pub(super) fn columns(self, first: usize, n: usize) -> Self {
         let width = self.width();
         assert!(first.is_multiple_of(width) && first + n <= self.n);
-        let (start, len) = (first / width, n.div_ceil(width));
+        let (start, len, pairs) = (first / width, n.div_ceil(width), self.k.div_ceil(2));
         let values = match self.values {
             PanelValues::F32(values) => {
                 PanelValues::F32(&values[start * width * self.k..][..len * width * self.k])
             }
             PanelValues::Bf16(values) => {
-                let k = self.k.div_ceil(2);
-                PanelValues::Bf16(&values[start * width * k..][..len * width * k])
+                PanelValues::Bf16(&values[start * width * pairs..][..len * width * pairs])
             }
+            PanelValues::Int16(values, scales) => PanelValues::Int16(
+                &values[start * width * pairs..][..len * width * pairs],
+                &scales[start * width..][..len * width],
+            ),
         };
         Self { values, k: self.k, n }
     }
@@ -254,6 +260,7 @@ pub(super) fn multiply_panels(
             arch().dispatch(Product { target, scale, a, panels, n: b.n, strips });
         }),
         PanelValues::Bf16(panels) => bf16::multiply(target, scale, a, panels, b.n, rows),
+        PanelValues::Int16(panels, scales) => int16::multiply(target, scale, a, panels, scales, b.n, rows),
     }
 }
 

@@ -10,6 +10,7 @@ mod bf16;
 mod conv;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod int16;
 mod linear;
 mod math;
 mod matmul;

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::math::vectorized;
 use super::matmul::{Matrix, PanelValues, Panels, pack_panels, panels_len, tile};
-use super::{bf16, with_slices};
+use super::{bf16, int16, with_slices};
 
 /// How the numbers of a weight matrix are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,9 @@ pub enum Precision {
     F32,
     /// Rounded to bfloat16; products round their other operand too, and sum in f32.
     Bf16,
+    /// Rounded to 16-bit integers with one scale for each output; products do so with the rows of their other operand, and sum exactly
+    /// before they scale.
+    Int16,
 }
 
 /// A weight matrix [out, in] on the CPU, in the layout that products read.
@@ -26,6 +29,7 @@ pub struct PackedMatrix {
 enum Values {
     F32(Vec<f32>),
     Bf16(Vec<u32>),
+    Int16(Vec<u32>, Vec<f32>),
 }
 
 impl PackedMatrix {
@@ -46,6 +50,7 @@ impl PackedMatrix {
         let values = match &self.values {
             Values::F32(values) => PanelValues::F32(values),
             Values::Bf16(values) => PanelValues::Bf16(values),
+            Values::Int16(values, scales) => PanelValues::Int16(values, scales),
         };
         Panels { values, k: self.n_in, n: self.n_out }
     }
@@ -56,6 +61,7 @@ fn pack(weight: Matrix<'_>, precision: Precision) -> Values {
     let width = match precision {
         Precision::F32 => tile().columns,
         Precision::Bf16 => bf16::panel_columns(),
+        Precision::Int16 => int16::WIDTH,
     };
     let rows = |panel: usize| panel * width..n_out.min((panel + 1) * width);
     match precision {
@@ -76,6 +82,17 @@ fn pack(weight: Matrix<'_>, precision: Precision) -> Values {
                 });
             });
             Values::Bf16(values)
+        }
+        Precision::Int16 => {
+            let pairs = n_in.div_ceil(2);
+            let mut scales = vec![0.0; n_out.next_multiple_of(width)];
+            let mut values = vec![0; scales.len() * pairs];
+            let panels = values.par_chunks_mut((width * pairs).max(1)).zip(scales.par_chunks_mut(width));
+            panels.enumerate().for_each(|(panel, (values, scales))| {
+                let rows = rows(panel);
+                int16::interleave_weights(weight, rows.start, rows.len(), values, scales);
+            });
+            Values::Int16(values, scales)
         }
     }
 }

@@ -72,6 +72,23 @@ fn linear_layers_in_bfloat16() {
 }
 
 #[test]
+fn linear_layers_in_integers() {
+    for (rows, n_in, n_out) in [(1, 64, 300), (5, 33, 17), (250, 300, 24)] {
+        let (x, w, b) = (random(&[rows, n_in], 1), random(&[n_out, n_in], 2), random(&[n_out], 3));
+        let packed = PackedMatrix::new(&w, Precision::Int16).unwrap();
+        let got = linear_packed(&x, &packed, &(0..n_out), Some(&b), Activation::None, None).unwrap();
+        let exact = reference::linear(&x, &w, Some(&b), Activation::None, None).unwrap();
+        let error = (got - &exact).unwrap().sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+        let size = exact.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(
+            (error / size).sqrt() < 1e-3,
+            "{rows}x{n_in}x{n_out}: relative RMS {}",
+            (error / size).sqrt()
+        );
+    }
+}
+
+#[test]
 fn feed_forwards() {
     for (rows, n, n_hidden) in [(1, 24, 40), (17, 7, 5), (250, 16, 24), (700, 24, 33)] {
         let x = random(&[rows, n], 1);
