@@ -25,6 +25,8 @@ const LARGEST_WEIGHT: f32 = 2047.0;
 const LARGEST_INPUT: f32 = 8191.0;
 /// So many pairs of products cannot overflow an i32: 128 * 2047 * 8191 < 2^31.
 const PAIRS_PER_SUM: usize = 64;
+/// Pairs that are multiplied at a time: those of a panel stay in the first-level cache while all strips pass.
+const PAIRS_PER_BLOCK: usize = 256;
 
 /// Rows `first .. first + n` of a weight in pairs beside each other, and the scale of each: as [`super::bf16::interleave_pairs`].
 pub(super) fn interleave_weights(
@@ -88,24 +90,34 @@ pub(super) fn multiply(
                     }
                 }
             });
-            for (index, panel) in panels.chunks_exact(WIDTH * pairs).enumerate() {
-                let column = index * WIDTH;
-                let mut tile = Tile {
-                    scales: &scales[column..][..WIDTH.min(n - column)],
-                    row_stride: target.row_stride,
-                    destination: target.destination,
-                };
-                for (i, strip) in strips.chunks(STRIP_ROWS * pairs).enumerate() {
-                    let row = i * STRIP_ROWS;
-                    let out = &mut target.out[(first + row) * target.row_stride + column..];
-                    let steps = &steps[row..];
-                    match strip.len() / pairs {
-                        1 => tile.store(out, steps, products::<1>(strip, panel)),
-                        2 => tile.store(out, steps, products::<2>(strip, panel)),
-                        3 => tile.store(out, steps, products::<3>(strip, panel)),
-                        4 => tile.store(out, steps, products::<4>(strip, panel)),
-                        5 => tile.store(out, steps, products::<5>(strip, panel)),
-                        _ => tile.store(out, steps, products::<STRIP_ROWS>(strip, panel)),
+            for start in (0..pairs).step_by(PAIRS_PER_BLOCK) {
+                let inner = start..pairs.min(start + PAIRS_PER_BLOCK);
+                for (index, panel) in panels.chunks_exact(WIDTH * pairs).enumerate() {
+                    let column = index * WIDTH;
+                    let panel = &panel[inner.start * WIDTH..inner.end * WIDTH];
+                    let scales = &scales[column..][..WIDTH.min(n - column)];
+                    for (i, strip) in strips.chunks(STRIP_ROWS * pairs).enumerate() {
+                        let (row, n_rows) = (i * STRIP_ROWS, strip.len() / pairs);
+                        let strip = &strip[inner.start * n_rows..inner.end * n_rows];
+                        let mut tile = Tile {
+                            out: &mut target.out[(first + row) * target.row_stride + column..],
+                            row_stride: target.row_stride,
+                            destination: if start == 0 {
+                                target.destination
+                            } else {
+                                Destination::Accumulate
+                            },
+                            steps: &steps[row..],
+                            scales,
+                        };
+                        match n_rows {
+                            1 => multiply_tile::<1>(&mut tile, strip, panel),
+                            2 => multiply_tile::<2>(&mut tile, strip, panel),
+                            3 => multiply_tile::<3>(&mut tile, strip, panel),
+                            4 => multiply_tile::<4>(&mut tile, strip, panel),
+                            5 => multiply_tile::<5>(&mut tile, strip, panel),
+                            _ => multiply_tile::<STRIP_ROWS>(&mut tile, strip, panel),
+                        }
                     }
                 }
             }
@@ -115,37 +127,50 @@ pub(super) fn multiply(
 
 /// Where one strip times one panel goes.
 struct Tile<'a> {
-    /// Of the panel's columns, fewer than it has at the right edge.
-    scales: &'a [f32],
+    out: &'a mut [f32],
     row_stride: usize,
     destination: Destination,
+    /// What the steps of the strip's rows are worth.
+    steps: &'a [f32],
+    /// Of the panel's columns, fewer than it has at the right edge.
+    scales: &'a [f32],
 }
 
 impl Tile<'_> {
-    fn store<const R: usize>(&mut self, out: &mut [f32], steps: &[f32], sums: [[f32; WIDTH]; R]) {
-        for ((out, step), sums) in out.chunks_mut(self.row_stride).zip(steps).zip(sums) {
-            for ((out, scale), sum) in out.iter_mut().zip(self.scales).zip(sums) {
-                let value = sum * scale * step;
-                match self.destination {
-                    Destination::Overwrite => *out = value,
-                    Destination::Accumulate => *out += value,
-                }
+    #[inline(always)]
+    fn store<const R: usize>(&mut self, sums: [[f32; WIDTH]; R]) {
+        for (i, sums) in sums.iter().enumerate() {
+            let (out, step) = (&mut self.out[i * self.row_stride..][..self.scales.len()], self.steps[i]);
+            // Of known length, these are a few vector operations.
+            match (out.first_chunk_mut::<WIDTH>(), self.scales.first_chunk::<WIDTH>()) {
+                (Some(out), Some(scales)) => store_row(out, self.destination, sums, scales, step),
+                _ => store_row(out, self.destination, sums, self.scales, step),
             }
         }
     }
 }
 
-/// One strip of `R` rows times one panel, in steps of both.
-fn products<const R: usize>(strip: &[u32], panel: &[u32]) -> [[f32; WIDTH]; R] {
+#[inline(always)]
+fn store_row(out: &mut [f32], destination: Destination, sums: &[f32], scales: &[f32], step: f32) {
+    let values = sums.iter().zip(scales).map(|(sum, scale)| sum * scale * step);
+    match destination {
+        Destination::Overwrite => out.iter_mut().zip(values).for_each(|(out, value)| *out = value),
+        Destination::Accumulate => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
+    }
+}
+
+/// One strip of `R` rows times one panel.
+fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the instructions that it is compiled for are there.
         #[expect(unsafe_code, reason = "a function for some processors only, after asking this one")]
-        return unsafe { instructions::products(strip, panel) };
+        return unsafe { instructions::multiply_tile::<R>(tile, strip, panel) };
     }
-    portable_products(strip, panel)
+    tile.store(portable_products::<R>(strip, panel));
 }
 
+/// In steps of both.
 fn portable_products<const R: usize>(strip: &[u32], panel: &[u32]) -> [[f32; WIDTH]; R] {
     let halves = |pair: u32| (i32::from(pair as i16), i32::from((pair >> 16) as i16));
     let mut totals = [[0.0; WIDTH]; R];
@@ -177,10 +202,16 @@ mod instructions {
     };
     use std::mem::transmute;
 
-    use super::{PAIRS_PER_SUM, WIDTH};
+    use super::{PAIRS_PER_SUM, Tile, WIDTH};
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn products<const R: usize>(strip: &[u32], panel: &[u32]) -> [[f32; WIDTH]; R] {
+    pub(super) fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
+        tile.store(products::<R>(strip, panel));
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn products<const R: usize>(strip: &[u32], panel: &[u32]) -> [[f32; WIDTH]; R] {
         let mut totals = [[_mm256_setzero_ps(); 2]; R];
         for (strip, panel) in strip.chunks(PAIRS_PER_SUM * R).zip(panel.chunks(PAIRS_PER_SUM * WIDTH)) {
             let mut sums = [[_mm256_setzero_si256(); 2]; R];
@@ -197,7 +228,11 @@ mod instructions {
                 totals[1] = _mm256_add_ps(totals[1], _mm256_cvtepi32_ps(sums[1]));
             }
         }
-        totals.map(|it| to_array(it))
+        let mut out = [[0.0; WIDTH]; R];
+        for (out, totals) in out.iter_mut().zip(totals) {
+            *out = to_array(totals);
+        }
+        out
     }
 
     #[inline]
@@ -286,6 +321,17 @@ mod tests {
         let pairs = 200;
         let strip = of_integers(STRIP_ROWS * pairs, 8191, 3);
         let panel = of_integers(WIDTH * pairs, 2047, 8);
-        assert_eq!(products::<STRIP_ROWS>(&strip, &panel), portable_products::<STRIP_ROWS>(&strip, &panel));
+        let scales = [1.0; WIDTH];
+        let (mut out, mut expected) = ([0.0; STRIP_ROWS * WIDTH], [0.0; STRIP_ROWS * WIDTH]);
+        let tile = |out| Tile {
+            out,
+            row_stride: WIDTH,
+            destination: Destination::Overwrite,
+            steps: &[1.0; STRIP_ROWS],
+            scales: &scales,
+        };
+        multiply_tile::<STRIP_ROWS>(&mut tile(&mut out), &strip, &panel);
+        tile(&mut expected).store(portable_products::<STRIP_ROWS>(&strip, &panel));
+        assert_eq!(out, expected);
     }
 }
