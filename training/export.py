@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 import text
 from model import BOX_SCALE, EMBED, GRID, SIZE, TinyFlorence
 
-NMS_IOU = 0.45
+NMS_IOU = 0.35
 
 
 def main():

@@ -30,7 +30,7 @@ import tokenizer as bpe
 from data import IGNORE, Scenes, cells_of, cropped, flipped
 from model import GRID, SIZE, TinyFlorence, pad
 
-WEIGHTS = dict(v_kind=1.0, v_color=0.5, focal=1.0, box=1.0, text=0.5)
+WEIGHTS = dict(v_kind=2.0, v_color=0.5, focal=1.0, box=1.0, text=0.5)
 
 
 def main():

@@ -2,8 +2,8 @@
 """Judges captions of generated scenes: `captions.py GROUND MODEL SET`, SET as `training/evaluate.py --write` makes it.
 
 `GROUND --describe` is asked for every image of SET/scenes.jsonl. Recall: the share of things to be named (those not half hidden)
-that the caption names; precision: the share of named things that are in the scene; F1 of both, for the kind alone, and for kind and
-color together over the kinds that come in many colors. Only the standard library is used.
+that the caption names; precision: the share of named things that are in the scene; F1 of both, for the kind alone, and over the kinds
+that come in many colors for the color alone and for kind and color together. Only the standard library is used.
 """
 
 import json
@@ -19,14 +19,15 @@ NUMBERS = {word: n for n, word in enumerate("zero one two three four five six se
 def main():
     ground, model, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     colors = json.loads((Path(model) / "config.json").read_text())["grounding_head"]["names"]["colors"]
-    kinds, colored = Counter(), Counter()
+    kinds, colors_alone, colored = Counter(), Counter(), Counter()
     for line in (folder / "scenes.jsonl").read_text().splitlines():
         scene = json.loads(line)
         command = [ground, "--model", model, "--image", str(folder / scene["image"]), "--describe"]
         said = named(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["text"], colors)
         count(kinds, said, scene["things"], lambda it: it["kind"], lambda _: True)
+        count(colors_alone, said, scene["things"], lambda it: it["color"], lambda it: it["color"] is not None)
         count(colored, said, scene["things"], lambda it: (it["color"], it["kind"]), lambda it: it["color"] is not None)
-    for name, counts in (("kind", kinds), ("kind and color", colored)):
+    for name, counts in (("kind", kinds), ("color", colors_alone), ("kind and color", colored)):
         recall, precision = counts["named"] / counts["to name"], counts["true"] / max(1, counts["said"])
         f1 = 2 * recall * precision / max(1e-9, recall + precision)
         print(f"{name:16} recall {100 * recall:.1f} % of {counts['to name']}, precision {100 * precision:.1f} % of {counts['said']}, F1 {100 * f1:.1f} %")

@@ -36,7 +36,7 @@ const PART_SHARE: f64 = 0.6;
 /// A thing is counted or said to be there from this score on.
 const NAMED_SCORE: f64 = 0.5;
 /// A cell shows something worth a name from this probability on.
-const OBJECT_SCORE: f64 = 0.75;
+const OBJECT_SCORE: f64 = 0.85;
 /// A caption names a thing whose kind has this probability; of the rest it would more often be wrong than right.
 const NAMED_PROBABILITY: f64 = 0.25;
 /// Most boxes given for one phrase.
