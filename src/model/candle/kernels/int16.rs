@@ -38,8 +38,8 @@ pub(super) fn interleave_weights(
 ) {
     vectorized(|| {
         pairs.fill(0);
-        for i in 0..n {
-            scales[i] = interleave_row(weight.row(first + i), LARGEST_WEIGHT, i, WIDTH, pairs);
+        for (i, scale) in scales.iter_mut().take(n).enumerate() {
+            *scale = interleave_row(weight.row(first + i), LARGEST_WEIGHT, i, WIDTH, pairs);
         }
     });
 }
@@ -75,6 +75,7 @@ pub(super) fn multiply(
     block: usize,
 ) {
     let pairs = a.columns().div_ceil(2);
+    let Target { out, row_stride, destination } = target;
     with_scratch(block * (pairs + 1), |scratch| {
         let (strips, steps) = scratch.split_at_mut(block * pairs);
         let strips: &mut [u32] = cast_slice_mut(strips);
@@ -100,13 +101,9 @@ pub(super) fn multiply(
                         let (row, n_rows) = (i * STRIP_ROWS, strip.len() / pairs);
                         let strip = &strip[inner.start * n_rows..inner.end * n_rows];
                         let mut tile = Tile {
-                            out: &mut target.out[(first + row) * target.row_stride + column..],
-                            row_stride: target.row_stride,
-                            destination: if start == 0 {
-                                target.destination
-                            } else {
-                                Destination::Accumulate
-                            },
+                            out: &mut out[(first + row) * row_stride + column..],
+                            row_stride,
+                            destination: if start == 0 { destination } else { Destination::Accumulate },
                             steps: &steps[row..],
                             scales,
                         };
