@@ -20,13 +20,14 @@ def main():
     ground, model, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     colors = json.loads((Path(model) / "config.json").read_text())["grounding_head"]["names"]["colors"]
     kinds, colors_alone, colored = Counter(), Counter(), Counter()
+    has_color = lambda it: it["color"] is not None
     for line in (folder / "scenes.jsonl").read_text().splitlines():
         scene = json.loads(line)
         command = [ground, "--model", model, "--image", str(folder / scene["image"]), "--describe"]
         said = named(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["text"], colors)
         count(kinds, said, scene["things"], lambda it: it["kind"], lambda _: True)
-        count(colors_alone, said, scene["things"], lambda it: it["color"], lambda it: it["color"] is not None)
-        count(colored, said, scene["things"], lambda it: (it["color"], it["kind"]), lambda it: it["color"] is not None)
+        count(colors_alone, said, scene["things"], lambda it: it["color"], has_color)
+        count(colored, said, scene["things"], lambda it: (it["color"], it["kind"]), has_color)
     for name, counts in (("kind", kinds), ("color", colors_alone), ("kind and color", colored)):
         recall, precision = counts["named"] / counts["to name"], counts["true"] / max(1, counts["said"])
         f1 = 2 * recall * precision / max(1e-9, recall + precision)

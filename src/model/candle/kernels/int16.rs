@@ -64,6 +64,20 @@ fn interleave_row(row: &[f32], largest: f32, i: usize, width: usize, out: &mut [
     if step.is_finite() { step } else { f32::NAN }
 }
 
+/// Rows `first ..` in strips, as many as `out` has room for, and what the steps of each are worth, times `scale`.
+fn interleave_strips(a: Matrix<'_>, first: usize, scale: f32, out: &mut [u32], steps: &mut [f32]) {
+    let pairs = a.columns().div_ceil(2);
+    vectorized(|| {
+        for (i, strip) in out.chunks_mut(STRIP_ROWS * pairs).enumerate() {
+            let n = strip.len() / pairs;
+            for j in 0..n {
+                let row = i * STRIP_ROWS + j;
+                steps[row] = scale * interleave_row(a.row(first + row), LARGEST_INPUT, j, n, strip);
+            }
+        }
+    });
+}
+
 /// [`super::matmul::multiply_panels`] with panels of pairs and the scales of their columns; `block` rows at a time.
 pub(super) fn multiply(
     target: Target<'_>,
@@ -82,17 +96,10 @@ pub(super) fn multiply(
         for first in (0..a.rows()).step_by(block) {
             let rows = block.min(a.rows() - first);
             let strips = &mut strips[..rows * pairs];
-            vectorized(|| {
-                for (i, strip) in strips.chunks_mut(STRIP_ROWS * pairs).enumerate() {
-                    let n = strip.len() / pairs;
-                    for j in 0..n {
-                        let row = i * STRIP_ROWS + j;
-                        steps[row] = scale * interleave_row(a.row(first + row), LARGEST_INPUT, j, n, strip);
-                    }
-                }
-            });
+            interleave_strips(a, first, scale, strips, steps);
             for start in (0..pairs).step_by(PAIRS_PER_BLOCK) {
                 let inner = start..pairs.min(start + PAIRS_PER_BLOCK);
+                let destination = if start == 0 { destination } else { Destination::Accumulate };
                 for (index, panel) in panels.chunks_exact(WIDTH * pairs).enumerate() {
                     let column = index * WIDTH;
                     let panel = &panel[inner.start * WIDTH..inner.end * WIDTH];
@@ -103,7 +110,7 @@ pub(super) fn multiply(
                         let mut tile = Tile {
                             out: &mut out[(first + row) * row_stride + column..],
                             row_stride,
-                            destination: if start == 0 { destination } else { Destination::Accumulate },
+                            destination,
                             steps: &steps[row..],
                             scales,
                         };
