@@ -141,25 +141,17 @@ struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    #[inline(always)]
     fn store<const R: usize>(&mut self, sums: [[f32; WIDTH]; R]) {
-        for (i, sums) in sums.iter().enumerate() {
-            let (out, step) = (&mut self.out[i * self.row_stride..][..self.scales.len()], self.steps[i]);
-            // Of known length, these are a few vector operations.
-            match (out.first_chunk_mut::<WIDTH>(), self.scales.first_chunk::<WIDTH>()) {
-                (Some(out), Some(scales)) => store_row(out, self.destination, sums, scales, step),
-                _ => store_row(out, self.destination, sums, self.scales, step),
+        for (i, (sums, step)) in sums.iter().zip(self.steps).enumerate() {
+            let out = &mut self.out[i * self.row_stride..][..self.scales.len()];
+            for ((out, sum), scale) in out.iter_mut().zip(sums).zip(self.scales) {
+                let value = sum * scale * step;
+                match self.destination {
+                    Destination::Overwrite => *out = value,
+                    Destination::Accumulate => *out += value,
+                }
             }
         }
-    }
-}
-
-#[inline(always)]
-fn store_row(out: &mut [f32], destination: Destination, sums: &[f32], scales: &[f32], step: f32) {
-    let values = sums.iter().zip(scales).map(|(sum, scale)| sum * scale * step);
-    match destination {
-        Destination::Overwrite => out.iter_mut().zip(values).for_each(|(out, value)| *out = value),
-        Destination::Accumulate => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
     }
 }
 
@@ -202,25 +194,42 @@ fn portable_products<const R: usize>(strip: &[u32], panel: &[u32]) -> [[f32; WID
 mod instructions {
     use std::arch::x86_64::{
         __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_cvtepi32_ps, _mm256_madd_epi16,
-        _mm256_set1_epi32, _mm256_setzero_ps, _mm256_setzero_si256,
+        _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
     };
     use std::mem::transmute;
 
-    use super::{PAIRS_PER_SUM, Tile, WIDTH};
+    use super::{Destination, PAIRS_PER_SUM, Tile, WIDTH};
 
     #[target_feature(enable = "avx2")]
     pub(super) fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
-        tile.store(products::<R>(strip, panel));
+        let sums = products::<R>(strip, panel);
+        let Some(scales) = tile.scales.first_chunk::<WIDTH>() else {
+            return tile.store(sums.map(|sums| to_array(sums)));
+        };
+        let scales = of_floats(*scales);
+        for (i, (sums, step)) in sums.into_iter().zip(tile.steps).enumerate() {
+            let out =
+                tile.out[i * tile.row_stride..].first_chunk_mut().expect("a row is as wide as its panels");
+            let step = _mm256_set1_ps(*step);
+            let [low, high] = [0, 1].map(|i| _mm256_mul_ps(_mm256_mul_ps(sums[i], scales[i]), step));
+            *out = to_array(match tile.destination {
+                Destination::Overwrite => [low, high],
+                Destination::Accumulate => {
+                    let before = of_floats(*out);
+                    [_mm256_add_ps(before[0], low), _mm256_add_ps(before[1], high)]
+                }
+            });
+        }
     }
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn products<const R: usize>(strip: &[u32], panel: &[u32]) -> [[f32; WIDTH]; R] {
+    fn products<const R: usize>(strip: &[u32], panel: &[u32]) -> [[__m256; 2]; R] {
         let mut totals = [[_mm256_setzero_ps(); 2]; R];
         for (strip, panel) in strip.chunks(PAIRS_PER_SUM * R).zip(panel.chunks(PAIRS_PER_SUM * WIDTH)) {
             let mut sums = [[_mm256_setzero_si256(); 2]; R];
             for (strip, panel) in strip.as_chunks::<R>().0.iter().zip(panel.as_chunks::<WIDTH>().0) {
-                let panel = of_array(*panel);
+                let panel = of_pairs(*panel);
                 for (sums, pair) in sums.iter_mut().zip(strip) {
                     let pair = _mm256_set1_epi32(pair.cast_signed());
                     sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(pair, panel[0]));
@@ -232,19 +241,23 @@ mod instructions {
                 totals[1] = _mm256_add_ps(totals[1], _mm256_cvtepi32_ps(sums[1]));
             }
         }
-        let mut out = [[0.0; WIDTH]; R];
-        for (out, totals) in out.iter_mut().zip(totals) {
-            *out = to_array(totals);
-        }
-        out
+        totals
     }
 
     #[inline]
     #[target_feature(enable = "avx2")]
     #[expect(unsafe_code, reason = "another name for the same bits")]
-    fn of_array(pairs: [u32; WIDTH]) -> [__m256i; 2] {
+    fn of_pairs(pairs: [u32; WIDTH]) -> [__m256i; 2] {
         // SAFETY: 64 bytes both, of which any are a value.
         unsafe { transmute(pairs) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    #[expect(unsafe_code, reason = "another name for the same bits")]
+    fn of_floats(values: [f32; WIDTH]) -> [__m256; 2] {
+        // SAFETY: as above.
+        unsafe { transmute(values) }
     }
 
     #[inline]

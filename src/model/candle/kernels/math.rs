@@ -162,26 +162,36 @@ pub(super) fn softmax_unscaled(row: &mut [f32]) -> f32 {
     1.0 / total
 }
 
-/// Softmax of every column of rows as long as `factors` in place, but for its last step: the factors that are still to be
-/// applied.
+/// A block of rows of a softmax over columns, but for its last step: values in place become exponentials relative to the
+/// `largest` so far, `totals` the sums of all so far. Returns the factors for what was summed up with the `largest` before.
 #[inline(always)]
-pub(super) fn softmax_of_columns(rows: &mut [f32], factors: &mut [f32]) {
-    let width = factors.len();
-    let mut largest = [f32::NEG_INFINITY; 64];
-    let largest = &mut largest[..width];
-    for row in rows.chunks_exact(width) {
-        for (largest, value) in largest.iter_mut().zip(row) {
+pub(super) fn softmax_of_columns<const N: usize>(
+    rows: &mut [[f32; N]],
+    largest: &mut [f32; N],
+    totals: &mut [f32; N],
+) -> [f32; N] {
+    let mut now = *largest;
+    for row in &*rows {
+        for (largest, value) in now.iter_mut().zip(row) {
             *largest = if *value > *largest { *value } else { *largest };
         }
     }
-    factors.fill(0.0);
-    for row in rows.chunks_exact_mut(width) {
-        for ((value, total), largest) in row.iter_mut().zip(&mut *factors).zip(&*largest) {
+    let mut sums = [0.0; N];
+    for row in rows {
+        for ((value, sum), largest) in row.iter_mut().zip(&mut sums).zip(&now) {
             *value = exp(*value - largest);
-            *total += *value;
+            *sum += *value;
         }
     }
-    factors.iter_mut().for_each(|total| *total = 1.0 / *total);
+    let mut factors = [0.0; N];
+    for ((factor, largest), now) in factors.iter_mut().zip(&mut *largest).zip(now) {
+        *factor = exp(*largest - now);
+        *largest = now;
+    }
+    for ((total, sum), factor) in totals.iter_mut().zip(sums).zip(factors) {
+        *total = *total * factor + sum;
+    }
+    factors
 }
 
 /// `out = (x - mean) / sqrt(variance + eps) * weight + bias` over one row.
