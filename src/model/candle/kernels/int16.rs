@@ -12,7 +12,7 @@
 use pulp::bytemuck::cast_slice_mut;
 
 use super::linear::with_scratch;
-use super::math::vectorized;
+use super::math::{prefetch, vectorized};
 use super::matmul::{Destination, Matrix, Target};
 
 /// Columns of a panel of pairs: two registers of AVX2.
@@ -97,13 +97,20 @@ pub(super) fn multiply(
             let rows = block.min(a.rows() - first);
             let strips = &mut strips[..rows * pairs];
             interleave_strips(a, first, scale, strips, steps);
-            for start in (0..pairs).step_by(PAIRS_PER_BLOCK) {
-                let inner = start..pairs.min(start + PAIRS_PER_BLOCK);
+            // In blocks that are equally long but for the last.
+            let inner_len = pairs.div_ceil(pairs.div_ceil(PAIRS_PER_BLOCK));
+            for start in (0..pairs).step_by(inner_len) {
+                let inner = start..pairs.min(start + inner_len);
                 let destination = if start == 0 { destination } else { Destination::Accumulate };
-                for (index, panel) in panels.chunks_exact(WIDTH * pairs).enumerate() {
+                let panels = panels
+                    .chunks_exact(WIDTH * pairs)
+                    .map(|panel| &panel[inner.start * WIDTH..inner.end * WIDTH]);
+                let next_panels = panels.clone().skip(1).chain([&[][..]]);
+                for (index, (panel, next_panel)) in panels.zip(next_panels).enumerate() {
                     let column = index * WIDTH;
-                    let panel = &panel[inner.start * WIDTH..inner.end * WIDTH];
                     let scales = &scales[column..][..WIDTH.min(n - column)];
+                    let n_strips = rows.div_ceil(STRIP_ROWS);
+                    let mut next_panel = next_panel.chunks(next_panel.len().div_ceil(n_strips).max(1));
                     for (i, strip) in strips.chunks(STRIP_ROWS * pairs).enumerate() {
                         let (row, n_rows) = (i * STRIP_ROWS, strip.len() / pairs);
                         let strip = &strip[inner.start * n_rows..inner.end * n_rows];
@@ -111,9 +118,11 @@ pub(super) fn multiply(
                             out: &mut out[(first + row) * row_stride + column..],
                             row_stride,
                             destination,
-                            steps: &steps[row..],
+                            steps: &steps[row..][..n_rows],
                             scales,
                         };
+                        prefetch(next_panel.next().unwrap_or_default());
+                        tile.prefetch();
                         match n_rows {
                             1 => multiply_tile::<1>(&mut tile, strip, panel),
                             2 => multiply_tile::<2>(&mut tile, strip, panel),
@@ -141,6 +150,12 @@ struct Tile<'a> {
 }
 
 impl Tile<'_> {
+    fn prefetch(&self) {
+        for i in 0..self.steps.len() {
+            prefetch(&self.out[i * self.row_stride..][..self.scales.len()]);
+        }
+    }
+
     fn store<const R: usize>(&mut self, sums: [[f32; WIDTH]; R]) {
         for (i, (sums, step)) in sums.iter().zip(self.steps).enumerate() {
             let out = &mut self.out[i * self.row_stride..][..self.scales.len()];

@@ -21,6 +21,25 @@ pub(super) fn arch() -> pulp::Arch {
     *ARCH.get_or_init(pulp::Arch::new)
 }
 
+/// Asks for values that will be wanted, so that they come into the second-level cache while other work goes on.
+#[inline(always)]
+pub(super) fn prefetch<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        const LINE: usize = 64;
+        for line in values.chunks(LINE / size_of::<T>()) {
+            #[expect(unsafe_code, reason = "a hint by address")]
+            // SAFETY: reads and writes nothing.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 const LANES: usize = 16;
 
 /// The sum, added up in lanes.
