@@ -12,10 +12,9 @@ use candle_core::{D, DType, Device, Tensor};
 use super::florence2_config::{Config, TextConfig, VisionConfig};
 use super::florence2_names::Names;
 use super::kernels::{
-    Activation, Conv2d, Visible, attention, channel_attention, conv2d, depthwise_3x3_residual, linear,
-    window_attention,
+    Activation, Visible, attention, channel_attention, depthwise_3x3_residual, linear, window_attention,
 };
-use super::layers::{LayerNorm, Linear, Matrix, feed_forward_of};
+use super::layers::{Convolution, LayerNorm, Linear, Matrix, feed_forward_of};
 use super::loading::Weights;
 use crate::model::ModelError;
 
@@ -53,9 +52,7 @@ type Result<T> = std::result::Result<T, ModelError>;
 
 /// Patch embedding between stages: convolution, with normalization before or after.
 struct ConvEmbed {
-    weight: Tensor,
-    bias: Tensor,
-    conv: Conv2d,
+    conv: Convolution,
     norm: LayerNorm,
     norm_first: bool,
 }
@@ -68,9 +65,7 @@ impl ConvEmbed {
         let norm_first = config.patch_prenorm[stage];
         let weight = w.at("conv").get("weight", &[n_out, n_in, conv.kernel, conv.kernel])?;
         Ok(Self {
-            weight: weight.permute((0, 2, 3, 1))?.reshape((n_out, ()))?.contiguous()?,
-            bias: w.at("conv").get("bias", &[n_out])?,
-            conv,
+            conv: Convolution::new(w, &weight, w.at("conv").get("bias", &[n_out])?, conv)?,
             norm: LayerNorm::new(&w.at("norm"), if norm_first { n_in } else { n_out }, LAYER_NORM_EPS)?,
             norm_first,
         })
@@ -78,9 +73,9 @@ impl ConvEmbed {
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         if self.norm_first {
-            conv2d(&self.norm.forward(x)?, &self.weight, &self.bias, self.conv)
+            self.conv.forward(&self.norm.forward(x)?)
         } else {
-            self.norm.forward(&conv2d(x, &self.weight, &self.bias, self.conv)?)
+            self.norm.forward(&self.conv.forward(x)?)
         }
     }
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use candle_core::{D, DType, Tensor};
 
 use super::kernels::{
-    Activation, LayerNormWeights, PackedFeedForward, PackedMatrix, Precision, QuantizedMatrix, feed_forward,
-    layer_norm, linear, linear_packed, linear_q8,
+    Activation, Conv2d, LayerNormWeights, PackedFeedForward, PackedMatrix, Precision, QuantizedMatrix,
+    conv2d, conv2d_packed, feed_forward, layer_norm, linear, linear_packed, linear_q8,
 };
 use super::loading::Weights;
 use crate::model::{ModelError, Quantize};
@@ -15,7 +15,7 @@ type Result<T> = std::result::Result<T, ModelError>;
 
 /// A linear layer's matrix [out, in].
 pub(super) enum Matrix {
-    /// As it is: on a GPU, or of a checkpoint of shapes.
+    /// As it is.
     Dense(Tensor),
     /// Laid out for products, on the CPU.
     Packed(PackedMatrix),
@@ -25,18 +25,13 @@ pub(super) enum Matrix {
 impl Matrix {
     /// In the form in which the checkpoint is to be loaded.
     pub(super) fn new(w: &Weights<'_>, weight: Tensor) -> Result<Self> {
-        if !weight.device().is_cpu() || !weight.is_contiguous() {
+        if !is_packed(&weight) {
             return Ok(Self::Dense(weight));
         }
         let fits_blocks = QuantizedMatrix::fits(weight.dim(D::Minus1)?);
         Ok(match w.quantize() {
             Quantize::Q8_0 if fits_blocks => Self::Quantized(QuantizedMatrix::quantize(&weight)?),
-            Quantize::Bf16 => Self::Packed(PackedMatrix::new(&weight, Precision::Bf16)?),
-            Quantize::Int16 => Self::Packed(PackedMatrix::new(&weight, Precision::Int16)?),
-            // F16 is for GPUs, which left above.
-            Quantize::None | Quantize::Q8_0 | Quantize::F16 => {
-                Self::Packed(PackedMatrix::new(&weight, Precision::F32)?)
-            }
+            quantize => Self::Packed(PackedMatrix::new(&weight, precision(quantize))?),
         })
     }
 
@@ -66,6 +61,54 @@ impl Matrix {
             Self::Dense(w) => linear(x, &w.narrow(0, rows.start, rows.len())?, bias, Activation::None, None),
             Self::Packed(w) => linear_packed(x, w, &rows, bias, Activation::None, None),
             Self::Quantized(w) => linear_q8(x, w, &rows, bias, Activation::None, None),
+        }
+    }
+}
+
+/// Weights stay as they are on a GPU, and of a checkpoint of shapes.
+fn is_packed(weight: &Tensor) -> bool {
+    weight.device().is_cpu() && weight.is_contiguous()
+}
+
+fn precision(quantize: Quantize) -> Precision {
+    match quantize {
+        Quantize::Bf16 => Precision::Bf16,
+        Quantize::Int16 => Precision::Int16,
+        // F16 is for GPUs; what does not fit the blocks of Q8_0 stays as it is.
+        Quantize::None | Quantize::Q8_0 | Quantize::F16 => Precision::F32,
+    }
+}
+
+/// A convolution with zero padding over maps [B, H, W, in].
+pub(super) struct Convolution {
+    kernel: Kernel,
+    bias: Tensor,
+    conv: Conv2d,
+}
+
+/// [out, kernel * kernel * in]
+enum Kernel {
+    Dense(Tensor),
+    Packed(PackedMatrix),
+}
+
+impl Convolution {
+    /// With a weight as checkpoints have it, [out, in, kernel, kernel], and a bias [out].
+    pub(super) fn new(w: &Weights<'_>, weight: &Tensor, bias: Tensor, conv: Conv2d) -> Result<Self> {
+        let n_out = weight.dim(0)?;
+        let weight = weight.permute((0, 2, 3, 1))?.reshape((n_out, ()))?.contiguous()?;
+        let kernel = if is_packed(&weight) {
+            Kernel::Packed(PackedMatrix::new(&weight, precision(w.quantize()))?)
+        } else {
+            Kernel::Dense(weight)
+        };
+        Ok(Self { kernel, bias, conv })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        match &self.kernel {
+            Kernel::Dense(w) => conv2d(x, w, &self.bias, self.conv),
+            Kernel::Packed(w) => conv2d_packed(x, w, &self.bias, self.conv),
         }
     }
 }

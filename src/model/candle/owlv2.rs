@@ -7,8 +7,8 @@
 use candle_core::{D, DType, Device, Tensor};
 use serde::Deserialize;
 
-use super::kernels::{Activation, Conv2d, Visible, attention, conv2d, linear};
-use super::layers::{LayerNorm, Linear, feed_forward_of};
+use super::kernels::{Activation, Conv2d, Visible, attention, linear};
+use super::layers::{Convolution, LayerNorm, Linear, feed_forward_of};
 use super::loading::Weights;
 use crate::model::ModelError;
 
@@ -291,9 +291,7 @@ fn box_bias(grid: usize, device: &Device) -> Result<Tensor> {
 }
 
 struct VisionTower {
-    patch_weight: Tensor,
-    no_bias: Tensor,
-    patch: Conv2d,
+    patches: Convolution,
     class_embedding: Tensor,
     positions: Tensor,
     pre_layernorm: LayerNorm,
@@ -308,10 +306,10 @@ impl VisionTower {
         let embeddings = w.at("embeddings");
         let weight = embeddings.at("patch_embedding").get("weight", &[dim, 3, patch, patch])?;
         let positions = embeddings.at("position_embedding").get("weight", &[grid * grid + 1, dim])?;
+        let no_bias = Tensor::zeros(dim, weight.dtype(), weight.device())?;
+        let conv = Conv2d { kernel: patch, stride: patch, padding: 0 };
         Ok(Self {
-            no_bias: Tensor::zeros(dim, weight.dtype(), weight.device())?,
-            patch_weight: weight.permute((0, 2, 3, 1))?.reshape((dim, ()))?.contiguous()?,
-            patch: Conv2d { kernel: patch, stride: patch, padding: 0 },
+            patches: Convolution::new(w, &weight, no_bias, conv)?,
             class_embedding: embeddings.get("class_embedding", &[dim])?,
             positions: positions.unsqueeze(0)?,
             pre_layernorm: LayerNorm::new(&w.at("pre_layernorm"), dim, config.layer_norm_eps)?,
@@ -328,7 +326,7 @@ impl VisionTower {
 
     /// Class token and patches, [B, 1 + P, hidden], before the last norm.
     fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
-        let patches = conv2d(pixels, &self.patch_weight, &self.no_bias, self.patch)?;
+        let patches = self.patches.forward(pixels)?;
         let (batch, rows, columns, dim) = patches.dims4()?;
         let class = self.class_embedding.broadcast_as((batch, 1, dim))?.contiguous()?;
         let tokens = Tensor::cat(&[class, patches.reshape((batch, rows * columns, dim))?], 1)?;

@@ -219,17 +219,7 @@ impl<F: Fn(usize) -> usize> WithSimd for Attend<'_, F> {
             interleave_strips(k.some_rows(rows.clone()), 0, strip_rows::<S>(), 1.0, keys);
             interleave_strips(v.some_rows(rows.clone()).transposed(), 0, strip_rows::<S>(), 1.0, values);
             for (panel, queries) in queries.chunks_exact(panel_len).enumerate() {
-                multiply_strips(
-                    simd,
-                    &mut whole_panel(scores, width),
-                    0,
-                    0,
-                    width,
-                    keys,
-                    queries,
-                    head_dim,
-                    None,
-                );
+                multiply_strips(simd, &mut whole_panel(scores, width), 0, 0, width, keys, queries, head_dim);
                 let first = panel * width;
                 for query in 0..width.min(q.rows() - first) {
                     for key in n_visible(first + query).max(rows.start)..rows.end {
@@ -248,7 +238,7 @@ impl<F: Fn(usize) -> usize> WithSimd for Attend<'_, F> {
                 }
                 let mut target =
                     Target { out: attended, row_stride: width, destination: Destination::Accumulate };
-                multiply_strips(simd, &mut target, 0, 0, width, values, scores, n, None);
+                multiply_strips(simd, &mut target, 0, 0, width, values, scores, n);
             }
         }
         for (query, out) in out.chunks_exact_mut(head_dim).enumerate() {

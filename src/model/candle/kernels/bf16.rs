@@ -142,7 +142,7 @@ impl WithSimd for Widened<'_> {
                 widen(values, tile.columns, panel);
                 let column = index * tile.columns;
                 let n_columns = tile.columns.min(n - column);
-                multiply_strips(simd, &mut target, first, column, n_columns, strips, panel, 2 * pairs, None);
+                multiply_strips(simd, &mut target, first, column, n_columns, strips, panel, 2 * pairs);
             }
         }
     }

@@ -4,18 +4,29 @@ use candle_core::{Result, Tensor, bail};
 
 use super::linear::{with_panels, with_scratch};
 use super::math::vectorized;
-use super::matmul::{Destination, Matrix, multiply_panels};
+use super::matmul::{Destination, Matrix, Panels, multiply_panels};
+use super::packed::PackedMatrix;
 use super::{Conv2d, for_each_chunk, with_slices};
 
 /// Patches that a task gathers, at least: with fewer, reading the kernel would cost more than the products.
 const MIN_PATCHES_PER_TASK: usize = 96;
 
-/// Gathers the patches of a few output rows and multiplies them with the kernel, task by task.
+/// With a kernel that is laid out first.
 pub(super) fn conv2d(x: &Tensor, w: &Tensor, bias: &Tensor, conv: Conv2d) -> Result<Tensor> {
-    let (batch, height, width, n_in) = x.dims4()?;
     let (n_out, patch_len) = w.dims2()?;
+    with_slices([w], |[w]| with_panels(w, n_out, patch_len, |w| conv2d_with(x, w, bias, conv)))
+}
+
+pub(super) fn conv2d_packed(x: &Tensor, w: &PackedMatrix, bias: &Tensor, conv: Conv2d) -> Result<Tensor> {
+    conv2d_with(x, w.panels(), bias, conv)
+}
+
+/// Gathers the patches of a few output rows and multiplies them with the kernel, task by task.
+fn conv2d_with(x: &Tensor, w: Panels<'_>, bias: &Tensor, conv: Conv2d) -> Result<Tensor> {
+    let (batch, height, width, n_in) = x.dims4()?;
+    let (n_out, patch_len) = (w.n, w.k);
     if patch_len != conv.kernel * conv.kernel * n_in || bias.dims() != [n_out] {
-        bail!("conv2d: kernel {:?} and bias {:?} do not fit {n_in} channels", w.dims(), bias.dims());
+        bail!("conv2d: kernel [{n_out}, {patch_len}] and bias {:?} do not fit {n_in} channels", bias.dims());
     }
     let (out_height, out_width) = (conv.output_len(height), conv.output_len(width));
     let mut out = vec![0.0; batch * out_height * out_width * n_out];
@@ -23,21 +34,19 @@ pub(super) fn conv2d(x: &Tensor, w: &Tensor, bias: &Tensor, conv: Conv2d) -> Res
     let image_len = height * width * n_in;
     let rows_per_task = MIN_PATCHES_PER_TASK.div_ceil(out_width.max(1));
     let row_len = (out_width * n_out).max(1);
-    with_slices([x, w, bias], |[x, w, bias]| {
-        with_panels(w, n_out, patch_len, |w| {
-            for_each_chunk(&mut out, rows_per_task * row_len, work, |task, out| {
-                let n_patches = out.len() / n_out;
-                with_scratch(n_patches * patch_len, |patches| {
-                    patches.fill(0.0);
-                    for (i, patches) in patches.chunks_exact_mut(out_width * patch_len).enumerate() {
-                        let row = task * rows_per_task + i;
-                        let image = &x[row / out_height * image_len..][..image_len];
-                        gather(image, (height, width, n_in), row % out_height, conv, patches);
-                    }
-                    out.chunks_exact_mut(n_out).for_each(|row| row.copy_from_slice(bias));
-                    let patches = Matrix::new(patches, n_patches, patch_len, patch_len);
-                    multiply_panels(out, n_out, Destination::Accumulate, 1.0, patches, w);
-                });
+    with_slices([x, bias], |[x, bias]| {
+        for_each_chunk(&mut out, rows_per_task * row_len, work, |task, out| {
+            let n_patches = out.len() / n_out;
+            with_scratch(n_patches * patch_len, |patches| {
+                patches.fill(0.0);
+                for (i, patches) in patches.chunks_exact_mut(out_width * patch_len).enumerate() {
+                    let row = task * rows_per_task + i;
+                    let image = &x[row / out_height * image_len..][..image_len];
+                    gather(image, (height, width, n_in), row % out_height, conv, patches);
+                }
+                out.chunks_exact_mut(n_out).for_each(|row| row.copy_from_slice(bias));
+                let patches = Matrix::new(patches, n_patches, patch_len, patch_len);
+                multiply_panels(out, n_out, Destination::Accumulate, 1.0, patches, w);
             });
         });
         Ok(())

@@ -27,6 +27,8 @@ const LARGEST_INPUT: f32 = 8191.0;
 const PAIRS_PER_SUM: usize = 64;
 /// Pairs that are multiplied at a time: those of a panel stay in the first-level cache while all strips pass.
 const PAIRS_PER_BLOCK: usize = 256;
+/// Strips that pass while the next panel is fetched. Fewer fetch only its beginning: more at a time would hold up what is wanted now.
+const STRIPS_PER_FETCH: usize = 16;
 
 /// Rows `first .. first + n` of a weight in pairs beside each other, and the scale of each: as [`super::bf16::interleave_pairs`].
 pub(super) fn interleave_weights(
@@ -109,8 +111,8 @@ pub(super) fn multiply(
                 for (index, (panel, next_panel)) in panels.zip(next_panels).enumerate() {
                     let column = index * WIDTH;
                     let scales = &scales[column..][..WIDTH.min(n - column)];
-                    let n_strips = rows.div_ceil(STRIP_ROWS);
-                    let mut next_panel = next_panel.chunks(next_panel.len().div_ceil(n_strips).max(1));
+                    let mut next_panel =
+                        next_panel.chunks(next_panel.len().div_ceil(STRIPS_PER_FETCH).max(1));
                     for (i, strip) in strips.chunks(STRIP_ROWS * pairs).enumerate() {
                         let (row, n_rows) = (i * STRIP_ROWS, strip.len() / pairs);
                         let strip = &strip[inner.start * n_rows..inner.end * n_rows];

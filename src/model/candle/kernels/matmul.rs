@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use pulp::{Simd, WithSimd};
 
 use super::linear::with_scratch;
-use super::math::{arch, prefetch};
+use super::math::arch;
 use super::{bf16, int16};
 
 /// Rows of the left matrix that are laid out at a time: its strips stay in a core's cache while all panels pass.
@@ -301,28 +301,15 @@ impl WithSimd for Product<'_> {
         for first in (0..a.rows).step_by(rows_per_block) {
             let strips = &mut strips[..rows_per_block.min(a.rows - first) * k];
             interleave_strips(a, first, strip_rows::<S>(), scale, strips);
-            let panels = panels.chunks_exact(width * k);
-            let next_panels = panels.clone().skip(1).chain([&[][..]]);
-            for (index, (panel, next_panel)) in panels.zip(next_panels).enumerate() {
-                let (column, next) = (index * width, Some(next_panel));
-                multiply_strips(
-                    simd,
-                    &mut target,
-                    first,
-                    column,
-                    width.min(n - column),
-                    strips,
-                    panel,
-                    k,
-                    next,
-                );
+            for (panel, values) in panels.chunks_exact(width * k).enumerate() {
+                let column = panel * width;
+                multiply_strips(simd, &mut target, first, column, width.min(n - column), strips, values, k);
             }
         }
     }
 }
 
-/// All strips of some rows times one panel, to `target` from (`row`, `column`) on. With a `next_panel` (which may be empty) it is asked
-/// for meanwhile, and so are places in `target`; without, all is near already.
+/// All strips of some rows times one panel, to `target` from (`row`, `column`) on.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "an inner loop")]
 pub(super) fn multiply_strips<S: Simd>(
@@ -334,10 +321,7 @@ pub(super) fn multiply_strips<S: Simd>(
     strips: &[f32],
     panel: &[f32],
     k: usize,
-    next_panel: Option<&[f32]>,
 ) {
-    let next_share =
-        next_panel.map_or(0, |next| next.len().div_ceil(strips.len().div_ceil(strip_rows::<S>() * k)));
     for (i, strip) in strips.chunks(strip_rows::<S>() * k).enumerate() {
         let row = row + i * strip_rows::<S>();
         let mut target = TileTarget {
@@ -346,10 +330,6 @@ pub(super) fn multiply_strips<S: Simd>(
             n_columns,
             destination: target.destination,
         };
-        if let Some(next) = next_panel {
-            prefetch(next.chunks(next_share.max(1)).nth(i).unwrap_or_default());
-            target.prefetch(strip.len() / k);
-        }
         // The compiler drops the arms that an instruction set's strips cannot reach.
         match strip.len() / k {
             1 => multiply_tile::<S, 1>(simd, &mut target, strip, panel),
@@ -374,15 +354,6 @@ struct TileTarget<'a> {
     /// Fewer than a panel has at the right edge.
     n_columns: usize,
     destination: Destination,
-}
-
-impl TileTarget<'_> {
-    #[inline(always)]
-    fn prefetch(&self, rows: usize) {
-        for i in 0..rows {
-            prefetch(&self.out[i * self.row_stride..][..self.n_columns]);
-        }
-    }
 }
 
 /// One strip of `R` rows times one panel.

@@ -132,6 +132,11 @@ pub fn conv2d(x: &Tensor, w: &Tensor, bias: &Tensor, conv: Conv2d) -> Result<Ten
     }
 }
 
+/// [`conv2d`] on the CPU with a kernel that was laid out before.
+pub fn conv2d_packed(x: &Tensor, w: &PackedMatrix, bias: &Tensor, conv: Conv2d) -> Result<Tensor> {
+    conv::conv2d_packed(x, w, bias, conv)
+}
+
 /// Shape of a square convolution.
 #[derive(Debug, Clone, Copy)]
 pub struct Conv2d {

@@ -179,6 +179,9 @@ fn convolutions() {
             &conv::conv2d(&x, &w, &b, conv),
             &reference::conv2d(&x, &w, &b, conv),
         );
+        let packed = PackedMatrix::new(&w, Precision::F32).unwrap();
+        let name = format!("packed conv2d {height}x{width} {conv:?}");
+        check_close(&name, &conv::conv2d_packed(&x, &packed, &b, conv), &conv::conv2d(&x, &w, &b, conv));
     }
 }
 
