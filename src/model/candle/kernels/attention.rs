@@ -19,8 +19,6 @@ use super::{Visible, for_each_chunk, with_slices};
 
 /// Up to this many queries, laying the keys and values out costs more than it saves.
 const FEW_QUERIES: usize = 4;
-/// Keys that all queries pass at a time, at most.
-const KEYS_PER_BLOCK: usize = 192;
 /// Tokens of a channel attention that are laid out at a time.
 const TOKENS_PER_BLOCK: usize = 1024;
 
@@ -114,30 +112,12 @@ fn attend(out: &mut [f32], q: Matrix<'_>, k: Matrix<'_>, v: Matrix<'_>, n_visibl
         return with_scratch(n_keys, |scores| attend_few(out, q, k, v, n_visible, scores));
     }
     let width = tile().columns;
-    let n_blocks = n_keys.div_ceil(KEYS_PER_BLOCK);
-    let block = n_keys.div_ceil(n_blocks).next_multiple_of(tile().rows);
-    let n_queries = q.rows().next_multiple_of(width);
-    with_scratch(2 * block * head_dim + block * width + 2 * n_queries * (head_dim + 1), |scratch| {
-        let (keys, scratch) = scratch.split_at_mut(block * head_dim);
-        let (values, scratch) = scratch.split_at_mut(block * head_dim);
-        let (scores, scratch) = scratch.split_at_mut(block * width);
-        let (queries, scratch) = scratch.split_at_mut(n_queries * head_dim);
-        let (attended, scratch) = scratch.split_at_mut(n_queries * head_dim);
-        let (largest, totals) = scratch.split_at_mut(n_queries);
-        arch().dispatch(Attend {
-            out,
-            q,
-            k,
-            v,
-            n_visible,
-            keys,
-            values,
-            scores,
-            queries,
-            attended,
-            largest,
-            totals,
-        });
+    with_scratch((2 * n_keys + 2 * width) * head_dim + n_keys * width, |scratch| {
+        let (keys, scratch) = scratch.split_at_mut(n_keys * head_dim);
+        let (values, scratch) = scratch.split_at_mut(n_keys * head_dim);
+        let (queries, scratch) = scratch.split_at_mut(width * head_dim);
+        let (attended, scores) = scratch.split_at_mut(width * head_dim);
+        arch().dispatch(Attend { out, q, k, v, n_visible, keys, values, queries, attended, scores });
     });
 }
 
@@ -168,30 +148,24 @@ fn attend_few(
     });
 }
 
-/// Transposed: keys are rows and a panel of queries the columns of the scores. So each query's softmax is a lane's own, and the
-/// scores already lie as the product with the values reads them. Keys come in blocks that stay in a core's cache while all
-/// queries pass; what was summed up so far is scaled down when a larger score appears (the "online softmax" of Milakov and
-/// Gimelshein 2018, as in FlashAttention).
+/// Transposed: keys are rows and a few queries the columns of the scores. So each query's softmax is a lane's own, and the scores
+/// already lie as the product with the values reads them.
 struct Attend<'a, F> {
     out: &'a mut [f32],
     q: Matrix<'a>,
     k: Matrix<'a>,
     v: Matrix<'a>,
     n_visible: F,
-    /// Strips of a block of k.
+    /// Strips of k.
     keys: &'a mut [f32],
-    /// Strips of a block of v transposed.
+    /// Strips of v transposed.
     values: &'a mut [f32],
-    /// [keys of a block, panel columns]
-    scores: &'a mut [f32],
-    /// All panels of q.
+    /// One panel of q.
     queries: &'a mut [f32],
-    /// [panels, d, panel columns]
+    /// [d, panel columns]
     attended: &'a mut [f32],
-    /// Of each query, the largest score so far.
-    largest: &'a mut [f32],
-    /// Of each query, the sum of exponentials so far.
-    totals: &'a mut [f32],
+    /// [keys, panel columns]
+    scores: &'a mut [f32],
 }
 
 impl<F: Fn(usize) -> usize> WithSimd for Attend<'_, F> {
@@ -199,70 +173,29 @@ impl<F: Fn(usize) -> usize> WithSimd for Attend<'_, F> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { out, q, k, v, n_visible, keys, values, scores, queries, attended, largest, totals } = self;
+        let Self { out, q, k, v, n_visible, keys, values, queries, attended, scores } = self;
         let (n_keys, head_dim, width) = (k.rows(), k.columns(), panel_columns::<S>());
-        let panel_len = width * head_dim;
         let scale = 1.0 / (head_dim as f32).sqrt();
-        for (panel, queries) in queries.chunks_exact_mut(panel_len).enumerate() {
-            let first = panel * width;
-            q.interleave(first, width.min(q.rows() - first), width, scale, queries);
-        }
-        attended.fill(0.0);
-        largest.fill(f32::MIN);
-        totals.fill(0.0);
-        let block = scores.len() / width;
-        for first_key in (0..n_keys).step_by(block) {
-            let n = block.min(n_keys - first_key);
-            let rows = first_key..first_key + n;
-            let (keys, values) = (&mut keys[..n * head_dim], &mut values[..n * head_dim]);
-            let scores = &mut scores[..n * width];
-            interleave_strips(k.some_rows(rows.clone()), 0, strip_rows::<S>(), 1.0, keys);
-            interleave_strips(v.some_rows(rows.clone()).transposed(), 0, strip_rows::<S>(), 1.0, values);
-            for (panel, queries) in queries.chunks_exact(panel_len).enumerate() {
-                multiply_strips(simd, &mut whole_panel(scores, width), 0, 0, width, keys, queries, head_dim);
-                let first = panel * width;
-                for query in 0..width.min(q.rows() - first) {
-                    for key in n_visible(first + query).max(rows.start)..rows.end {
-                        scores[(key - rows.start) * width + query] = f32::MIN;
-                    }
+        interleave_strips(k, 0, strip_rows::<S>(), 1.0, keys);
+        interleave_strips(v.transposed(), 0, strip_rows::<S>(), 1.0, values);
+        for (panel, out) in out.chunks_mut(width * head_dim).enumerate() {
+            let (first, n) = (panel * width, out.len() / head_dim);
+            q.interleave(first, n, width, scale, queries);
+            multiply_strips(simd, &mut whole_panel(scores, width), 0, 0, width, keys, queries, head_dim);
+            for query in 0..n {
+                for key in n_visible(first + query)..n_keys {
+                    scores[key * width + query] = f32::MIN;
                 }
-                let largest = &mut largest[first..first + width];
-                let totals = &mut totals[first..first + width];
-                let attended = &mut attended[panel * panel_len..][..panel_len];
-                // The columns that panels of any instruction set have.
-                match width {
-                    2 => softmax_of_panel::<2>(scores, largest, totals, attended),
-                    8 => softmax_of_panel::<8>(scores, largest, totals, attended),
-                    16 => softmax_of_panel::<16>(scores, largest, totals, attended),
-                    _ => softmax_of_panel::<32>(scores, largest, totals, attended),
+            }
+            let mut factors = [0.0; 64];
+            softmax_of_columns(scores, &mut factors[..width]);
+            multiply_strips(simd, &mut whole_panel(attended, width), 0, 0, width, values, scores, n_keys);
+            for (query, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                for (out, values) in out.iter_mut().zip(attended.chunks_exact(width)) {
+                    *out = values[query] * factors[query];
                 }
-                let mut target =
-                    Target { out: attended, row_stride: width, destination: Destination::Accumulate };
-                multiply_strips(simd, &mut target, 0, 0, width, values, scores, n);
             }
         }
-        for (query, out) in out.chunks_exact_mut(head_dim).enumerate() {
-            let attended = &attended[query / width * panel_len..][..panel_len];
-            let factor = 1.0 / totals[query];
-            for (out, values) in out.iter_mut().zip(attended.chunks_exact(width)) {
-                *out = values[query % width] * factor;
-            }
-        }
-    }
-}
-
-/// [`softmax_of_columns`], and what was `attended` so far scaled alike.
-#[inline(always)]
-fn softmax_of_panel<const N: usize>(
-    scores: &mut [f32],
-    largest: &mut [f32],
-    totals: &mut [f32],
-    attended: &mut [f32],
-) {
-    let (Some(largest), Some(totals)) = (largest.first_chunk_mut(), totals.first_chunk_mut()) else { return };
-    let factors = softmax_of_columns::<N>(scores.as_chunks_mut().0, largest, totals);
-    for row in attended.as_chunks_mut::<N>().0 {
-        row.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
     }
 }
 

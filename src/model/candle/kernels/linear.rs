@@ -140,7 +140,7 @@ fn apply_to_rows(out: &mut [f32], x: &[f32], w: Panels<'_>, finish: Finish<'_>) 
 fn activate(values: &mut [f32], activation: Activation) {
     match activation {
         Activation::None => {}
-        Activation::Gelu => vectorized(|| gelu(values)),
+        Activation::Gelu => gelu(values),
         Activation::QuickGelu => vectorized(|| quick_gelu(values)),
     }
 }

@@ -99,44 +99,62 @@ pub(super) fn max(values: &[f32]) -> f32 {
     lanes.into_iter().fold(rest, larger)
 }
 
+/// Whether this machine multiplies and adds in one instruction. Where it does not, `f32::mul_add` is a slow function.
+pub(super) fn has_fused() -> bool {
+    !matches!(arch(), pulp::Arch::Scalar)
+}
+
+#[inline(always)]
+fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
 /// e^x by range reduction to |r| <= ln 2 / 2 and a polynomial (Cephes `expf`); relative error below 3e-7.
 /// Arguments are clamped to [-87, 88], so the result is always finite and positive.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits of the mantissa.
     const ROUNDER: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let x = x.clamp(-87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUNDER;
+    let shifted = mul_add::<FUSED>(x, std::f32::consts::LOG2_E, ROUNDER);
     let n = shifted - ROUNDER;
-    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
+    let r = mul_add::<FUSED>(n, -LN_2_LOW, mul_add::<FUSED>(n, -LN_2_HIGH, x));
     let mut poly = 1.987_569_1e-4;
-    poly = poly * r + 1.398_199_9e-3;
-    poly = poly * r + 8.333_452e-3;
-    poly = poly * r + 4.166_579_6e-2;
-    poly = poly * r + 1.666_666_6e-1;
-    poly = poly * r + 0.5;
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 0.5] {
+        poly = mul_add::<FUSED>(poly, r, coefficient);
+    }
     let power_of_two =
         f32::from_bits(shifted.to_bits().wrapping_sub(ROUNDER.to_bits()).wrapping_add(127) << 23);
-    (poly * r * r + r + 1.0) * power_of_two
+    (mul_add::<FUSED>(poly * r, r, r) + 1.0) * power_of_two
 }
 
 /// The error function (Abramowitz and Stegun 7.1.26); absolute error below 5e-7 in f32.
 #[inline(always)]
-pub(super) fn erf(x: f32) -> f32 {
+pub(super) fn erf<const FUSED: bool>(x: f32) -> f32 {
     let a = x.abs();
-    let t = 1.0 / (1.0 + 0.327_591_1 * a);
-    let poly =
-        ((((1.061_405_4 * t - 1.453_152_1) * t + 1.421_413_8) * t - 0.284_496_74) * t + 0.254_829_6) * t;
-    (1.0 - poly * exp(-a * a)).copysign(x)
+    let t = 1.0 / mul_add::<FUSED>(a, 0.327_591_1, 1.0);
+    let mut poly = mul_add::<FUSED>(1.061_405_4, t, -1.453_152_1);
+    for coefficient in [1.421_413_8, -0.284_496_74, 0.254_829_6] {
+        poly = mul_add::<FUSED>(poly, t, coefficient);
+    }
+    mul_add::<FUSED>(-poly * t, exp::<FUSED>(-a * a), 1.0).copysign(x)
 }
 
 /// GELU in its exact form, x * Phi(x), in place.
-#[inline(always)]
 pub(super) fn gelu(values: &mut [f32]) {
+    if has_fused() {
+        vectorized(|| gelu_of::<true>(values));
+    } else {
+        vectorized(|| gelu_of::<false>(values));
+    }
+}
+
+#[inline(always)]
+fn gelu_of<const FUSED: bool>(values: &mut [f32]) {
     for value in values {
-        *value = 0.5 * *value * (1.0 + erf(*value * std::f32::consts::FRAC_1_SQRT_2));
+        *value = 0.5 * *value * (1.0 + erf::<FUSED>(*value * std::f32::consts::FRAC_1_SQRT_2));
     }
 }
 
@@ -144,7 +162,7 @@ pub(super) fn gelu(values: &mut [f32]) {
 #[inline(always)]
 pub(super) fn quick_gelu(values: &mut [f32]) {
     for value in values {
-        *value /= 1.0 + exp(-1.702 * *value);
+        *value /= 1.0 + exp::<false>(-1.702 * *value);
     }
 }
 
@@ -153,7 +171,7 @@ pub(super) fn quick_gelu(values: &mut [f32]) {
 pub(super) fn softmax(row: &mut [f32]) {
     let largest = max(row);
     for value in &mut *row {
-        *value = exp(*value - largest);
+        *value = exp::<false>(*value - largest);
     }
     let scale = 1.0 / sum(row);
     for value in row {
@@ -169,48 +187,38 @@ pub(super) fn softmax_unscaled(row: &mut [f32]) -> f32 {
     let mut chunks = row.chunks_exact_mut(LANES);
     for chunk in &mut chunks {
         for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *value = exp(*value - largest);
+            *value = exp::<false>(*value - largest);
             *lane += *value;
         }
     }
     let mut total: f32 = lanes.iter().sum();
     for value in chunks.into_remainder() {
-        *value = exp(*value - largest);
+        *value = exp::<false>(*value - largest);
         total += *value;
     }
     1.0 / total
 }
 
-/// A block of rows of a softmax over columns, but for its last step: values in place become exponentials relative to the
-/// `largest` so far, `totals` the sums of all so far. Returns the factors for what was summed up with the `largest` before.
+/// Softmax of every column of rows as long as `factors` in place, but for its last step: the factors that are still to be
+/// applied.
 #[inline(always)]
-pub(super) fn softmax_of_columns<const N: usize>(
-    rows: &mut [[f32; N]],
-    largest: &mut [f32; N],
-    totals: &mut [f32; N],
-) -> [f32; N] {
-    let mut now = *largest;
-    for row in &*rows {
-        for (largest, value) in now.iter_mut().zip(row) {
+pub(super) fn softmax_of_columns(rows: &mut [f32], factors: &mut [f32]) {
+    let width = factors.len();
+    let mut largest = [f32::NEG_INFINITY; 64];
+    let largest = &mut largest[..width];
+    for row in rows.chunks_exact(width) {
+        for (largest, value) in largest.iter_mut().zip(row) {
             *largest = if *value > *largest { *value } else { *largest };
         }
     }
-    let mut sums = [0.0; N];
-    for row in rows {
-        for ((value, sum), largest) in row.iter_mut().zip(&mut sums).zip(&now) {
-            *value = exp(*value - largest);
-            *sum += *value;
+    factors.fill(0.0);
+    for row in rows.chunks_exact_mut(width) {
+        for ((value, total), largest) in row.iter_mut().zip(&mut *factors).zip(&*largest) {
+            *value = exp::<false>(*value - largest);
+            *total += *value;
         }
     }
-    let mut factors = [0.0; N];
-    for ((factor, largest), now) in factors.iter_mut().zip(&mut *largest).zip(now) {
-        *factor = exp(*largest - now);
-        *largest = now;
-    }
-    for ((total, sum), factor) in totals.iter_mut().zip(sums).zip(factors) {
-        *total = *total * factor + sum;
-    }
-    factors
+    factors.iter_mut().for_each(|total| *total = 1.0 / *total);
 }
 
 /// `out = (x - mean) / sqrt(variance + eps) * weight + bias` over one row.
@@ -230,12 +238,17 @@ mod tests {
 
     #[test]
     fn exp_and_erf_are_as_close_as_they_say() {
+        check_exp_and_erf::<false>();
+        check_exp_and_erf::<true>();
+    }
+
+    fn check_exp_and_erf<const FUSED: bool>() {
         for i in -1_000_000..=1_000_000 {
             let x = i as f32 * 8.7e-5;
             let exact = f64::from(x).exp();
-            assert!((f64::from(exp(x)) / exact - 1.0).abs() < 3e-7, "exp({x})");
+            assert!((f64::from(exp::<FUSED>(x)) / exact - 1.0).abs() < 3e-7, "exp({x})");
         }
-        assert!(exp(f32::NEG_INFINITY) < 1e-37 && exp(f32::INFINITY).is_finite());
+        assert!(exp::<FUSED>(f32::NEG_INFINITY) < 1e-37 && exp::<FUSED>(f32::INFINITY).is_finite());
         // Reference values: scipy.special.erf.
         for (x, expected) in [
             (0.0, 0.0),
@@ -247,7 +260,7 @@ mod tests {
             (4.0, 1.0),
             (-20.0, -1.0),
         ] {
-            assert!((erf(x) - expected).abs() < 5e-7, "erf({x}) = {}", erf(x));
+            assert!((erf::<FUSED>(x) - expected).abs() < 5e-7, "erf({x}) = {}", erf::<FUSED>(x));
         }
     }
 

@@ -99,7 +99,7 @@ pub fn linear_q8(
             multiply_few_rows(&mut out, x, w, rows, bias);
             match activation {
                 Activation::None => {}
-                Activation::Gelu => vectorized(|| gelu(&mut out)),
+                Activation::Gelu => gelu(&mut out),
                 Activation::QuickGelu => vectorized(|| quick_gelu(&mut out)),
             }
             for (out, residual) in out.iter_mut().zip(residual.unwrap_or_default()) {
