@@ -110,7 +110,7 @@ fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 }
 
 /// e^x by range reduction to |r| <= ln 2 / 2 and a polynomial (Cephes `expf`); relative error below 3e-7.
-/// Arguments are clamped to [-87, 88], so the result is always finite and positive.
+/// Arguments are clamped to [-87, 88], so the result is always finite and positive. In the softmaxes `FUSED` gains nothing.
 #[inline(always)]
 pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits of the mantissa.
