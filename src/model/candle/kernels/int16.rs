@@ -355,17 +355,14 @@ mod tests {
         let pairs = 200;
         let strip = of_integers(STRIP_ROWS * pairs, 8191, 3);
         let panel = of_integers(WIDTH * pairs, 2047, 8);
-        let scales = [1.0; WIDTH];
-        let (mut out, mut expected) = ([0.0; STRIP_ROWS * WIDTH], [0.0; STRIP_ROWS * WIDTH]);
-        let tile = |out| Tile {
-            out,
-            row_stride: WIDTH,
-            destination: Destination::Overwrite,
-            steps: &[1.0; STRIP_ROWS],
-            scales: &scales,
-        };
-        multiply_tile::<STRIP_ROWS>(&mut tile(&mut out), &strip, &panel);
-        tile(&mut expected).store(portable_products::<STRIP_ROWS>(&strip, &panel));
-        assert_eq!(out, expected);
+        let scales: [f32; WIDTH] = std::array::from_fn(|i| 1.0 + i as f32 / 7.0);
+        for destination in [Destination::Overwrite, Destination::Accumulate] {
+            let (mut out, mut expected) = ([3.0; STRIP_ROWS * WIDTH], [3.0; STRIP_ROWS * WIDTH]);
+            let steps: [f32; STRIP_ROWS] = std::array::from_fn(|i| 0.5 + i as f32 / 3.0);
+            let tile = |out| Tile { out, row_stride: WIDTH, destination, steps: &steps, scales: &scales };
+            multiply_tile::<STRIP_ROWS>(&mut tile(&mut out), &strip, &panel);
+            tile(&mut expected).store(portable_products::<STRIP_ROWS>(&strip, &panel));
+            assert_eq!(out, expected);
+        }
     }
 }
