@@ -25,7 +25,7 @@ pub(super) enum Matrix {
 impl Matrix {
     /// In the form in which the checkpoint is to be loaded.
     pub(super) fn new(w: &Weights<'_>, weight: Tensor) -> Result<Self> {
-        if !is_packed(&weight) {
+        if !is_packable(&weight) {
             return Ok(Self::Dense(weight));
         }
         let fits_blocks = QuantizedMatrix::fits(weight.dim(D::Minus1)?);
@@ -66,7 +66,7 @@ impl Matrix {
 }
 
 /// Weights stay as they are on a GPU, and of a checkpoint of shapes.
-fn is_packed(weight: &Tensor) -> bool {
+fn is_packable(weight: &Tensor) -> bool {
     weight.device().is_cpu() && weight.is_contiguous()
 }
 
@@ -96,11 +96,11 @@ impl Convolution {
     /// With a weight as checkpoints have it, [out, in, kernel, kernel], and a bias [out].
     pub(super) fn new(w: &Weights<'_>, weight: &Tensor, bias: Tensor, conv: Conv2d) -> Result<Self> {
         let n_out = weight.dim(0)?;
-        let weight = weight.permute((0, 2, 3, 1))?.reshape((n_out, ()))?.contiguous()?;
-        let kernel = if is_packed(&weight) {
-            Kernel::Packed(PackedMatrix::new(&weight, precision(w.quantize()))?)
+        let channels_last = weight.permute((0, 2, 3, 1))?.reshape((n_out, ()))?.contiguous()?;
+        let kernel = if is_packable(weight) {
+            Kernel::Packed(PackedMatrix::new(&channels_last, precision(w.quantize()))?)
         } else {
-            Kernel::Dense(weight)
+            Kernel::Dense(channels_last)
         };
         Ok(Self { kernel, bias, conv })
     }

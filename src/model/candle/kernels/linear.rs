@@ -137,11 +137,11 @@ fn apply_to_rows(out: &mut [f32], x: &[f32], w: Panels<'_>, finish: Finish<'_>) 
     activate(out, finish.activation);
 }
 
-fn activate(values: &mut [f32], activation: Activation) {
+pub(super) fn activate(values: &mut [f32], activation: Activation) {
     match activation {
         Activation::None => {}
         Activation::Gelu => gelu(values),
-        Activation::QuickGelu => vectorized(|| quick_gelu(values)),
+        Activation::QuickGelu => quick_gelu(values),
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) fn max(values: &[f32]) -> f32 {
 }
 
 /// Whether this machine multiplies and adds in one instruction. Where it does not, `f32::mul_add` is a slow function.
-pub(super) fn has_fused() -> bool {
+fn has_fused() -> bool {
     !matches!(arch(), pulp::Arch::Scalar)
 }
 
@@ -159,11 +159,12 @@ fn gelu_of<const FUSED: bool>(values: &mut [f32]) {
 }
 
 /// x * sigmoid(1.702 x), in place.
-#[inline(always)]
 pub(super) fn quick_gelu(values: &mut [f32]) {
-    for value in values {
-        *value /= 1.0 + exp::<false>(-1.702 * *value);
-    }
+    vectorized(|| {
+        for value in &mut *values {
+            *value /= 1.0 + exp::<false>(-1.702 * *value);
+        }
+    });
 }
 
 /// Softmax in place.

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::linear::{COLUMNS_PER_TASK, FEW_ROWS, Finish, apply_by_columns, with_scratch};
-use super::math::{gelu, quick_gelu, sum, vectorized};
+use super::linear::{COLUMNS_PER_TASK, FEW_ROWS, Finish, activate, apply_by_columns, with_scratch};
+use super::math::{sum, vectorized};
 use super::matmul::{Destination, Matrix, multiply};
 use super::{Activation, for_each_chunk, with_slices};
 
@@ -97,11 +97,7 @@ pub fn linear_q8(
         let residual = residual.is_some().then_some(residual_values);
         if x.len() / n_in <= FEW_ROWS {
             multiply_few_rows(&mut out, x, w, rows, bias);
-            match activation {
-                Activation::None => {}
-                Activation::Gelu => gelu(&mut out),
-                Activation::QuickGelu => vectorized(|| quick_gelu(&mut out)),
-            }
+            activate(&mut out, activation);
             for (out, residual) in out.iter_mut().zip(residual.unwrap_or_default()) {
                 *out += residual;
             }
