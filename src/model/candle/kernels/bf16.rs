@@ -12,6 +12,7 @@ use pulp::{Simd, WithSimd};
 use super::linear::with_scratch;
 use super::math::arch;
 use super::matmul::{Matrix, Target, multiply_strips, tile};
+use super::pairs::PairPanels;
 
 /// Columns of a panel of pairs.
 pub(super) fn panel_columns() -> usize {
@@ -23,21 +24,17 @@ pub(super) fn panel_columns() -> usize {
 }
 
 /// [`super::matmul::multiply_panels`] with panels of pairs; on CPUs without instructions for them these are widened.
-pub(super) fn multiply(
-    target: Target<'_>,
-    scale: f32,
-    a: Matrix<'_>,
-    panels: &[u32],
-    n: usize,
-    block: usize,
-) {
-    let pairs = a.columns().div_ceil(2);
+pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
     #[cfg(target_arch = "x86_64")]
     if instructions::are_there() {
-        return with_scratch(block * pairs, |strips| {
-            instructions::multiply(target, scale, a, panels, n, block, cast_slice_mut(strips));
-        });
+        return super::pairs::multiply::<instructions::Bf16>(target, scale, a, b, block);
     }
+    multiply_widened(target, scale, a, b, block);
+}
+
+fn multiply_widened(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
+    let PairPanels { pairs: panels, n, .. } = b;
+    let pairs = a.columns().div_ceil(2);
     with_scratch(block * pairs + (block + tile().columns) * 2 * pairs, |scratch| {
         let (packed, rest) = scratch.split_at_mut(block * pairs);
         let (strips, panel) = rest.split_at_mut(block * 2 * pairs);
@@ -78,13 +75,18 @@ pub(super) fn interleave_pairs(
         out.fill(0);
     }
     for i in 0..n {
-        let (pairs, rest) = a.row(first + i).as_chunks::<2>();
-        for (out, [low, high]) in out.chunks_exact_mut(width).zip(pairs) {
-            out[i] = round(low * scale) | round(high * scale) << 16;
-        }
-        if let [last] = rest {
-            out[pairs.len() * width + i] = round(last * scale);
-        }
+        interleave_row(a.row(first + i), scale, i, width, out);
+    }
+}
+
+#[inline(always)]
+fn interleave_row(row: &[f32], scale: f32, i: usize, width: usize, out: &mut [u32]) {
+    let (pairs, rest) = row.as_chunks::<2>();
+    for (out, [low, high]) in out.chunks_exact_mut(width).zip(pairs) {
+        out[i] = round(low * scale) | round(high * scale) << 16;
+    }
+    if let [last] = rest {
+        out[pairs.len() * width + i] = round(last * scale);
     }
 }
 
@@ -150,130 +152,56 @@ impl WithSimd for Widened<'_> {
 
 #[cfg(target_arch = "x86_64")]
 mod instructions {
-    use std::arch::x86_64::{
-        __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_set1_epi32, _mm512_setzero_ps,
-    };
-    use std::mem::transmute;
+    use std::arch::x86_64::{__m512bh, _mm512_dpbf16_ps, _mm512_set1_epi32, _mm512_setzero_ps};
 
-    use super::super::matmul::{Destination, Matrix, Target};
-    use super::interleave_strips;
+    use pulp::bytemuck::cast;
+
+    use super::super::pairs::{PairProduct, Tile};
 
     /// Two registers.
     pub(super) const WIDTH: usize = 32;
-    /// With two registers for each of these rows, two for a panel and one for a strip, 27 of 32 are in use.
-    const STRIP_ROWS: usize = 12;
+
+    pub(super) struct Bf16;
+
+    impl PairProduct for Bf16 {
+        const WIDTH: usize = WIDTH;
+        /// With two registers for each of these rows, two for a panel and one for a strip, 27 of 32 are in use.
+        const STRIP_ROWS: usize = 12;
+        /// All: panels come from the second-level cache in time; to add sums up where they go would take longer.
+        const PAIRS_PER_BLOCK: usize = usize::MAX;
+
+        #[inline(always)]
+        fn interleave_row(row: &[f32], i: usize, width: usize, out: &mut [u32]) -> f32 {
+            super::interleave_row(row, 1.0, i, width, out);
+            1.0
+        }
+
+        fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
+            assert!(are_there());
+            // SAFETY: the instructions that it is compiled for are there.
+            #[expect(unsafe_code, reason = "a function for some processors only, after asking this one")]
+            unsafe {
+                multiply_tile::<R>(tile, strip, panel);
+            }
+        }
+    }
 
     pub(super) fn are_there() -> bool {
         std::arch::is_x86_feature_detected!("avx512bf16") && std::arch::is_x86_feature_detected!("avx512f")
     }
 
-    pub(super) fn multiply(
-        target: Target<'_>,
-        scale: f32,
-        a: Matrix<'_>,
-        panels: &[u32],
-        n: usize,
-        block: usize,
-        strips: &mut [u32],
-    ) {
-        assert!(are_there());
-        // SAFETY: the instructions that it is compiled for are there.
-        #[expect(unsafe_code, reason = "a function for some processors only, after asking this one")]
-        unsafe {
-            multiply_blocks(target, scale, a, panels, n, block, strips);
-        }
-    }
-
     #[target_feature(enable = "avx512f,avx512bf16")]
-    fn multiply_blocks(
-        target: Target<'_>,
-        scale: f32,
-        a: Matrix<'_>,
-        panels: &[u32],
-        n: usize,
-        block: usize,
-        strips: &mut [u32],
-    ) {
-        let pairs = a.columns().div_ceil(2);
-        let Target { out, row_stride, destination } = target;
-        for first in (0..a.rows()).step_by(block) {
-            let strips = &mut strips[..block.min(a.rows() - first) * pairs];
-            interleave_strips(a, first, STRIP_ROWS, scale, strips);
-            for (index, panel) in panels.chunks_exact(WIDTH * pairs).enumerate() {
-                let column = index * WIDTH;
-                for (i, strip) in strips.chunks(STRIP_ROWS * pairs).enumerate() {
-                    let start = (first + i * STRIP_ROWS) * row_stride + column;
-                    let mut target = Target { out: &mut out[start..], row_stride, destination };
-                    let n = WIDTH.min(n - column);
-                    match strip.len() / pairs {
-                        1 => multiply_tile::<1>(&mut target, n, strip, panel),
-                        2 => multiply_tile::<2>(&mut target, n, strip, panel),
-                        3 => multiply_tile::<3>(&mut target, n, strip, panel),
-                        4 => multiply_tile::<4>(&mut target, n, strip, panel),
-                        5 => multiply_tile::<5>(&mut target, n, strip, panel),
-                        6 => multiply_tile::<6>(&mut target, n, strip, panel),
-                        7 => multiply_tile::<7>(&mut target, n, strip, panel),
-                        8 => multiply_tile::<8>(&mut target, n, strip, panel),
-                        9 => multiply_tile::<9>(&mut target, n, strip, panel),
-                        10 => multiply_tile::<10>(&mut target, n, strip, panel),
-                        11 => multiply_tile::<11>(&mut target, n, strip, panel),
-                        _ => multiply_tile::<STRIP_ROWS>(&mut target, n, strip, panel),
-                    }
-                }
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    fn multiply_tile<const R: usize>(
-        target: &mut Target<'_>,
-        n_columns: usize,
-        strip: &[u32],
-        panel: &[u32],
-    ) {
+    fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
-        let (strip, panel) = (strip.as_chunks::<R>().0, panel.as_chunks::<16>().0);
-        for (strip, panel) in strip.iter().zip(panel.as_chunks::<2>().0) {
-            let panel = [of_array(panel[0]), of_array(panel[1])];
+        for (strip, panel) in strip.as_chunks::<R>().0.iter().zip(panel.as_chunks::<WIDTH>().0) {
+            let panel: [__m512bh; 2] = cast(*panel);
             for (sums, pair) in sums.iter_mut().zip(strip) {
-                let pair = of_integers(_mm512_set1_epi32(pair.cast_signed()));
+                let pair: __m512bh = cast(_mm512_set1_epi32(pair.cast_signed()));
                 sums[0] = _mm512_dpbf16_ps(sums[0], pair, panel[0]);
                 sums[1] = _mm512_dpbf16_ps(sums[1], pair, panel[1]);
             }
         }
-        for (i, sums) in sums.into_iter().enumerate() {
-            let out = &mut target.out[i * target.row_stride..][..n_columns];
-            for (out, sum) in out.iter_mut().zip(to_array(sums)) {
-                match target.destination {
-                    Destination::Overwrite => *out = sum,
-                    Destination::Accumulate => *out += sum,
-                }
-            }
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    #[expect(unsafe_code, reason = "another name for the same bits")]
-    fn of_array(pairs: [u32; 16]) -> __m512bh {
-        // SAFETY: 64 bytes both, of which any are a value.
-        unsafe { transmute(pairs) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    #[expect(unsafe_code, reason = "another name for the same bits")]
-    fn of_integers(pairs: __m512i) -> __m512bh {
-        // SAFETY: as above.
-        unsafe { transmute(pairs) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    #[expect(unsafe_code, reason = "another name for the same bits")]
-    fn to_array(sums: [__m512; 2]) -> [f32; WIDTH] {
-        // SAFETY: 128 bytes both, of which any are a value.
-        unsafe { transmute(sums) }
+        tile.store(&sums.map(cast::<_, [f32; WIDTH]>));
     }
 }
 
@@ -292,6 +220,8 @@ mod tests {
             }
         }
     }
+
+    type Product = fn(Target<'_>, f32, Matrix<'_>, PairPanels<'_>, usize);
 
     fn all_of(out: &mut [f32], n: usize) -> Target<'_> {
         Target { out, row_stride: n, destination: Destination::Accumulate }
@@ -322,24 +252,14 @@ mod tests {
                     }
                 }
             };
-            let mut out = vec![1.0; m * n];
-            multiply(all_of(&mut out, n), 1.0, a_view, &panels(panel_columns()), n, 24);
-            check(&out);
-            let mut out = vec![1.0; m * n];
-            let (pairs, width) = (k.div_ceil(2), tile().columns);
-            let (mut packed, mut strips, mut panel) =
-                (vec![0; 24 * pairs], vec![0.0; 48 * pairs], vec![0.0; width * 2 * pairs]);
-            arch().dispatch(Widened {
-                target: all_of(&mut out, n),
-                scale: 1.0,
-                a: a_view,
-                panels: &panels(width),
-                n,
-                packed: &mut packed,
-                strips: &mut strips,
-                panel: &mut panel,
-            });
-            check(&out);
+            let products: [(Product, usize); 2] =
+                [(multiply, panel_columns()), (multiply_widened, tile().columns)];
+            for (multiply, width) in products {
+                let mut out = vec![1.0; m * n];
+                let panels = PairPanels { pairs: &panels(width), scales: None, n };
+                multiply(all_of(&mut out, n), 1.0, a_view, panels, 24);
+                check(&out);
+            }
         }
     }
 }

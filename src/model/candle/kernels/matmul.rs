@@ -15,6 +15,7 @@ use pulp::{Simd, WithSimd};
 
 use super::linear::with_scratch;
 use super::math::arch;
+use super::pairs::PairPanels;
 use super::{bf16, int16};
 
 /// Rows of the left matrix that are laid out at a time: its strips stay in a core's cache while all panels pass.
@@ -162,7 +163,7 @@ impl Panels<'_> {
         match self.values {
             PanelValues::F32(_) => tile().columns,
             PanelValues::Bf16(_) => bf16::panel_columns(),
-            PanelValues::Int16(..) => int16::WIDTH,
+            PanelValues::Int16(..) => int16::panel_columns(),
         }
     }
 
@@ -259,8 +260,12 @@ pub(super) fn multiply_panels(
         PanelValues::F32(panels) => with_scratch(rows * b.k, |strips| {
             arch().dispatch(Product { target, scale, a, panels, n: b.n, strips });
         }),
-        PanelValues::Bf16(panels) => bf16::multiply(target, scale, a, panels, b.n, rows),
-        PanelValues::Int16(panels, scales) => int16::multiply(target, scale, a, panels, scales, b.n, rows),
+        PanelValues::Bf16(pairs) => {
+            bf16::multiply(target, scale, a, PairPanels { pairs, scales: None, n: b.n }, rows);
+        }
+        PanelValues::Int16(pairs, scales) => {
+            int16::multiply(target, scale, a, PairPanels { pairs, scales: Some(scales), n: b.n }, rows);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod linear;
 mod math;
 mod matmul;
 mod packed;
+mod pairs;
 mod quantized;
 pub mod reference;
 

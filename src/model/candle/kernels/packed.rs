@@ -61,7 +61,7 @@ fn pack(weight: Matrix<'_>, precision: Precision) -> Values {
     let width = match precision {
         Precision::F32 => tile().columns,
         Precision::Bf16 => bf16::panel_columns(),
-        Precision::Int16 => int16::WIDTH,
+        Precision::Int16 => int16::panel_columns(),
     };
     let rows = |panel: usize| panel * width..n_out.min((panel + 1) * width);
     match precision {

@@ -1,0 +1,185 @@
+//! Products of operands that are rounded to 16 bits: one number holds two values of a row, and one instruction multiplies them with
+//! two of a column and adds both.
+//!
+//! Laid out as [`super::matmul`] does, in strips and panels, with pairs for values: row `i`, columns `2 p` and `2 p + 1` are the low
+//! and the high half of number `i` of `width` in line `p`.
+
+#![expect(
+    clippy::inline_always,
+    reason = "only inlined code is compiled for the instruction set of its caller"
+)]
+
+use pulp::bytemuck::cast_slice_mut;
+
+use super::linear::with_scratch;
+use super::math::{prefetch, vectorized};
+use super::matmul::{Destination, Matrix, Target};
+
+/// Strips that pass while the next panel is fetched. Fewer fetch only its beginning: more at a time would hold up what is wanted now.
+const STRIPS_PER_FETCH: usize = 16;
+/// Of columns that have no scales.
+const UNSCALED: [f32; 32] = [1.0; 32];
+
+/// A rounding to 16 bits and the instructions for it.
+pub(super) trait PairProduct {
+    /// Columns of a panel.
+    const WIDTH: usize;
+    /// Rows of a strip, at most 12.
+    const STRIP_ROWS: usize;
+    /// Pairs that are multiplied at a time.
+    const PAIRS_PER_BLOCK: usize;
+
+    /// Rounds a row into place `i` of `width`, beside the others of its strip. Returns what a step is worth.
+    fn interleave_row(row: &[f32], i: usize, width: usize, out: &mut [u32]) -> f32;
+
+    /// One strip of `R` rows times one panel, both of any number of pairs.
+    fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]);
+}
+
+/// The right operand: panels of pairs of its `n` columns, and their scales, 1 if absent.
+#[derive(Clone, Copy)]
+pub(super) struct PairPanels<'a> {
+    pub(super) pairs: &'a [u32],
+    pub(super) scales: Option<&'a [f32]>,
+    pub(super) n: usize,
+}
+
+/// [`super::matmul::multiply_panels`] with panels of pairs; `block` rows at a time.
+pub(super) fn multiply<P: PairProduct>(
+    mut target: Target<'_>,
+    scale: f32,
+    a: Matrix<'_>,
+    b: PairPanels<'_>,
+    block: usize,
+) {
+    let pairs = a.columns().div_ceil(2);
+    with_scratch(block * (pairs + 1), |scratch| {
+        let (strips, steps) = scratch.split_at_mut(block * pairs);
+        let strips: &mut [u32] = cast_slice_mut(strips);
+        for first in (0..a.rows()).step_by(block) {
+            let rows = block.min(a.rows() - first);
+            let (strips, steps) = (&mut strips[..rows * pairs], &mut steps[..rows]);
+            interleave_strips::<P>(a, first, scale, strips, steps);
+            multiply_strips::<P>(&mut target, first, strips, steps, b, pairs);
+        }
+    });
+}
+
+/// Rows `first ..` in strips, as many as there are `steps`, and what the steps of each are worth, times `scale`.
+fn interleave_strips<P: PairProduct>(
+    a: Matrix<'_>,
+    first: usize,
+    scale: f32,
+    out: &mut [u32],
+    steps: &mut [f32],
+) {
+    let pairs = a.columns().div_ceil(2);
+    vectorized(|| {
+        for (i, strip) in out.chunks_mut(P::STRIP_ROWS * pairs).enumerate() {
+            let n = strip.len() / pairs;
+            for j in 0..n {
+                let row = i * P::STRIP_ROWS + j;
+                steps[row] = scale * P::interleave_row(a.row(first + row), j, n, strip);
+            }
+        }
+    });
+}
+
+/// All panels times strips that go to `target` from row `first` on.
+fn multiply_strips<P: PairProduct>(
+    target: &mut Target<'_>,
+    first: usize,
+    strips: &[u32],
+    steps: &[f32],
+    b: PairPanels<'_>,
+    pairs: usize,
+) {
+    // In blocks that are equally long but for the last.
+    let inner_len = pairs.div_ceil(pairs.div_ceil(P::PAIRS_PER_BLOCK));
+    for start in (0..pairs).step_by(inner_len) {
+        let inner = start..pairs.min(start + inner_len);
+        let destination = if start == 0 { target.destination } else { Destination::Accumulate };
+        let panels = b
+            .pairs
+            .chunks_exact(P::WIDTH * pairs)
+            .map(|panel| &panel[inner.start * P::WIDTH..inner.end * P::WIDTH]);
+        let next_panels = panels.clone().skip(1).chain([&[][..]]);
+        for (index, (panel, next_panel)) in panels.zip(next_panels).enumerate() {
+            let column = index * P::WIDTH;
+            let n_columns = P::WIDTH.min(b.n - column);
+            let scales = b.scales.map_or(&UNSCALED[..n_columns], |scales| &scales[column..][..n_columns]);
+            let mut next_panel = next_panel.chunks(next_panel.len().div_ceil(STRIPS_PER_FETCH).max(1));
+            for (i, strip) in strips.chunks(P::STRIP_ROWS * pairs).enumerate() {
+                let (row, n_rows) = (i * P::STRIP_ROWS, strip.len() / pairs);
+                let mut tile = Tile {
+                    out: &mut target.out[(first + row) * target.row_stride + column..],
+                    row_stride: target.row_stride,
+                    destination,
+                    steps: &steps[row..][..n_rows],
+                    scales,
+                };
+                prefetch(next_panel.next().unwrap_or_default());
+                tile.prefetch();
+                multiply_any_tile::<P>(&mut tile, &strip[inner.start * n_rows..inner.end * n_rows], panel);
+            }
+        }
+    }
+}
+
+fn multiply_any_tile<P: PairProduct>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
+    match tile.steps.len() {
+        1 => P::multiply_tile::<1>(tile, strip, panel),
+        2 => P::multiply_tile::<2>(tile, strip, panel),
+        3 => P::multiply_tile::<3>(tile, strip, panel),
+        4 => P::multiply_tile::<4>(tile, strip, panel),
+        5 => P::multiply_tile::<5>(tile, strip, panel),
+        6 => P::multiply_tile::<6>(tile, strip, panel),
+        7 => P::multiply_tile::<7>(tile, strip, panel),
+        8 => P::multiply_tile::<8>(tile, strip, panel),
+        9 => P::multiply_tile::<9>(tile, strip, panel),
+        10 => P::multiply_tile::<10>(tile, strip, panel),
+        11 => P::multiply_tile::<11>(tile, strip, panel),
+        _ => P::multiply_tile::<12>(tile, strip, panel),
+    }
+}
+
+/// Where one strip times one panel goes.
+pub(super) struct Tile<'a> {
+    pub(super) out: &'a mut [f32],
+    pub(super) row_stride: usize,
+    pub(super) destination: Destination,
+    /// What the steps of the strip's rows are worth.
+    pub(super) steps: &'a [f32],
+    /// Of the panel's columns, fewer than it has at the right edge.
+    pub(super) scales: &'a [f32],
+}
+
+impl Tile<'_> {
+    fn prefetch(&self) {
+        for i in 0..self.steps.len() {
+            prefetch(&self.out[i * self.row_stride..][..self.scales.len()]);
+        }
+    }
+
+    /// Sums of products in steps of both operands.
+    #[inline(always)]
+    pub(super) fn store<const R: usize, const W: usize>(&mut self, sums: &[[f32; W]; R]) {
+        for (i, (sums, step)) in sums.iter().zip(self.steps).enumerate() {
+            let out = &mut self.out[i * self.row_stride..];
+            match (out.first_chunk_mut::<W>(), self.scales.first_chunk::<W>()) {
+                // Of a length that the compiler knows.
+                (Some(out), Some(scales)) => store_row(out, sums, scales, *step, self.destination),
+                _ => store_row(out, sums, self.scales, *step, self.destination),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn store_row(out: &mut [f32], sums: &[f32], scales: &[f32], step: f32, destination: Destination) {
+    let values = sums.iter().zip(scales).map(|(sum, scale)| sum * scale * step);
+    match destination {
+        Destination::Overwrite => out.iter_mut().zip(values).for_each(|(out, value)| *out = value),
+        Destination::Accumulate => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
+    }
+}
