@@ -20,7 +20,7 @@ use language_grounding::model::candle::device::DeviceChoice;
 use language_grounding::model::candle::florence2::{Florence2Network, Trace};
 use language_grounding::model::candle::florence2_config::Config;
 use language_grounding::model::candle::kernels::{
-    self, Activation, Conv2d, NextToken, Visible, attention, channel_attention, conv2d,
+    self, Activation, Conv2d, NextToken, Precision, Visible, attention, channel_attention, conv2d,
     depthwise_3x3_residual, layer_norm, linear, next_token, reference, window_attention,
 };
 use language_grounding::model::candle::loading::{Checkpoint, read_json};
@@ -301,7 +301,7 @@ fn attentions() {
             it.check(
                 &format!("attention {n_queries}x{n_keys} {visible:?}"),
                 &inputs,
-                |t| attention(&t[0], &t[1], &t[2], n_heads, &visible),
+                |t| attention(&t[0], &t[1], &t[2], n_heads, &visible, Precision::F32),
                 |t| reference::attention(&t[0], &t[1], &t[2], n_heads, &visible),
             );
         }
@@ -312,7 +312,7 @@ fn attentions() {
             it.check(
                 &format!("window_attention {height}x{width}"),
                 std::slice::from_ref(&qkv),
-                |t| window_attention(&t[0], n_heads, window),
+                |t| window_attention(&t[0], n_heads, window, Precision::F32),
                 |t| reference::window_attention(&t[0], n_heads, window),
             );
             let qkv = qkv.reshape((batch, height * width, 3 * channels)).unwrap();
@@ -361,12 +361,12 @@ fn shapes_that_do_not_fit_are_errors() {
     let x = it.random(&[2, 5, 5, 8], 1);
     assert!(linear(&x, &it.random(&[4, 7], 1), None, Activation::None, None).is_err());
     assert!(linear(&x, &it.random(&[4, 8], 1), Some(&it.random(&[5], 1)), Activation::None, None).is_err());
-    assert!(window_attention(&it.random(&[1, 5, 6, 6], 1), 1, 3).is_err());
+    assert!(window_attention(&it.random(&[1, 5, 6, 6], 1), 1, 3, Precision::F32).is_err());
     let q = it.random(&[1, 2, 4], 1);
-    assert!(attention(&q, &q, &q, 2, &Visible::First(vec![3])).is_err());
-    assert!(attention(&q, &q, &q, 2, &Visible::Causal { offset: 1 }).is_err());
+    assert!(attention(&q, &q, &q, 2, &Visible::First(vec![3]), Precision::F32).is_err());
+    assert!(attention(&q, &q, &q, 2, &Visible::Causal { offset: 1 }, Precision::F32).is_err());
     let half = q.to_dtype(DType::F16).unwrap();
-    assert!(kernels::attention(&q, &half, &half, 2, &Visible::First(vec![2])).is_err());
+    assert!(kernels::attention(&q, &half, &half, 2, &Visible::First(vec![2]), Precision::F32).is_err());
 }
 
 #[test]

@@ -162,11 +162,13 @@ impl VisionBlock {
                 let (below, right) =
                     (height.next_multiple_of(window) - height, width.next_multiple_of(window) - width);
                 if (below, right) == (0, 0) {
-                    let attended = window_attention(&self.qkv.forward(normed)?, n_heads, window)?;
+                    let attended =
+                        window_attention(&self.qkv.forward(normed)?, n_heads, window, self.qkv.precision())?;
                     return self.proj.forward_onto(x, &attended);
                 }
                 let padded = normed.pad_with_zeros(1, 0, below)?.pad_with_zeros(2, 0, right)?.contiguous()?;
-                let attended = window_attention(&self.qkv.forward(&padded)?, n_heads, window)?;
+                let attended =
+                    window_attention(&self.qkv.forward(&padded)?, n_heads, window, self.qkv.precision())?;
                 let attended = attended.narrow(1, 0, height)?.narrow(2, 0, width)?.contiguous()?;
                 self.proj.forward_onto(x, &attended)
             }
@@ -295,7 +297,14 @@ impl Attention {
         values: &Tensor,
         visible: &Visible,
     ) -> candle_core::Result<Tensor> {
-        let attended = attention(&self.q_proj.forward(x)?, keys, values, self.n_heads, visible)?;
+        let attended = attention(
+            &self.q_proj.forward(x)?,
+            keys,
+            values,
+            self.n_heads,
+            visible,
+            self.q_proj.precision(),
+        )?;
         self.out_proj.forward_onto(x, &attended)
     }
 }

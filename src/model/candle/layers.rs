@@ -130,6 +130,14 @@ impl Linear {
         Ok(Self { weight: Matrix::new(w, w.get("weight", &[n_out, n_in])?)?, bias: None })
     }
 
+    /// In which attention on the CPU computes with this layer's outputs.
+    pub(super) fn precision(&self) -> Precision {
+        match &self.weight {
+            Matrix::Packed(w) => w.precision(),
+            Matrix::Dense(_) | Matrix::Quantized(_) => Precision::F32,
+        }
+    }
+
     pub(super) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         self.forward_with(x, Activation::None)
     }

@@ -432,7 +432,7 @@ impl EncoderLayer {
     fn forward(&self, x: &Tensor, visible: &Visible) -> candle_core::Result<Tensor> {
         let normed = self.norm1.forward(x)?;
         let (q, k, v) = (self.q.forward(&normed)?, self.k.forward(&normed)?, self.v.forward(&normed)?);
-        let attended = attention(&q, &k, &v, self.n_heads, visible)?;
+        let attended = attention(&q, &k, &v, self.n_heads, visible, self.q.precision())?;
         let x = self.out.forward_onto(x, &attended)?;
         feed_forward_of((&self.fc1, &self.fc2), self.activation, &x, Some(&self.norm2))
     }

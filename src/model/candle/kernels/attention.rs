@@ -15,7 +15,7 @@ use super::matmul::{
     Destination, Matrix, Target, interleave_strips, multiply, multiply_strips, panel_columns, strip_rows,
     tile,
 };
-use super::{Visible, for_each_chunk, with_slices};
+use super::{Precision, Visible, attention_int16, for_each_chunk, with_slices};
 
 /// Up to this many queries, laying the keys and values out costs more than it saves.
 const FEW_QUERIES: usize = 4;
@@ -28,6 +28,7 @@ pub(super) fn attention(
     v: &Tensor,
     n_heads: usize,
     visible: &Visible,
+    precision: Precision,
 ) -> Result<Tensor> {
     let (batch, n_queries, channels) = q.dims3()?;
     let n_keys = k.dim(1)?;
@@ -59,6 +60,7 @@ pub(super) fn attention(
                 of_head(k, n_keys_here, n_keys),
                 of_head(v, n_keys_here, n_keys),
                 |query| n_visible(image, query),
+                precision,
             );
         });
         Ok(())
@@ -103,13 +105,23 @@ fn beside_each_other(
 }
 
 /// One head: `out [nq, d] = softmax(q k^T / sqrt(d)) v`, where query `i` sees the first `n_visible(i)` keys.
-fn attend(out: &mut [f32], q: Matrix<'_>, k: Matrix<'_>, v: Matrix<'_>, n_visible: impl Fn(usize) -> usize) {
+fn attend(
+    out: &mut [f32],
+    q: Matrix<'_>,
+    k: Matrix<'_>,
+    v: Matrix<'_>,
+    n_visible: impl Fn(usize) -> usize,
+    precision: Precision,
+) {
     let (n_keys, head_dim) = (k.rows(), k.columns());
     if out.is_empty() {
         return;
     }
     if q.rows() <= FEW_QUERIES {
         return with_scratch(n_keys, |scores| attend_few(out, q, k, v, n_visible, scores));
+    }
+    if precision == Precision::Int16 {
+        return attention_int16::attend(out, q, k, v, n_visible);
     }
     let width = tile().columns;
     with_scratch((2 * n_keys + 2 * width) * head_dim + n_keys * width, |scratch| {
@@ -130,7 +142,7 @@ fn attend_few(
     scores: &mut [f32],
 ) {
     let scale = 1.0 / (k.columns() as f32).sqrt();
-    vectorized(|| {
+    vectorized!({
         for (query, out) in out.chunks_exact_mut(k.columns()).enumerate() {
             let scores = &mut scores[..n_visible(query).min(k.rows())];
             for (key, score) in scores.iter_mut().enumerate() {
@@ -205,7 +217,12 @@ fn whole_panel(out: &mut [f32], width: usize) -> Target<'_> {
     Target { out, row_stride: width, destination: Destination::Overwrite }
 }
 
-pub(super) fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<Tensor> {
+pub(super) fn window_attention(
+    qkv: &Tensor,
+    n_heads: usize,
+    window: usize,
+    precision: Precision,
+) -> Result<Tensor> {
     let (batch, height, width, three_channels) = qkv.dims4()?;
     let channels = three_channels / 3;
     if !three_channels.is_multiple_of(3 * n_heads)
@@ -238,7 +255,7 @@ pub(super) fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> R
                     }
                 }
                 let part = |i: usize| Matrix::new(&gathered[i * task_len..], n_tokens, head_dim, head_dim);
-                attend(out, part(0), part(1), part(2), |_| n_tokens);
+                attend(out, part(0), part(1), part(2), |_| n_tokens, precision);
             });
         });
         Ok(())
@@ -275,7 +292,9 @@ pub(super) fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor>
                 let (q, k) = (part(0).some_rows(tokens.clone()), part(1).some_rows(tokens));
                 multiply(&mut scores, group_dim, Destination::Accumulate, scale, q.transposed(), k);
             }
-            vectorized(|| scores.chunks_exact_mut(group_dim).for_each(softmax));
+            vectorized!(for scores in scores.chunks_exact_mut(group_dim) {
+                softmax(scores);
+            });
             let scores = Matrix::new(&scores, group_dim, group_dim, group_dim);
             multiply(out, group_dim, Destination::Overwrite, 1.0, part(2), scores.transposed());
         });

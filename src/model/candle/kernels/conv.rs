@@ -95,7 +95,7 @@ pub(super) fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> R
         for_each_chunk(&mut out, row_len.max(1), 10 * x.len(), |row, out| {
             let (image, y) = (row / height, row % height);
             let image = &x[image * height * row_len..][..height * row_len];
-            vectorized(|| depthwise_row(image, y, height, width, channels, w, bias, out));
+            vectorized!(depthwise_row(image, y, height, width, channels, w, bias, out));
         });
         Ok(())
     })?;

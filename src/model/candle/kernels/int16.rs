@@ -14,8 +14,8 @@ use super::matmul::{Matrix, Target};
 use super::pairs::{self, PairPanels, PairProduct, Tile};
 
 /// Magnitudes of weights, and of what they are multiplied with, are at most these; the latter vary more.
-const LARGEST_WEIGHT: f32 = 2047.0;
-const LARGEST_INPUT: f32 = 8191.0;
+pub(super) const LARGEST_WEIGHT: f32 = 2047.0;
+pub(super) const LARGEST_INPUT: f32 = 8191.0;
 /// So many pairs of products cannot overflow an i32: 128 * 2047 * 8191 < 2^31.
 const PAIRS_PER_SUM: usize = 64;
 
@@ -37,7 +37,7 @@ pub(super) fn interleave_weights(
     scales: &mut [f32],
 ) {
     let width = scales.len();
-    vectorized(|| {
+    vectorized!({
         pairs.fill(0);
         for (i, scale) in scales.iter_mut().take(n).enumerate() {
             *scale = interleave_row(weight.row(first + i), LARGEST_WEIGHT, i, width, pairs);
@@ -48,7 +48,7 @@ pub(super) fn interleave_weights(
 /// Rounds a row to integers up to `largest` into place `i` of `width`: columns `2 p` and `2 p + 1` become the low and the high
 /// half of `out[p * width + i]`. Returns what a step is worth, NaN for a row with a value that is not finite.
 #[inline(always)]
-fn interleave_row(row: &[f32], largest: f32, i: usize, width: usize, out: &mut [u32]) -> f32 {
+pub(super) fn interleave_row(row: &[f32], largest: f32, i: usize, width: usize, out: &mut [u32]) -> f32 {
     // As integers, so that NaN is larger than every number.
     let magnitude = row.iter().fold(0, |magnitude, value| magnitude.max(value.to_bits() & 0x7fff_ffff));
     let step = f32::from_bits(magnitude) / largest;
@@ -75,7 +75,7 @@ pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPan
 }
 
 /// For all processors; with AVX2 where it is.
-struct Plain;
+pub(super) struct Plain;
 
 impl PairProduct for Plain {
     /// Two registers of AVX2.
@@ -103,7 +103,7 @@ impl PairProduct for Plain {
 
 /// For processors with `vpdpwssd` over registers of 512 bits.
 #[cfg(target_arch = "x86_64")]
-struct Vnni;
+pub(super) struct Vnni;
 
 #[cfg(target_arch = "x86_64")]
 impl PairProduct for Vnni {
@@ -190,7 +190,7 @@ mod avx2 {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod vnni {
+pub(super) mod vnni {
     use std::arch::x86_64::{
         __m512i, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpwssd_epi32, _mm512_set1_epi32,
         _mm512_setzero_ps, _mm512_setzero_si512,
@@ -203,7 +203,7 @@ mod vnni {
 
     const WIDTH: usize = 32;
 
-    pub(super) fn are_there() -> bool {
+    pub(in super::super) fn are_there() -> bool {
         std::arch::is_x86_feature_detected!("avx512vnni") && std::arch::is_x86_feature_detected!("avx512f")
     }
 

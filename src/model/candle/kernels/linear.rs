@@ -119,7 +119,7 @@ fn apply_to_rows(out: &mut [f32], x: &[f32], w: Panels<'_>, finish: Finish<'_>) 
         "a residual is added after the activation; no model here needs both"
     );
     match (finish.residual, finish.bias) {
-        (Some(residual), Some(bias)) => vectorized(|| {
+        (Some(residual), Some(bias)) => vectorized!({
             for (out, residual) in out.chunks_exact_mut(w.n).zip(residual.chunks_exact(w.n)) {
                 for ((out, residual), bias) in out.iter_mut().zip(residual).zip(bias) {
                     *out = residual + bias;
@@ -241,7 +241,7 @@ pub(super) fn feed_forward(
                 let (normed, hidden) = scratch.split_at_mut(n_rows * n);
                 let input = match norm {
                     Some(norm) => {
-                        vectorized(|| {
+                        vectorized!({
                             for (out, x) in normed.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
                                 layer_norm_row(x, out, norm_weight, norm_bias, norm.eps);
                             }
@@ -292,7 +292,7 @@ pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -
         // Some six passes over the row are worth as many multiply-adds.
         for_each_chunk(&mut out, rows_per_task * n, 6 * x.len(), |i, out| {
             let x = &x[i * rows_per_task * n..][..out.len()];
-            vectorized(|| {
+            vectorized!({
                 for (out, x) in out.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
                     layer_norm_row(x, out, weight, bias, eps);
                 }

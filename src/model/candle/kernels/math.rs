@@ -8,10 +8,33 @@
 
 use std::sync::OnceLock;
 
-/// Runs `f` compiled for the best instruction set this machine has. What `f` calls must be `#[inline(always)]`.
-#[inline]
-pub(super) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
-    arch().dispatch(f)
+use pulp::{Simd, WithSimd};
+
+/// Evaluates an expression that is compiled for the best instruction set this machine has. What it calls must be `#[inline(always)]`.
+///
+/// A macro, because a closure without that attribute may stay a function of its own, which is compiled for all machines.
+macro_rules! vectorized {
+    ($body:expr) => {
+        $crate::model::candle::kernels::math::arch().dispatch(
+            $crate::model::candle::kernels::math::Vectorized(
+                #[inline(always)]
+                || $body,
+            ),
+        )
+    };
+}
+pub(super) use vectorized;
+
+/// Called as `FnMut`: `FnOnce::call_once` of such a closure is one more function that may not be inlined.
+pub(super) struct Vectorized<F>(pub(super) F);
+
+impl<R, F: FnMut() -> R> WithSimd for Vectorized<F> {
+    type Output = R;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, _: S) -> R {
+        (self.0)()
+    }
 }
 
 /// The best instruction set this machine has.
@@ -145,9 +168,9 @@ pub(super) fn erf<const FUSED: bool>(x: f32) -> f32 {
 /// GELU in its exact form, x * Phi(x), in place.
 pub(super) fn gelu(values: &mut [f32]) {
     if has_fused() {
-        vectorized(|| gelu_of::<true>(values));
+        vectorized!(gelu_of::<true>(values));
     } else {
-        vectorized(|| gelu_of::<false>(values));
+        vectorized!(gelu_of::<false>(values));
     }
 }
 
@@ -160,7 +183,7 @@ fn gelu_of<const FUSED: bool>(values: &mut [f32]) {
 
 /// x * sigmoid(1.702 x), in place.
 pub(super) fn quick_gelu(values: &mut [f32]) {
-    vectorized(|| {
+    vectorized!({
         for value in &mut *values {
             *value /= 1.0 + exp::<false>(-1.702 * *value);
         }

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use pulp::{Simd, WithSimd};
 
 use super::linear::with_scratch;
-use super::math::arch;
+use super::math::{arch, vectorized};
 use super::pairs::PairPanels;
 use super::{bf16, int16};
 
@@ -201,7 +201,7 @@ pub(super) fn pack_panels(transposed: Matrix<'_>, out: &mut [f32]) {
     if k == 0 {
         return;
     }
-    arch().dispatch(|| {
+    vectorized!({
         for (panel, out) in out.chunks_exact_mut(width * k).enumerate() {
             let first = panel * width;
             transposed.interleave(first, width.min(n - first), width, 1.0, out);

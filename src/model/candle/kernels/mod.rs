@@ -6,6 +6,7 @@
 //! tensors of an operation are f32, f16 or bf16.
 
 mod attention;
+mod attention_int16;
 mod bf16;
 mod conv;
 #[cfg(feature = "cuda")]
@@ -165,8 +166,15 @@ pub fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<T
 }
 
 /// Scaled dot-product attention, scale = 1 / sqrt(head size); q [B, Nq, C], k and v [B, Nk, C], channels grouped by
-/// head; result [B, Nq, C].
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, visible: &Visible) -> Result<Tensor> {
+/// head; result [B, Nq, C]. On the CPU in [`Precision::Int16`] or f32.
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    n_heads: usize,
+    visible: &Visible,
+    precision: Precision,
+) -> Result<Tensor> {
     let (batch, _, channels) = q.dims3()?;
     let (key_batch, _, key_channels) = k.dims3()?;
     if k.dims() != v.dims()
@@ -176,15 +184,16 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, visible: &V
         bail!("attention: q {:?}, k {:?}, v {:?}, {n_heads} heads", q.dims(), k.dims(), v.dims());
     }
     match q.device() {
-        Device::Cpu => attention::attention(q, k, v, n_heads, visible),
+        Device::Cpu => attention::attention(q, k, v, n_heads, visible, precision),
         _ => gpu::attention(q, k, v, n_heads, visible),
     }
 }
 
-/// Attention inside non-overlapping square windows; qkv [B, H, W, 3C], H and W multiples of `window`; result [B, H, W, C].
-pub fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<Tensor> {
+/// Attention inside non-overlapping square windows; qkv [B, H, W, 3C], H and W multiples of `window`; result [B, H, W, C]. On the
+/// CPU in [`Precision::Int16`] or f32.
+pub fn window_attention(qkv: &Tensor, n_heads: usize, window: usize, precision: Precision) -> Result<Tensor> {
     match qkv.device() {
-        Device::Cpu => attention::window_attention(qkv, n_heads, window),
+        Device::Cpu => attention::window_attention(qkv, n_heads, window, precision),
         _ => gpu::window_attention(qkv, n_heads, window),
     }
 }

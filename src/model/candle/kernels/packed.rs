@@ -46,6 +46,15 @@ impl PackedMatrix {
         (self.n_out, self.n_in)
     }
 
+    /// How its numbers are kept.
+    pub fn precision(&self) -> Precision {
+        match self.values {
+            Values::F32(_) => Precision::F32,
+            Values::Bf16(_) => Precision::Bf16,
+            Values::Int16(..) => Precision::Int16,
+        }
+    }
+
     pub(super) fn panels(&self) -> Panels<'_> {
         let values = match &self.values {
             Values::F32(values) => PanelValues::F32(values),
@@ -77,7 +86,7 @@ fn pack(weight: Matrix<'_>, precision: Precision) -> Values {
             let mut values = vec![0; n_out.next_multiple_of(width) * pairs];
             values.par_chunks_mut((width * pairs).max(1)).enumerate().for_each(|(panel, out)| {
                 let rows = rows(panel);
-                vectorized(|| {
+                vectorized!({
                     bf16::interleave_pairs(weight, rows.start, rows.len(), width, 1.0, out);
                 });
             });

@@ -66,7 +66,7 @@ pub(super) fn multiply<P: PairProduct>(
 }
 
 /// Rows `first ..` in strips, as many as there are `steps`, and what the steps of each are worth, times `scale`.
-fn interleave_strips<P: PairProduct>(
+pub(super) fn interleave_strips<P: PairProduct>(
     a: Matrix<'_>,
     first: usize,
     scale: f32,
@@ -74,7 +74,7 @@ fn interleave_strips<P: PairProduct>(
     steps: &mut [f32],
 ) {
     let pairs = a.columns().div_ceil(2);
-    vectorized(|| {
+    vectorized!({
         for (i, strip) in out.chunks_mut(P::STRIP_ROWS * pairs).enumerate() {
             let n = strip.len() / pairs;
             for j in 0..n {
@@ -86,7 +86,7 @@ fn interleave_strips<P: PairProduct>(
 }
 
 /// All panels times strips that go to `target` from row `first` on.
-fn multiply_strips<P: PairProduct>(
+pub(super) fn multiply_strips<P: PairProduct>(
     target: &mut Target<'_>,
     first: usize,
     strips: &[u32],

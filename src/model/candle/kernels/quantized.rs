@@ -60,8 +60,8 @@ impl QuantizedMatrix {
     fn widen(&self, rows: &Range<usize>, out: &mut [f32]) {
         let start = rows.start * self.n_in / BLOCK;
         let blocks = self.values[start * BLOCK..].chunks_exact(BLOCK).zip(&self.scales[start..]);
-        vectorized(|| {
-            for (out, (values, scale)) in out.chunks_exact_mut(BLOCK).zip(blocks) {
+        vectorized!({
+            for (out, (values, scale)) in out.chunks_exact_mut(BLOCK).zip(blocks.clone()) {
                 for (out, value) in out.iter_mut().zip(values) {
                     *out = f32::from(*value) * scale;
                 }
@@ -136,7 +136,7 @@ fn multiply_few_rows(
     let mut columns = vec![0.0; out.len()];
     let columns_per_task = 256;
     for_each_chunk(&mut columns, columns_per_task * n_rows, x.len() * n_out, |task, columns| {
-        vectorized(|| {
+        vectorized!({
             for (j, column) in columns.chunks_exact_mut(n_rows).enumerate() {
                 let output = task * columns_per_task + j;
                 let start = (rows.start + output) * n_in;

@@ -23,6 +23,16 @@ fn check_close(name: &str, fused: &Result<Tensor>, reference: &Result<Tensor>) {
     }
 }
 
+/// For products in 16-bit integers.
+#[track_caller]
+fn check_near(name: &str, got: &Result<Tensor>, exact: &Result<Tensor>) {
+    let (got, exact) = (got.as_ref().unwrap(), exact.as_ref().unwrap());
+    assert_eq!(got.dims(), exact.dims(), "{name}");
+    let mean_square = |it: &Tensor| it.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+    let relative = (mean_square(&(got - exact).unwrap()) / mean_square(exact)).sqrt();
+    assert!(relative < 1e-3, "{name}: relative RMS {relative}");
+}
+
 #[test]
 fn linear_layers() {
     for (rows, n_in, n_out) in [(1, 5, 3), (7, 64, 48), (40, 33, 17), (250, 40, 24), (400, 16, 96)] {
@@ -76,15 +86,9 @@ fn linear_layers_in_integers() {
     for (rows, n_in, n_out) in [(1, 64, 300), (5, 33, 17), (250, 300, 24)] {
         let (x, w, b) = (random(&[rows, n_in], 1), random(&[n_out, n_in], 2), random(&[n_out], 3));
         let packed = PackedMatrix::new(&w, Precision::Int16).unwrap();
-        let got = linear_packed(&x, &packed, &(0..n_out), Some(&b), Activation::None, None).unwrap();
-        let exact = reference::linear(&x, &w, Some(&b), Activation::None, None).unwrap();
-        let error = (got - &exact).unwrap().sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
-        let size = exact.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
-        assert!(
-            (error / size).sqrt() < 1e-3,
-            "{rows}x{n_in}x{n_out}: relative RMS {}",
-            (error / size).sqrt()
-        );
+        let got = linear_packed(&x, &packed, &(0..n_out), Some(&b), Activation::None, None);
+        let exact = reference::linear(&x, &w, Some(&b), Activation::None, None);
+        check_near(&format!("integer linear {rows}x{n_in}x{n_out}"), &got, &exact);
     }
 }
 
@@ -215,10 +219,36 @@ fn attentions_between_tokens() {
         let (k, v) = (random(&[batch, n_keys, channels], 2), random(&[batch, n_keys, channels], 3));
         check_close(
             &format!("attention {n_queries}x{n_keys} {visible:?}"),
-            &attention::attention(&q, &k, &v, n_heads, &visible),
+            &attention::attention(&q, &k, &v, n_heads, &visible, Precision::F32),
+            &reference::attention(&q, &k, &v, n_heads, &visible),
+        );
+        check_near(
+            &format!("integer attention {n_queries}x{n_keys} {visible:?}"),
+            &attention::attention(&q, &k, &v, n_heads, &visible, Precision::Int16),
             &reference::attention(&q, &k, &v, n_heads, &visible),
         );
     }
+}
+
+/// Weights far below a step of the largest one keep their sum.
+#[test]
+fn integer_attention_does_not_lose_what_many_keys_weigh_together() {
+    let (n_queries, n_keys, channels) = (40, 3001, 16);
+    let q = Tensor::ones((1, n_queries, channels), candle_core::DType::F32, &Device::Cpu).unwrap();
+    // One key outweighs each other by e^11, and all of them by 20.
+    let scores: Vec<f32> = (0..n_keys).map(|key| if key == 7 { 11.0 } else { 0.0 } / 4.0).collect();
+    let k = Tensor::from_vec(scores, (1, n_keys, 1), &Device::Cpu).unwrap();
+    let k = k.broadcast_as((1, n_keys, channels)).unwrap().contiguous().unwrap();
+    let v = (random(&[1, n_keys, channels], 3).affine(0.1, 30.0)).unwrap();
+    let without_the_one = |key: usize| if key == 7 { 0.0 } else { 1.0 };
+    let mask: Vec<f32> = (0..n_keys).map(without_the_one).collect();
+    let v = v.broadcast_mul(&Tensor::from_vec(mask, (1, n_keys, 1), &Device::Cpu).unwrap()).unwrap();
+    let visible = Visible::First(vec![n_keys]);
+    check_near(
+        "one key and many",
+        &attention::attention(&q, &k, &v, 1, &visible, Precision::Int16),
+        &reference::attention(&q, &k, &v, 1, &visible),
+    );
 }
 
 #[test]
@@ -229,7 +259,12 @@ fn attentions_in_windows_and_between_channels() {
         let qkv = random(&[batch, height, width, 3 * channels], 1);
         check_close(
             &format!("window_attention {height}x{width}"),
-            &attention::window_attention(&qkv, n_heads, window),
+            &attention::window_attention(&qkv, n_heads, window, Precision::F32),
+            &reference::window_attention(&qkv, n_heads, window),
+        );
+        check_near(
+            &format!("integer window_attention {height}x{width}"),
+            &attention::window_attention(&qkv, n_heads, window, Precision::Int16),
             &reference::window_attention(&qkv, n_heads, window),
         );
         let qkv = qkv.reshape((batch, height * width, 3 * channels)).unwrap();
@@ -245,8 +280,8 @@ fn attentions_in_windows_and_between_channels() {
 fn shapes_that_do_not_fit_are_errors() {
     let x = random(&[2, 5, 5, 8], 1);
     assert!(linear::linear(&x, &random(&[4, 7], 1), None, Activation::None, None).is_err());
-    assert!(attention::window_attention(&random(&[1, 5, 6, 6], 1), 1, 3).is_err());
+    assert!(attention::window_attention(&random(&[1, 5, 6, 6], 1), 1, 3, Precision::F32).is_err());
     let q = random(&[1, 2, 4], 1);
-    assert!(attention::attention(&q, &q, &q, 2, &Visible::First(vec![3])).is_err());
-    assert!(attention::attention(&q, &q, &q, 2, &Visible::Causal { offset: 1 }).is_err());
+    assert!(attention::attention(&q, &q, &q, 2, &Visible::First(vec![3]), Precision::F32).is_err());
+    assert!(attention::attention(&q, &q, &q, 2, &Visible::Causal { offset: 1 }, Precision::F32).is_err());
 }

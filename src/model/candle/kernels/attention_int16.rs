@@ -1,0 +1,150 @@
+//! Attention with both of its products in 16-bit integers; laid out as in [`super::attention`].
+//!
+//! Each query, each key and each channel of the values has a scale of its own. Weights are whole steps of 1 / 8191 of a query's
+//! largest, and what rounding takes from a key's weight the next key gets: so many small weights keep their sum.
+
+#![expect(
+    clippy::inline_always,
+    reason = "only inlined code is compiled for the instruction set of `vectorized`"
+)]
+
+use pulp::bytemuck::cast_slice_mut;
+
+use super::int16::{LARGEST_INPUT, LARGEST_WEIGHT, Plain, interleave_row, interleave_weights};
+#[cfg(target_arch = "x86_64")]
+use super::int16::{Vnni, vnni};
+use super::linear::with_scratch;
+use super::math::{exp, vectorized};
+use super::matmul::{Destination, Matrix, Target};
+use super::pairs::{PairPanels, PairProduct, interleave_strips, multiply_strips};
+
+/// One head: `out [nq, d] = softmax(q k^T / sqrt(d)) v`, where query `i` sees the first `n_visible(i)` keys.
+pub(super) fn attend(
+    out: &mut [f32],
+    q: Matrix<'_>,
+    k: Matrix<'_>,
+    v: Matrix<'_>,
+    n_visible: impl Fn(usize) -> usize,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if vnni::are_there() {
+        return attend_with::<Vnni, { Vnni::WIDTH }>(out, q, k, v, n_visible);
+    }
+    attend_with::<Plain, { Plain::WIDTH }>(out, q, k, v, n_visible);
+}
+
+/// `W` is the width of `P`.
+fn attend_with<P: PairProduct, const W: usize>(
+    out: &mut [f32],
+    q: Matrix<'_>,
+    k: Matrix<'_>,
+    v: Matrix<'_>,
+    n_visible: impl Fn(usize) -> usize,
+) {
+    let (n_keys, head_dim) = (k.rows(), k.columns());
+    let (key_pairs, channel_pairs) = (n_keys.div_ceil(2), head_dim.div_ceil(2));
+    let pair_lens = [n_keys * channel_pairs, head_dim * key_pairs, channel_pairs * W, key_pairs * W];
+    let lens = [n_keys, head_dim, n_keys * W, head_dim * W];
+    with_scratch(pair_lens.iter().chain(&lens).sum(), |mut scratch| {
+        let mut next = |len| scratch.split_off_mut(..len).expect("the sum of all lengths");
+        let [keys, values, queries, weights] = pair_lens.map(|len| cast_slice_mut::<f32, u32>(next(len)));
+        let [key_steps, value_steps, scores, attended] = lens.map(next);
+        interleave_strips::<P>(k, 0, 1.0 / (head_dim as f32).sqrt(), keys, key_steps);
+        interleave_channels::<P>(v, values, value_steps);
+        for (panel, out) in out.chunks_mut(W * head_dim).enumerate() {
+            let (first, n) = (panel * W, out.len() / head_dim);
+            let mut query_scales = [0.0; W];
+            interleave_weights(q, first, n, queries, &mut query_scales);
+            let queries = PairPanels { pairs: queries, scales: Some(&query_scales), n: W };
+            multiply_strips::<P>(&mut whole_panel(scores, W), 0, keys, key_steps, queries, channel_pairs);
+            for query in 0..n {
+                for key in n_visible(first + query)..n_keys {
+                    scores[key * W + query] = f32::MIN;
+                }
+            }
+            let mut factors = [0.0; W];
+            vectorized!(softmax_in_steps::<W>(scores, weights, &mut factors));
+            let weights = PairPanels { pairs: weights, scales: Some(&factors), n: W };
+            multiply_strips::<P>(&mut whole_panel(attended, W), 0, values, value_steps, weights, key_pairs);
+            for (query, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                for (out, values) in out.iter_mut().zip(attended.chunks_exact(W)) {
+                    *out = values[query];
+                }
+            }
+        }
+    });
+}
+
+/// A product of all of one panel, in place of whatever is there.
+fn whole_panel(out: &mut [f32], width: usize) -> Target<'_> {
+    Target { out, row_stride: width, destination: Destination::Overwrite }
+}
+
+/// Columns of `v` as strips, and what the steps of each are worth.
+fn interleave_channels<P: PairProduct>(v: Matrix<'_>, out: &mut [u32], steps: &mut [f32]) {
+    let (n_keys, pairs) = (v.rows(), v.rows().div_ceil(2));
+    with_scratch(n_keys, |channel| {
+        vectorized!({
+            for (i, strip) in out.chunks_mut(P::STRIP_ROWS * pairs).enumerate() {
+                let n = strip.len() / pairs;
+                for j in 0..n {
+                    let index = i * P::STRIP_ROWS + j;
+                    for (key, value) in channel.iter_mut().enumerate() {
+                        *value = v.row(key)[index];
+                    }
+                    steps[index] = interleave_row(channel, LARGEST_WEIGHT, j, n, strip);
+                }
+            }
+        });
+    });
+}
+
+/// Softmax of every column in steps, two rows in the halves of each number; and what a step is worth, for each column.
+#[inline(always)]
+fn softmax_in_steps<const W: usize>(scores: &[f32], weights: &mut [u32], factors: &mut [f32; W]) {
+    let rows = scores.as_chunks::<W>().0;
+    let mut largest = [f32::NEG_INFINITY; W];
+    for row in rows {
+        for (largest, score) in largest.iter_mut().zip(row) {
+            *largest = if *score > *largest { *score } else { *largest };
+        }
+    }
+    let (mut rests, mut totals) = ([0.0; W], [0.0; W]);
+    let (pairs, last) = rows.as_chunks::<2>();
+    let weights = weights.as_chunks_mut::<W>().0;
+    for ([low, high], out) in pairs.iter().zip(&mut *weights) {
+        let low = round_weights(low, &largest, &mut rests, &mut totals);
+        let high = round_weights(high, &largest, &mut rests, &mut totals);
+        for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
+            *out = low | high << 16;
+        }
+    }
+    if let ([row], Some(out)) = (last, weights.last_mut()) {
+        *out = round_weights(row, &largest, &mut rests, &mut totals);
+    }
+    for (factor, total) in factors.iter_mut().zip(totals) {
+        *factor = 1.0 / total;
+    }
+}
+
+/// One row of weights in steps; what rounding took from earlier rows, and their sums so far, are kept.
+#[inline(always)]
+fn round_weights<const W: usize>(
+    scores: &[f32; W],
+    largest: &[f32; W],
+    rests: &mut [f32; W],
+    totals: &mut [f32; W],
+) -> [u32; W] {
+    // Where a step of f32 is 1, adding rounds, and the low bits are the integer.
+    const ROUNDER: f32 = 12_582_912.0;
+    let mut out = [0; W];
+    for i in 0..W {
+        let exact = exp::<false>(scores[i] - largest[i]) * LARGEST_INPUT + rests[i];
+        let shifted = exact + ROUNDER;
+        let rounded = shifted - ROUNDER;
+        rests[i] = exact - rounded;
+        totals[i] += rounded;
+        out[i] = shifted.to_bits() & 0xffff;
+    }
+    out
+}
