@@ -137,12 +137,16 @@ fn stays_close(quantize: Quantize) {
     }
 }
 
-/// Every task on images of every size. `FLORENCE2_IMAGES=N` sets how many (1000 without).
+/// Every task on images of every size. `FLORENCE2_IMAGES=N` sets how many (1000 without), `FLORENCE2_SEED` which, `FLORENCE2_QUANTIZE`
+/// with which weights. On standard error it counts them: what was run before it was stopped, was run.
 #[test]
 #[ignore = "needs a checkpoint of full size, and hours for all 1000 images"]
 fn full_size_survives_every_task_on_random_images() {
     let n_images = std::env::var("FLORENCE2_IMAGES").map_or(1000, |n| n.parse().unwrap());
-    let mut model = load_model_with(&dir(), &ModelOptions::default()).unwrap();
-    let n_tasks = parity_support::run_all_tasks(&mut *model, n_images, 11, 1);
-    println!("{n_tasks} tasks on {n_images} images without a panic");
+    let seed = std::env::var("FLORENCE2_SEED").map_or(11, |seed| seed.parse().unwrap());
+    let quantize =
+        std::env::var("FLORENCE2_QUANTIZE").map_or(Quantize::None, |name| Quantize::by_name(&name).unwrap());
+    let mut model = load_model_with(&dir(), &ModelOptions { quantize, ..ModelOptions::default() }).unwrap();
+    let n_calls = parity_support::run_all_tasks(&mut *model, n_images, seed, 1);
+    println!("{n_calls} calls on {n_images} images without a panic");
 }

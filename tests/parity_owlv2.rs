@@ -14,7 +14,7 @@ use language_grounding::model::candle::load_model;
 use language_grounding::model::candle::loading::{Checkpoint, read_json};
 use language_grounding::model::candle::owlv2::{Config, Owlv2Network};
 use language_grounding::model::candle::owlv2_image::SquareImageProcessor;
-use language_grounding::model::{KeyedImage, RawTask};
+use language_grounding::model::{KeyedImage, Quantize, RawTask};
 use parity_support::{deviation, expected, make_image};
 use serde::Deserialize;
 use serde_json::Value;
@@ -40,10 +40,11 @@ fn fixture_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/parity/owlv2")
 }
 
-fn network(dir: &Path) -> Owlv2Network {
+fn network(dir: &Path, quantize: Quantize) -> Owlv2Network {
     let config: Config = read_json(&dir.join("config.json")).unwrap();
     config.validate().unwrap();
-    let checkpoint = Checkpoint::open(dir, &Device::Cpu).unwrap();
+    let mut checkpoint = Checkpoint::open(dir, &Device::Cpu).unwrap();
+    checkpoint.quantize(quantize, "cpu").unwrap();
     let network = Owlv2Network::new(&checkpoint.root(), config, &Device::Cpu).unwrap();
     checkpoint.finish().unwrap();
     network
@@ -60,7 +61,7 @@ fn token_ids(dir: &Path, text: &str) -> Vec<u32> {
 /// Compares everything on every image with the expectations in `dir`.
 fn check_network(dir: &Path) {
     let (network, expected, cases) =
-        (network(dir), expected(dir), read_json::<Cases>(&dir.join("cases.json")).unwrap());
+        (network(dir, Quantize::None), expected(dir), read_json::<Cases>(&dir.join("cases.json")).unwrap());
     let side = network.config().vision_config.image_size;
     let processor = SquareImageProcessor::open(dir, side).unwrap();
     let texts: Vec<Tensor> = cases
@@ -105,6 +106,44 @@ fn towers_and_heads_match_on_images_of_odd_sizes_one_after_the_other() {
 #[ignore = "needs a full-size checkpoint made by tests/parity/owlv2_reference.py --full-size"]
 fn the_full_base_size_matches() {
     check_network(Path::new(&std::env::var("LG_OWLV2_FULL_SIZE").unwrap()));
+}
+
+/// What 16 bits change: relative RMS deviation of the logits, and the boxes' edges.
+fn check_16_bits(dir: &Path) {
+    let (expected, cases) = (expected(dir), read_json::<Cases>(&dir.join("cases.json")).unwrap());
+    for (quantize, limit) in [(Quantize::Int16, 0.005), (Quantize::Bf16, 0.03)] {
+        let network = network(dir, quantize);
+        let processor = SquareImageProcessor::open(dir, network.config().vision_config.image_size).unwrap();
+        let texts: Vec<Tensor> = cases
+            .texts
+            .iter()
+            .map(|text| network.encode_text(&token_ids(dir, text), &Device::Cpu).unwrap())
+            .collect();
+        for (i, &(width, height, seed)) in cases.images.iter().enumerate() {
+            let pixels = processor.process(&make_image(width, height, seed), &Device::Cpu).unwrap();
+            let features = network.encode_image(&pixels).unwrap();
+            let logits = network.class_logits(&features, &Tensor::cat(&texts, 0).unwrap()).unwrap();
+            let reference = &expected[&format!("image{i}.logits")];
+            let rms = |it: &Tensor| {
+                it.sqr().unwrap().mean_all().unwrap().sqrt().unwrap().to_scalar::<f32>().unwrap()
+            };
+            let relative = rms(&(logits - reference).unwrap()) / rms(reference);
+            let boxes = deviation(&features.boxes, &expected[&format!("image{i}.boxes")], "boxes");
+            println!("{} image{i}: logits {:.3} % RMS, boxes {boxes:.1e}", quantize.name(), 100.0 * relative);
+            assert!(relative < limit && boxes < limit, "{}: {relative}, boxes {boxes}", quantize.name());
+        }
+    }
+}
+
+#[test]
+fn with_16_bits_scores_and_boxes_stay_close() {
+    check_16_bits(&fixture_dir());
+}
+
+#[test]
+#[ignore = "needs a full-size checkpoint made by tests/parity/owlv2_reference.py --full-size"]
+fn with_16_bits_the_full_base_size_stays_close() {
+    check_16_bits(Path::new(&std::env::var("LG_OWLV2_FULL_SIZE").unwrap()));
 }
 
 #[test]

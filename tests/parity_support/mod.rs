@@ -117,6 +117,7 @@ pub(crate) fn run_all_tasks(
         }
         model.caption(image, None).unwrap();
         n_calls += 2;
+        eprintln!("{n_calls} calls on {} images", key + 1);
     }
     n_calls
 }
