@@ -213,7 +213,7 @@ impl<F: Fn(usize) -> usize> WithSimd for Attend<'_, F> {
 
 /// A product of all of one panel, in place of whatever is there.
 #[inline(always)]
-fn whole_panel(out: &mut [f32], width: usize) -> Target<'_> {
+pub(super) fn whole_panel(out: &mut [f32], width: usize) -> Target<'_> {
     Target { out, row_stride: width, destination: Destination::Overwrite }
 }
 

@@ -10,12 +10,13 @@
 
 use pulp::bytemuck::cast_slice_mut;
 
+use super::attention::whole_panel;
 use super::int16::{LARGEST_INPUT, LARGEST_WEIGHT, Plain, interleave_row, interleave_weights};
 #[cfg(target_arch = "x86_64")]
 use super::int16::{Vnni, vnni};
 use super::linear::with_scratch;
 use super::math::{exp, vectorized};
-use super::matmul::{Destination, Matrix, Target};
+use super::matmul::Matrix;
 use super::pairs::{PairPanels, PairProduct, interleave_strips, multiply_strips};
 
 /// One head: `out [nq, d] = softmax(q k^T / sqrt(d)) v`, where query `i` sees the first `n_visible(i)` keys.
@@ -73,11 +74,6 @@ fn attend_with<P: PairProduct, const W: usize>(
             }
         }
     });
-}
-
-/// A product of all of one panel, in place of whatever is there.
-fn whole_panel(out: &mut [f32], width: usize) -> Target<'_> {
-    Target { out, row_stride: width, destination: Destination::Overwrite }
 }
 
 /// Columns of `v` as strips, and what the steps of each are worth.

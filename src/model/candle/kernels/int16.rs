@@ -162,10 +162,10 @@ mod avx2 {
 
     use pulp::bytemuck::cast;
 
-    use super::super::pairs::Tile;
-    use super::PAIRS_PER_SUM;
+    use super::super::pairs::{PairProduct, Tile};
+    use super::{PAIRS_PER_SUM, Plain};
 
-    const WIDTH: usize = 16;
+    const WIDTH: usize = Plain::WIDTH;
 
     #[target_feature(enable = "avx2")]
     pub(super) fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
@@ -198,10 +198,10 @@ pub(super) mod vnni {
 
     use pulp::bytemuck::cast;
 
-    use super::super::pairs::Tile;
-    use super::PAIRS_PER_SUM;
+    use super::super::pairs::{PairProduct, Tile};
+    use super::{PAIRS_PER_SUM, Vnni};
 
-    const WIDTH: usize = 32;
+    const WIDTH: usize = Vnni::WIDTH;
 
     pub(in super::super) fn are_there() -> bool {
         std::arch::is_x86_feature_detected!("avx512vnni") && std::arch::is_x86_feature_detected!("avx512f")
