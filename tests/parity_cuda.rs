@@ -312,7 +312,7 @@ fn attentions() {
             it.check(
                 &format!("window_attention {height}x{width}"),
                 std::slice::from_ref(&qkv),
-                |t| window_attention(&t[0], n_heads, window, Precision::F32),
+                |t| window_attention(&t[0], n_heads, window),
                 |t| reference::window_attention(&t[0], n_heads, window),
             );
             let qkv = qkv.reshape((batch, height * width, 3 * channels)).unwrap();
@@ -361,7 +361,7 @@ fn shapes_that_do_not_fit_are_errors() {
     let x = it.random(&[2, 5, 5, 8], 1);
     assert!(linear(&x, &it.random(&[4, 7], 1), None, Activation::None, None).is_err());
     assert!(linear(&x, &it.random(&[4, 8], 1), Some(&it.random(&[5], 1)), Activation::None, None).is_err());
-    assert!(window_attention(&it.random(&[1, 5, 6, 6], 1), 1, 3, Precision::F32).is_err());
+    assert!(window_attention(&it.random(&[1, 5, 6, 6], 1), 1, 3).is_err());
     let q = it.random(&[1, 2, 4], 1);
     assert!(attention(&q, &q, &q, 2, &Visible::First(vec![3]), Precision::F32).is_err());
     assert!(attention(&q, &q, &q, 2, &Visible::Causal { offset: 1 }, Precision::F32).is_err());

@@ -162,13 +162,11 @@ impl VisionBlock {
                 let (below, right) =
                     (height.next_multiple_of(window) - height, width.next_multiple_of(window) - width);
                 if (below, right) == (0, 0) {
-                    let attended =
-                        window_attention(&self.qkv.forward(normed)?, n_heads, window, self.qkv.precision())?;
+                    let attended = window_attention(&self.qkv.forward(normed)?, n_heads, window)?;
                     return self.proj.forward_onto(x, &attended);
                 }
                 let padded = normed.pad_with_zeros(1, 0, below)?.pad_with_zeros(2, 0, right)?.contiguous()?;
-                let attended =
-                    window_attention(&self.qkv.forward(&padded)?, n_heads, window, self.qkv.precision())?;
+                let attended = window_attention(&self.qkv.forward(&padded)?, n_heads, window)?;
                 let attended = attended.narrow(1, 0, height)?.narrow(2, 0, width)?.contiguous()?;
                 self.proj.forward_onto(x, &attended)
             }

@@ -120,7 +120,7 @@ fn attend(
     if q.rows() <= FEW_QUERIES {
         return with_scratch(n_keys, |scores| attend_few(out, q, k, v, n_visible, scores));
     }
-    if precision == Precision::Int16 {
+    if precision == Precision::Int16 && attention_int16::pays(n_keys) {
         return attention_int16::attend(out, q, k, v, n_visible);
     }
     let width = tile().columns;
@@ -217,12 +217,7 @@ pub(super) fn whole_panel(out: &mut [f32], width: usize) -> Target<'_> {
     Target { out, row_stride: width, destination: Destination::Overwrite }
 }
 
-pub(super) fn window_attention(
-    qkv: &Tensor,
-    n_heads: usize,
-    window: usize,
-    precision: Precision,
-) -> Result<Tensor> {
+pub(super) fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<Tensor> {
     let (batch, height, width, three_channels) = qkv.dims4()?;
     let channels = three_channels / 3;
     if !three_channels.is_multiple_of(3 * n_heads)
@@ -255,7 +250,7 @@ pub(super) fn window_attention(
                     }
                 }
                 let part = |i: usize| Matrix::new(&gathered[i * task_len..], n_tokens, head_dim, head_dim);
-                attend(out, part(0), part(1), part(2), |_| n_tokens, precision);
+                attend(out, part(0), part(1), part(2), |_| n_tokens, Precision::F32);
             });
         });
         Ok(())

@@ -166,7 +166,8 @@ pub fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<T
 }
 
 /// Scaled dot-product attention, scale = 1 / sqrt(head size); q [B, Nq, C], k and v [B, Nk, C], channels grouped by
-/// head; result [B, Nq, C]. On the CPU in [`Precision::Int16`] or f32.
+/// head; result [B, Nq, C]. On the CPU [`Precision::Int16`] is taken where it is
+/// faster, else f32.
 pub fn attention(
     q: &Tensor,
     k: &Tensor,
@@ -189,11 +190,10 @@ pub fn attention(
     }
 }
 
-/// Attention inside non-overlapping square windows; qkv [B, H, W, 3C], H and W multiples of `window`; result [B, H, W, C]. On the
-/// CPU in [`Precision::Int16`] or f32.
-pub fn window_attention(qkv: &Tensor, n_heads: usize, window: usize, precision: Precision) -> Result<Tensor> {
+/// Attention inside non-overlapping square windows; qkv [B, H, W, 3C], H and W multiples of `window`; result [B, H, W, C].
+pub fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<Tensor> {
     match qkv.device() {
-        Device::Cpu => attention::window_attention(qkv, n_heads, window, precision),
+        Device::Cpu => attention::window_attention(qkv, n_heads, window),
         _ => gpu::window_attention(qkv, n_heads, window),
     }
 }
