@@ -58,18 +58,18 @@ fn token_ids(dir: &Path, text: &str) -> Vec<u32> {
     tokenizer.encode(text, true).unwrap().get_ids().to_vec()
 }
 
+fn text_embeds(network: &Owlv2Network, dir: &Path, texts: &[String]) -> Tensor {
+    let embed = |text: &String| network.encode_text(&token_ids(dir, text), &Device::Cpu).unwrap();
+    Tensor::cat(&texts.iter().map(embed).collect::<Vec<_>>(), 0).unwrap()
+}
+
 /// Compares everything on every image with the expectations in `dir`.
 fn check_network(dir: &Path) {
     let (network, expected, cases) =
         (network(dir, Quantize::None), expected(dir), read_json::<Cases>(&dir.join("cases.json")).unwrap());
     let side = network.config().vision_config.image_size;
     let processor = SquareImageProcessor::open(dir, side).unwrap();
-    let texts: Vec<Tensor> = cases
-        .texts
-        .iter()
-        .map(|text| network.encode_text(&token_ids(dir, text), &Device::Cpu).unwrap())
-        .collect();
-    let texts = Tensor::cat(&texts, 0).unwrap();
+    let texts = text_embeds(&network, dir, &cases.texts);
     for (i, &(width, height, seed)) in cases.images.iter().enumerate() {
         let compare = |name: &str, got: &Tensor| {
             let name = format!("image{i}.{name}");
@@ -114,15 +114,11 @@ fn check_16_bits(dir: &Path) {
     for (quantize, limit) in [(Quantize::Int16, 0.005), (Quantize::Bf16, 0.03)] {
         let network = network(dir, quantize);
         let processor = SquareImageProcessor::open(dir, network.config().vision_config.image_size).unwrap();
-        let texts: Vec<Tensor> = cases
-            .texts
-            .iter()
-            .map(|text| network.encode_text(&token_ids(dir, text), &Device::Cpu).unwrap())
-            .collect();
+        let texts = text_embeds(&network, dir, &cases.texts);
         for (i, &(width, height, seed)) in cases.images.iter().enumerate() {
             let pixels = processor.process(&make_image(width, height, seed), &Device::Cpu).unwrap();
             let features = network.encode_image(&pixels).unwrap();
-            let logits = network.class_logits(&features, &Tensor::cat(&texts, 0).unwrap()).unwrap();
+            let logits = network.class_logits(&features, &texts).unwrap();
             let reference = &expected[&format!("image{i}.logits")];
             let rms = |it: &Tensor| {
                 it.sqr().unwrap().mean_all().unwrap().sqrt().unwrap().to_scalar::<f32>().unwrap()

@@ -11,11 +11,11 @@
 use pulp::bytemuck::cast_slice_mut;
 
 use super::attention::whole_panel;
-use super::int16::{LARGEST_INPUT, LARGEST_WEIGHT, Plain, interleave_row, interleave_weights};
 #[cfg(target_arch = "x86_64")]
-use super::int16::{Vnni, vnni};
+use super::int16::Vnni;
+use super::int16::{LARGEST_INPUT, LARGEST_WEIGHT, Plain, has_vnni, interleave_row, interleave_weights};
 use super::linear::with_scratch;
-use super::math::{exp, vectorized};
+use super::math::{ROUNDER, exp, vectorized};
 use super::matmul::Matrix;
 use super::pairs::{PairPanels, PairProduct, interleave_strips, multiply_strips};
 
@@ -24,11 +24,7 @@ const MIN_KEYS: usize = 512;
 
 /// Whether it is faster than f32: without VNNI it is not.
 pub(super) fn pays(n_keys: usize) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if vnni::are_there() {
-        return n_keys >= MIN_KEYS;
-    }
-    false
+    has_vnni() && n_keys >= MIN_KEYS
 }
 
 /// One head: `out [nq, d] = softmax(q k^T / sqrt(d)) v`, where query `i` sees the first `n_visible(i)` keys.
@@ -40,7 +36,7 @@ pub(super) fn attend(
     n_visible: impl Fn(usize) -> usize,
 ) {
     #[cfg(target_arch = "x86_64")]
-    if vnni::are_there() {
+    if has_vnni() {
         return attend_with::<Vnni, { Vnni::WIDTH }>(out, q, k, v, n_visible);
     }
     attend_with::<Plain, { Plain::WIDTH }>(out, q, k, v, n_visible);
@@ -143,8 +139,6 @@ fn round_weights<const W: usize>(
     rests: &mut [f32; W],
     totals: &mut [f32; W],
 ) -> [u32; W] {
-    // Where a step of f32 is 1, adding rounds, and the low bits are the integer.
-    const ROUNDER: f32 = 12_582_912.0;
     let mut out = [0; W];
     for i in 0..W {
         let exact = exp::<true>(scores[i] - largest[i]) * LARGEST_INPUT + rests[i];

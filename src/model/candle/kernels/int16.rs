@@ -9,7 +9,7 @@
     reason = "only inlined code is compiled for the instruction set of `dispatch`"
 )]
 
-use super::math::vectorized;
+use super::math::{ROUNDER, vectorized};
 use super::matmul::{Matrix, Target};
 use super::pairs::{self, PairPanels, PairProduct, Tile};
 
@@ -19,10 +19,19 @@ pub(super) const LARGEST_INPUT: f32 = 8191.0;
 /// So many pairs of products cannot overflow an i32: 128 * 2047 * 8191 < 2^31.
 const PAIRS_PER_SUM: usize = 64;
 
+/// Whether this machine has `vpdpwssd` over registers of 512 bits.
+pub(super) fn has_vnni() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512vnni")
+        && std::arch::is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Columns of a panel of pairs.
 pub(super) fn panel_columns() -> usize {
     #[cfg(target_arch = "x86_64")]
-    if vnni::are_there() {
+    if has_vnni() {
         return Vnni::WIDTH;
     }
     Plain::WIDTH
@@ -53,8 +62,7 @@ pub(super) fn interleave_row(row: &[f32], largest: f32, i: usize, width: usize, 
     let magnitude = row.iter().fold(0, |magnitude, value| magnitude.max(value.to_bits() & 0x7fff_ffff));
     let step = f32::from_bits(magnitude) / largest;
     let steps = if step > 0.0 { 1.0 / step } else { 0.0 };
-    // Where a step of f32 is 1, adding rounds, and the low bits are the integer.
-    let round = |value: f32| (value * steps + 12_582_912.0).to_bits() & 0xffff;
+    let round = |value: f32| (value * steps + ROUNDER).to_bits() & 0xffff;
     let (pairs, rest) = row.as_chunks::<2>();
     for (out, [low, high]) in out.chunks_exact_mut(width).zip(pairs) {
         out[i] = round(*low) | round(*high) << 16;
@@ -68,7 +76,7 @@ pub(super) fn interleave_row(row: &[f32], largest: f32, i: usize, width: usize, 
 /// [`super::matmul::multiply_panels`] with panels of pairs; `block` rows at a time.
 pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
     #[cfg(target_arch = "x86_64")]
-    if vnni::are_there() {
+    if has_vnni() {
         return pairs::multiply::<Vnni>(target, scale, a, b, block);
     }
     pairs::multiply::<Plain>(target, scale, a, b, block);
@@ -120,7 +128,7 @@ impl PairProduct for Vnni {
     }
 
     fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
-        assert!(vnni::are_there());
+        assert!(has_vnni());
         // SAFETY: the instructions that it is compiled for are there.
         #[expect(unsafe_code, reason = "a function for some processors only, after asking this one")]
         unsafe {
@@ -190,7 +198,7 @@ mod avx2 {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod vnni {
+mod vnni {
     use std::arch::x86_64::{
         __m512i, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpwssd_epi32, _mm512_set1_epi32,
         _mm512_setzero_ps, _mm512_setzero_si512,
@@ -202,10 +210,6 @@ pub(super) mod vnni {
     use super::{PAIRS_PER_SUM, Vnni};
 
     const WIDTH: usize = Vnni::WIDTH;
-
-    pub(in super::super) fn are_there() -> bool {
-        std::arch::is_x86_feature_detected!("avx512vnni") && std::arch::is_x86_feature_detected!("avx512f")
-    }
 
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub(super) fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
@@ -294,7 +298,7 @@ mod tests {
     fn instructions_give_what_plain_code_gives() {
         check_instructions::<Plain, { Plain::STRIP_ROWS }, { Plain::WIDTH }>();
         #[cfg(target_arch = "x86_64")]
-        if vnni::are_there() {
+        if has_vnni() {
             check_instructions::<Vnni, { Vnni::STRIP_ROWS }, { Vnni::WIDTH }>();
         }
     }

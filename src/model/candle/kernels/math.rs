@@ -132,12 +132,13 @@ fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// Where a step of f32 is 1: adding this (1.5 * 2^23) rounds to an integer, which then stands in the low bits of the mantissa.
+pub(super) const ROUNDER: f32 = 12_582_912.0;
+
 /// e^x by range reduction to |r| <= ln 2 / 2 and a polynomial (Cephes `expf`); relative error below 3e-7.
 /// Arguments are clamped to [-87, 88], so the result is always finite and positive. In the softmaxes `FUSED` gains nothing.
 #[inline(always)]
 pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
-    // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits of the mantissa.
-    const ROUNDER: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let x = x.clamp(-87.0, 88.0);
