@@ -25,6 +25,10 @@ pub(super) fn panel_columns() -> usize {
 
 /// [`super::matmul::multiply_panels`] with panels of pairs; on CPUs without instructions for them these are widened.
 pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if a.rows() > 4 && super::amx::is_there() {
+        return super::amx::multiply(target, scale, a, b, block);
+    }
     #[cfg(target_arch = "x86_64")]
     if instructions::are_there() {
         return super::pairs::multiply::<instructions::Bf16>(target, scale, a, b, block);
@@ -54,7 +58,7 @@ fn multiply_widened(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels
 /// Rounds to the nearest bfloat16, and to the even one of two as near; its bits. Infinity and NaN stay what they are or become each
 /// other.
 #[inline(always)]
-fn round(value: f32) -> u32 {
+pub(super) fn round(value: f32) -> u32 {
     let bits = value.to_bits();
     bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16
 }

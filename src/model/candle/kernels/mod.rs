@@ -5,6 +5,8 @@
 //! moving data. Weights of linear layers are [out, in] as checkpoints store them. On the CPU all tensors are f32; on a GPU all
 //! tensors of an operation are f32, f16 or bf16.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 mod attention;
 mod attention_int16;
 mod bf16;

@@ -18,7 +18,7 @@ use super::matmul::{Destination, Matrix, Target};
 /// Strips that pass while the next panel is fetched. Fewer fetch only its beginning: more at a time would hold up what is wanted now.
 const STRIPS_PER_FETCH: usize = 16;
 /// Of columns that have no scales.
-const UNSCALED: [f32; 32] = [1.0; 32];
+pub(super) const UNSCALED: [f32; 32] = [1.0; 32];
 
 /// A rounding to 16 bits and the instructions for it.
 pub(super) trait PairProduct {

@@ -1,0 +1,200 @@
+//! Products in bfloat16 with AMX, the matrix registers of Intel's server processors since Sapphire Rapids: 16 times the multiply-adds
+//! per instruction of AVX512_BF16. (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18.)
+//!
+//! A tile register holds 16 lines of 16 numbers. Of the left operand a line is a row's next 16 pairs, of the right one it is a pair of
+//! 16 columns, as a panel has them.
+
+use std::arch::asm;
+use std::sync::OnceLock;
+
+use pulp::bytemuck::cast_slice_mut;
+
+use super::bf16::round;
+use super::linear::with_scratch;
+use super::math::vectorized;
+use super::matmul::{Matrix, Target};
+use super::pairs::{PairPanels, Tile, UNSCALED};
+
+/// Lines of a tile, and numbers in each.
+const SIDE: usize = 16;
+/// Two tiles each way: each is read once for two products.
+const STRIP_ROWS: usize = 2 * SIDE;
+pub(super) const WIDTH: usize = 2 * SIDE;
+
+/// Whether this machine has AMX for bfloat16 and the system lets this process use it.
+pub(super) fn is_there() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| has_instructions() && is_permitted())
+}
+
+fn has_instructions() -> bool {
+    const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
+    // Leaf 7 is there wherever AVX-512 is.
+    if !std::arch::is_x86_feature_detected!("avx512bf16") {
+        return false;
+    }
+    #[allow(unused_unsafe, unsafe_code, reason = "safe in newer versions of Rust only")]
+    // SAFETY: every processor of 64 bits has the instruction.
+    let leaf = unsafe { std::arch::x86_64::__cpuid_count(7, 0) };
+    leaf.edx & BF16_AND_TILE == BF16_AND_TILE
+}
+
+/// Linux gives a process the registers when it asks for them (arch_prctl(2), Documentation/arch/x86/xstate.rst).
+#[expect(unsafe_code, reason = "a system call that no library wraps")]
+fn is_permitted() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_int = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_ulong = 18;
+    // SAFETY: takes numbers and touches no memory of this process.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+}
+
+/// [`super::matmul::multiply_panels`] with panels of pairs in bfloat16; `block` rows at a time.
+pub(super) fn multiply(mut target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
+    assert!(is_there());
+    let pairs = a.columns().div_ceil(2);
+    // Zeros fill a row's last tile up.
+    let row_len = pairs.next_multiple_of(SIDE);
+    let strip_len = STRIP_ROWS * row_len;
+    let steps = [scale; STRIP_ROWS];
+    with_scratch(block.next_multiple_of(STRIP_ROWS) * row_len, |scratch| {
+        let scratch: &mut [u32] = cast_slice_mut(scratch);
+        for first in (0..a.rows()).step_by(block) {
+            let n_rows = block.min(a.rows() - first);
+            vectorized!({
+                for (i, out) in scratch.chunks_exact_mut(row_len).take(n_rows).enumerate() {
+                    round_row(a.row(first + i), out);
+                }
+            });
+            let registers = Registers::configure();
+            for (index, panel) in b.pairs.chunks_exact(WIDTH * pairs).enumerate() {
+                let column = index * WIDTH;
+                let n_columns = WIDTH.min(b.n - column);
+                for (i, strip) in scratch.chunks_exact(strip_len).take(n_rows.div_ceil(STRIP_ROWS)).enumerate() {
+                    let row = i * STRIP_ROWS;
+                    let sums = registers.multiply(strip, row_len, panel);
+                    let mut tile = Tile {
+                        out: &mut target.out[(first + row) * target.row_stride + column..],
+                        row_stride: target.row_stride,
+                        destination: target.destination,
+                        steps: &steps[..STRIP_ROWS.min(n_rows - row)],
+                        scales: &UNSCALED[..n_columns],
+                    };
+                    vectorized!(tile.store(&sums.0));
+                }
+            }
+        }
+    });
+}
+
+#[inline(always)]
+fn round_row(row: &[f32], out: &mut [u32]) {
+    // The low half of a number is the first in memory.
+    let (out, rest) = cast_slice_mut::<u32, u16>(out).split_at_mut(row.len());
+    out.iter_mut().zip(row).for_each(|(out, value)| *out = round(*value) as u16);
+    rest.fill(0);
+}
+
+#[repr(align(64))]
+struct Sums([[f32; WIDTH]; STRIP_ROWS]);
+
+/// This thread's tile registers, in use until this is dropped.
+struct Registers;
+
+impl Registers {
+    fn configure() -> Self {
+        /// Of palette 1: eight tiles of 16 lines of 64 bytes.
+        #[repr(align(64))]
+        struct Configuration([u8; 64]);
+        const CONFIGURATION: Configuration = {
+            let mut bytes = [0; 64];
+            bytes[0] = 1;
+            let mut tile = 0;
+            while tile < 8 {
+                bytes[16 + 2 * tile] = 64;
+                bytes[48 + tile] = SIDE as u8;
+                tile += 1;
+            }
+            Configuration(bytes)
+        };
+        // SAFETY: [`is_there`] was asserted; the compiler uses none of these registers.
+        #[expect(unsafe_code, reason = "instructions that have no functions yet")]
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &CONFIGURATION.0, options(nostack, readonly, preserves_flags));
+        }
+        Self
+    }
+
+    /// A strip, rows of `row_len`, times a panel of up to as many pairs.
+    fn multiply(&self, strip: &[u32], row_len: usize, panel: &[u32]) -> Sums {
+        let n_whole = panel.len() / (SIDE * WIDTH);
+        assert!(strip.len() == STRIP_ROWS * row_len && panel.len() <= row_len * WIDTH);
+        let (whole, rest) = panel.as_chunks::<{ SIDE * WIDTH }>();
+        let mut last = [0; SIDE * WIDTH];
+        last[..rest.len()].copy_from_slice(rest);
+        let mut sums = Sums([[0.0; WIDTH]; STRIP_ROWS]);
+        // SAFETY: the tiles lie inside of what was asserted; [`Registers`] are configured while `self` lives.
+        #[expect(unsafe_code, reason = "instructions that have no functions yet")]
+        unsafe {
+            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem, preserves_flags));
+            add_products(strip.as_ptr(), row_len, whole.as_ptr().cast(), n_whole);
+            if !rest.is_empty() {
+                add_products(strip[n_whole * SIDE..].as_ptr(), row_len, last.as_ptr(), 1);
+            }
+            asm!(
+                "tilestored [{out} + {stride}], tmm0",
+                "tilestored [{out} + {stride} + 64], tmm1",
+                "tilestored [{below} + {stride}], tmm2",
+                "tilestored [{below} + {stride} + 64], tmm3",
+                out = in(reg) sums.0.as_mut_ptr(),
+                below = in(reg) sums.0[SIDE..].as_mut_ptr(),
+                stride = in(reg) 4 * WIDTH,
+                options(nostack, preserves_flags),
+            );
+        }
+        sums
+    }
+}
+
+impl Drop for Registers {
+    fn drop(&mut self) {
+        #[expect(unsafe_code, reason = "instructions that have no functions yet")]
+        // SAFETY: they were configured.
+        unsafe {
+            asm!("tilerelease", options(nostack, nomem, preserves_flags));
+        }
+    }
+}
+
+/// Adds `n` tiles of each half of a strip times as many of each half of a panel to the first four registers.
+#[expect(unsafe_code, reason = "instructions that have no functions yet")]
+unsafe fn add_products(strip: *const u32, row_len: usize, panel: *const u32, n: usize) {
+    if n == 0 {
+        return;
+    }
+    // SAFETY: promised by the caller.
+    unsafe {
+        asm!(
+            "2:",
+            "tileloadd tmm4, [{above} + {row_stride}]",
+            "tileloadd tmm6, [{panel} + {line_stride}]",
+            "tileloadd tmm7, [{panel} + {line_stride} + 64]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{below} + {row_stride}]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {above}, 64",
+            "add {below}, 64",
+            "add {panel}, 2048",
+            "dec {n}",
+            "jnz 2b",
+            above = inout(reg) strip => _,
+            below = inout(reg) strip.add(SIDE * row_len) => _,
+            panel = inout(reg) panel => _,
+            n = inout(reg) n => _,
+            row_stride = in(reg) 4 * row_len,
+            line_stride = in(reg) 4 * WIDTH,
+            options(nostack, readonly),
+        );
+    }
+}
