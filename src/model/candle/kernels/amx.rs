@@ -12,14 +12,14 @@ use pulp::bytemuck::cast_slice_mut;
 use super::bf16::round;
 use super::linear::with_scratch;
 use super::math::vectorized;
-use super::matmul::{Matrix, Target};
+use super::matmul::{Destination, Matrix, Target};
 use super::pairs::{PairPanels, Tile, UNSCALED};
 
 /// Lines of a tile, and numbers in each.
 const SIDE: usize = 16;
 /// Two tiles each way: each is read once for two products.
 const STRIP_ROWS: usize = 2 * SIDE;
-pub(super) const WIDTH: usize = 2 * SIDE;
+const WIDTH: usize = 2 * SIDE;
 
 /// Whether this machine has AMX for bfloat16 and the system lets this process use it.
 pub(super) fn is_there() -> bool {
@@ -49,7 +49,7 @@ fn is_permitted() -> bool {
 }
 
 /// [`super::matmul::multiply_panels`] with panels of pairs in bfloat16; `block` rows at a time.
-pub(super) fn multiply(mut target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
+pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
     assert!(is_there());
     let pairs = a.columns().div_ceil(2);
     // Zeros fill a row's last tile up.
@@ -65,13 +65,13 @@ pub(super) fn multiply(mut target: Target<'_>, scale: f32, a: Matrix<'_>, b: Pai
                     round_row(a.row(first + i), out);
                 }
             });
+            let strips = &scratch[..n_rows.div_ceil(STRIP_ROWS) * strip_len];
             let registers = Registers::configure();
             for (index, panel) in b.pairs.chunks_exact(WIDTH * pairs).enumerate() {
                 let column = index * WIDTH;
                 let n_columns = WIDTH.min(b.n - column);
-                for (i, strip) in scratch.chunks_exact(strip_len).take(n_rows.div_ceil(STRIP_ROWS)).enumerate() {
+                for (i, strip) in strips.chunks_exact(strip_len).enumerate() {
                     let row = i * STRIP_ROWS;
-                    let sums = registers.multiply(strip, row_len, panel);
                     let mut tile = Tile {
                         out: &mut target.out[(first + row) * target.row_stride + column..],
                         row_stride: target.row_stride,
@@ -79,7 +79,13 @@ pub(super) fn multiply(mut target: Target<'_>, scale: f32, a: Matrix<'_>, b: Pai
                         steps: &steps[..STRIP_ROWS.min(n_rows - row)],
                         scales: &UNSCALED[..n_columns],
                     };
-                    vectorized!(tile.store(&sums.0));
+                    if scale == 1.0 && tile.steps.len() == STRIP_ROWS && n_columns == WIDTH {
+                        registers.multiply(tile.out, tile.row_stride, tile.destination, strip, row_len, panel);
+                    } else {
+                        let mut sums = [[0.0; WIDTH]; STRIP_ROWS];
+                        registers.multiply(sums.as_flattened_mut(), WIDTH, Destination::Overwrite, strip, row_len, panel);
+                        vectorized!(tile.store(&sums));
+                    }
                 }
             }
         }
@@ -93,9 +99,6 @@ fn round_row(row: &[f32], out: &mut [u32]) {
     out.iter_mut().zip(row).for_each(|(out, value)| *out = round(*value) as u16);
     rest.fill(0);
 }
-
-#[repr(align(64))]
-struct Sums([[f32; WIDTH]; STRIP_ROWS]);
 
 /// This thread's tile registers, in use until this is dropped.
 struct Registers;
@@ -124,34 +127,59 @@ impl Registers {
         Self
     }
 
-    /// A strip, rows of `row_len`, times a panel of up to as many pairs.
-    fn multiply(&self, strip: &[u32], row_len: usize, panel: &[u32]) -> Sums {
-        let n_whole = panel.len() / (SIDE * WIDTH);
-        assert!(strip.len() == STRIP_ROWS * row_len && panel.len() <= row_len * WIDTH);
+    /// A whole strip, rows of `row_len`, times a panel of up to as many pairs, to a whole tile of `out`.
+    fn multiply(
+        &self,
+        out: &mut [f32],
+        row_stride: usize,
+        destination: Destination,
+        strip: &[u32],
+        row_len: usize,
+        panel: &[u32],
+    ) {
         let (whole, rest) = panel.as_chunks::<{ SIDE * WIDTH }>();
+        assert!(out.len() >= (STRIP_ROWS - 1) * row_stride + WIDTH);
+        assert!(strip.len() == STRIP_ROWS * row_len && panel.len() <= row_len * WIDTH);
         let mut last = [0; SIDE * WIDTH];
         last[..rest.len()].copy_from_slice(rest);
-        let mut sums = Sums([[0.0; WIDTH]; STRIP_ROWS]);
+        let (above, below) = (out.as_mut_ptr(), out[SIDE * row_stride..].as_mut_ptr());
         // SAFETY: the tiles lie inside of what was asserted; [`Registers`] are configured while `self` lives.
         #[expect(unsafe_code, reason = "instructions that have no functions yet")]
         unsafe {
-            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem, preserves_flags));
-            add_products(strip.as_ptr(), row_len, whole.as_ptr().cast(), n_whole);
+            match destination {
+                Destination::Overwrite => asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    options(nostack, nomem, preserves_flags)
+                ),
+                Destination::Accumulate => asm!(
+                    "tileloadd tmm0, [{above} + {stride}]",
+                    "tileloadd tmm1, [{above} + {stride} + 64]",
+                    "tileloadd tmm2, [{below} + {stride}]",
+                    "tileloadd tmm3, [{below} + {stride} + 64]",
+                    above = in(reg) above,
+                    below = in(reg) below,
+                    stride = in(reg) 4 * row_stride,
+                    options(nostack, readonly, preserves_flags)
+                ),
+            }
+            add_products(strip.as_ptr(), row_len, whole.as_ptr().cast(), whole.len());
             if !rest.is_empty() {
-                add_products(strip[n_whole * SIDE..].as_ptr(), row_len, last.as_ptr(), 1);
+                add_products(strip[whole.len() * SIDE..].as_ptr(), row_len, last.as_ptr(), 1);
             }
             asm!(
-                "tilestored [{out} + {stride}], tmm0",
-                "tilestored [{out} + {stride} + 64], tmm1",
+                "tilestored [{above} + {stride}], tmm0",
+                "tilestored [{above} + {stride} + 64], tmm1",
                 "tilestored [{below} + {stride}], tmm2",
                 "tilestored [{below} + {stride} + 64], tmm3",
-                out = in(reg) sums.0.as_mut_ptr(),
-                below = in(reg) sums.0[SIDE..].as_mut_ptr(),
-                stride = in(reg) 4 * WIDTH,
+                above = in(reg) above,
+                below = in(reg) below,
+                stride = in(reg) 4 * row_stride,
                 options(nostack, preserves_flags),
             );
         }
-        sums
     }
 }
 

@@ -1,4 +1,4 @@
-//! The three attentions of Florence-2 on the CPU: between tokens, inside windows, between channels.
+//! Attention between tokens and inside windows on the CPU.
 //! Every (batch or window, head) is a task of its own whose scores never leave the cache.
 
 #![expect(
@@ -10,17 +10,14 @@ use candle_core::{Result, Tensor, bail};
 use pulp::{Simd, WithSimd};
 
 use super::linear::with_scratch;
-use super::math::{arch, dot, softmax, softmax_of_columns, softmax_unscaled, vectorized};
+use super::math::{arch, dot, softmax_of_columns, softmax_unscaled, vectorized};
 use super::matmul::{
-    Destination, Matrix, Target, interleave_strips, multiply, multiply_strips, panel_columns, strip_rows,
-    tile,
+    Destination, Matrix, Target, interleave_strips, multiply_strips, panel_columns, strip_rows, tile,
 };
 use super::{Precision, Visible, attention_int16, for_each_chunk, with_slices};
 
 /// Up to this many queries, laying the keys and values out costs more than it saves.
 const FEW_QUERIES: usize = 4;
-/// Tokens of a channel attention that are laid out at a time.
-const TOKENS_PER_BLOCK: usize = 1024;
 
 pub(super) fn attention(
     q: &Tensor,
@@ -262,47 +259,4 @@ pub(super) fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> R
     let mut out = vec![0.0; heads.len()];
     beside_each_other(&heads, &mut out, n_heads, head_dim, place, n_tokens);
     Tensor::from_vec(out, (batch, height, width, channels), qkv.device())
-}
-
-pub(super) fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor> {
-    let (batch, n_tokens, three_channels) = qkv.dims3()?;
-    let channels = three_channels / 3;
-    if !three_channels.is_multiple_of(3 * n_groups) || n_tokens == 0 {
-        bail!("channel_attention: {:?} does not fit {n_groups} groups", qkv.dims());
-    }
-    let group_dim = channels / n_groups;
-    let scale = 1.0 / (n_tokens as f32).sqrt();
-    let mut groups = vec![0.0; batch * n_tokens * channels];
-    let work = 2 * groups.len() * group_dim;
-    with_slices([qkv], |[qkv]| {
-        for_each_chunk(&mut groups, (n_tokens * group_dim).max(1), work, |task, out| {
-            let (image, group) = (task / n_groups, task % n_groups);
-            let part = |i: usize| {
-                let start = image * n_tokens * three_channels + i * channels + group * group_dim;
-                Matrix::new(&qkv[start..], n_tokens, group_dim, three_channels)
-            };
-            let mut scores = vec![0.0; group_dim * group_dim];
-            for first in (0..n_tokens).step_by(TOKENS_PER_BLOCK) {
-                let tokens = first..(first + TOKENS_PER_BLOCK).min(n_tokens);
-                let (q, k) = (part(0).some_rows(tokens.clone()), part(1).some_rows(tokens));
-                multiply(&mut scores, group_dim, Destination::Accumulate, scale, q.transposed(), k);
-            }
-            vectorized!(for scores in scores.chunks_exact_mut(group_dim) {
-                softmax(scores);
-            });
-            let scores = Matrix::new(&scores, group_dim, group_dim, group_dim);
-            multiply(out, group_dim, Destination::Overwrite, 1.0, part(2), scores.transposed());
-        });
-        Ok(())
-    })?;
-    let mut out = vec![0.0; groups.len()];
-    beside_each_other(
-        &groups,
-        &mut out,
-        n_groups,
-        group_dim,
-        |row| (row / n_tokens, row % n_tokens),
-        n_tokens,
-    );
-    Tensor::from_vec(out, (batch, n_tokens, channels), qkv.device())
 }

@@ -206,7 +206,7 @@ pub(super) fn apply_by_columns(
 
 /// Shares rows between the threads evenly, in whole strips.
 fn rows_per_task(n_rows: usize) -> usize {
-    let n_tasks = n_rows.div_ceil(MAX_ROWS_PER_TASK).next_multiple_of(rayon::current_num_threads());
+    let n_tasks = n_rows.div_ceil(std::env::var("RPT").map_or(MAX_ROWS_PER_TASK, |x| x.parse().unwrap())).next_multiple_of(rayon::current_num_threads());
     n_rows.div_ceil(n_tasks).next_multiple_of(tile().rows)
 }
 
@@ -273,10 +273,11 @@ pub(super) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R 
         static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
     }
     let mut buffer = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
+    if buffer.len() < len + 15 {
+        buffer.resize(len + 15, 0.0);
     }
-    let result = f(&mut buffer[..len]);
+    let start = buffer.as_ptr().align_offset(64);
+    let result = f(&mut buffer[start..][..len]);
     SCRATCH.with_borrow_mut(|kept| kept.push(buffer));
     result
 }

@@ -191,12 +191,20 @@ pub(super) fn quick_gelu(values: &mut [f32]) {
     });
 }
 
+/// What a softmax weighs a score with that lies `below` (at most 0) the largest. Below e^-75, which no sum in f32 would show, it is zero:
+/// numbers too small to be normal, which would come of such weights, take some processors a hundred times as long.
+#[inline(always)]
+fn softmax_weight(below: f32) -> f32 {
+    let weight = exp::<false>(below);
+    if below < -75.0 { 0.0 } else { weight }
+}
+
 /// Softmax in place.
 #[inline(always)]
 pub(super) fn softmax(row: &mut [f32]) {
     let largest = max(row);
     for value in &mut *row {
-        *value = exp::<false>(*value - largest);
+        *value = softmax_weight(*value - largest);
     }
     let scale = 1.0 / sum(row);
     for value in row {
@@ -212,13 +220,13 @@ pub(super) fn softmax_unscaled(row: &mut [f32]) -> f32 {
     let mut chunks = row.chunks_exact_mut(LANES);
     for chunk in &mut chunks {
         for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *value = exp::<false>(*value - largest);
+            *value = softmax_weight(*value - largest);
             *lane += *value;
         }
     }
     let mut total: f32 = lanes.iter().sum();
     for value in chunks.into_remainder() {
-        *value = exp::<false>(*value - largest);
+        *value = softmax_weight(*value - largest);
         total += *value;
     }
     1.0 / total
@@ -239,7 +247,7 @@ pub(super) fn softmax_of_columns(rows: &mut [f32], factors: &mut [f32]) {
     factors.fill(0.0);
     for row in rows.chunks_exact_mut(width) {
         for ((value, total), largest) in row.iter_mut().zip(&mut *factors).zip(&*largest) {
-            *value = exp::<false>(*value - largest);
+            *value = softmax_weight(*value - largest);
             *total += *value;
         }
     }
@@ -287,6 +295,20 @@ mod tests {
         ] {
             assert!((erf::<FUSED>(x) - expected).abs() < 5e-7, "erf({x}) = {}", erf::<FUSED>(x));
         }
+    }
+
+    #[test]
+    fn softmaxes_make_no_number_too_small_to_be_normal() {
+        let scores: Vec<f32> = (0..500).map(|i| (i * 37 % 211) as f32 * -0.7).collect();
+        let mut row = scores.clone();
+        softmax(&mut row);
+        let total: f64 = scores.iter().map(|score| f64::from(*score).exp()).sum();
+        for (score, weight) in scores.iter().zip(&row) {
+            let exact = f64::from(*score).exp() / total;
+            assert!((f64::from(*weight) - exact).abs() <= 1e-6 * exact + 1e-32, "{weight}, not {exact}");
+        }
+        assert!(row.iter().all(|weight| *weight == 0.0 || weight.is_normal()));
+        assert!(row.contains(&0.0));
     }
 
     #[test]

@@ -56,6 +56,11 @@ impl<'a> Matrix<'a> {
         Self::new(&self.data[rows.start * self.row_stride..], rows.len(), self.columns, self.row_stride)
     }
 
+    /// Some of its columns; of a matrix that is not transposed.
+    pub(super) fn some_columns(self, columns: std::ops::Range<usize>) -> Self {
+        Self::new(&self.data[columns.start..], self.rows, columns.len(), self.row_stride)
+    }
+
     pub(super) fn rows(&self) -> usize {
         self.rows
     }
@@ -254,7 +259,7 @@ pub(super) fn multiply_panels(
         }
         return;
     }
-    let rows = a.rows.min(ROWS_PER_BLOCK.next_multiple_of(tile().rows));
+    let rows = a.rows.min(std::env::var("RPB").map_or(ROWS_PER_BLOCK, |x| x.parse().unwrap()).next_multiple_of(tile().rows));
     let target = Target { out, row_stride: out_row_stride, destination };
     match b.values {
         PanelValues::F32(panels) => with_scratch(rows * b.k, |strips| {
@@ -353,12 +358,12 @@ pub(super) fn multiply_strips<S: Simd>(
     }
 }
 
-struct TileTarget<'a> {
-    out: &'a mut [f32],
-    row_stride: usize,
+pub(super) struct TileTarget<'a> {
+    pub(super) out: &'a mut [f32],
+    pub(super) row_stride: usize,
     /// Fewer than a panel has at the right edge.
-    n_columns: usize,
-    destination: Destination,
+    pub(super) n_columns: usize,
+    pub(super) destination: Destination,
 }
 
 /// One strip of `R` rows times one panel.
@@ -378,6 +383,15 @@ fn multiply_tile<S: Simd, const R: usize>(
             sums[1] = simd.mul_add_e_f32s(value, panel[1], sums[1]);
         }
     }
+    store_tile(simd, target, sums);
+}
+
+#[inline(always)]
+pub(super) fn store_tile<S: Simd, const R: usize>(
+    simd: S,
+    target: &mut TileTarget<'_>,
+    sums: [[S::f32s; 2]; R],
+) {
     let width = panel_columns::<S>();
     for (i, sums) in sums.into_iter().enumerate() {
         let out = &mut target.out[i * target.row_stride..][..target.n_columns];

@@ -10,6 +10,7 @@ mod amx;
 mod attention;
 mod attention_int16;
 mod bf16;
+mod channel_attention;
 mod conv;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -203,7 +204,7 @@ pub fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<T
 /// Attention between the channels of a group, over all tokens, scale = 1 / sqrt(N); qkv [B, N, 3C]; result [B, N, C].
 pub fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor> {
     match qkv.device() {
-        Device::Cpu => attention::channel_attention(qkv, n_groups),
+        Device::Cpu => channel_attention::channel_attention(qkv, n_groups),
         _ => gpu::channel_attention(qkv, n_groups),
     }
 }

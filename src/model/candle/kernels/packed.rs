@@ -26,9 +26,19 @@ pub struct PackedMatrix {
     values: Values,
 }
 
+struct Aligned<T>(Vec<T>, usize);
+impl<T: Clone + Default> Aligned<T> {
+    fn new(len: usize) -> Self {
+        let values = vec![T::default(); len + 64 / size_of::<T>()];
+        let start = values.as_ptr().align_offset(64).min(64 / size_of::<T>());
+        Self(values, start)
+    }
+    fn get(&self) -> &[T] { &self.0[self.1..][..self.0.len() - 64 / size_of::<T>()] }
+    fn get_mut(&mut self) -> &mut [T] { let len = self.0.len() - 64 / size_of::<T>(); &mut self.0[self.1..][..len] }
+}
 enum Values {
     F32(Vec<f32>),
-    Bf16(Vec<u32>),
+    Bf16(Aligned<u32>),
     Int16(Vec<u32>, Vec<f32>),
 }
 
@@ -58,7 +68,7 @@ impl PackedMatrix {
     pub(super) fn panels(&self) -> Panels<'_> {
         let values = match &self.values {
             Values::F32(values) => PanelValues::F32(values),
-            Values::Bf16(values) => PanelValues::Bf16(values),
+            Values::Bf16(values) => PanelValues::Bf16(values.get()),
             Values::Int16(values, scales) => PanelValues::Int16(values, scales),
         };
         Panels { values, k: self.n_in, n: self.n_out }
@@ -83,8 +93,8 @@ fn pack(weight: Matrix<'_>, precision: Precision) -> Values {
         }
         Precision::Bf16 => {
             let pairs = n_in.div_ceil(2);
-            let mut values = vec![0; n_out.next_multiple_of(width) * pairs];
-            values.par_chunks_mut((width * pairs).max(1)).enumerate().for_each(|(panel, out)| {
+            let mut values = Aligned::new(n_out.next_multiple_of(width) * pairs);
+            values.get_mut().par_chunks_mut((width * pairs).max(1)).enumerate().for_each(|(panel, out)| {
                 let rows = rows(panel);
                 vectorized!({
                     bf16::interleave_pairs(weight, rows.start, rows.len(), width, 1.0, out);

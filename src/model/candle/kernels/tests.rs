@@ -228,7 +228,7 @@ fn attentions_between_tokens() {
 #[test]
 fn attentions_in_windows_and_between_channels() {
     for (batch, height, width, channels, n_heads, window) in
-        [(1, 3, 3, 4, 1, 3), (2, 8, 12, 24, 3, 4), (1, 24, 12, 32, 2, 12)]
+        [(1, 3, 3, 4, 1, 3), (2, 8, 12, 24, 3, 4), (1, 24, 12, 32, 2, 12), (2, 5, 15, 64, 2, 5)]
     {
         let qkv = random(&[batch, height, width, 3 * channels], 1);
         check_close(
@@ -239,7 +239,7 @@ fn attentions_in_windows_and_between_channels() {
         let qkv = qkv.reshape((batch, height * width, 3 * channels)).unwrap();
         check_close(
             &format!("channel_attention {height}x{width}"),
-            &attention::channel_attention(&qkv, n_heads),
+            &channel_attention::channel_attention(&qkv, n_heads),
             &reference::channel_attention(&qkv, n_heads),
         );
     }
