@@ -1,20 +1,27 @@
-//! Products in bfloat16 with AMX, the matrix registers of Intel's server processors since Sapphire Rapids: 16 times the multiply-adds
-//! per instruction of AVX512_BF16. (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18.)
+//! Products in bfloat16 with AMX, the matrix registers of Intel's server processors since Sapphire Rapids: one instruction multiplies
+//! [16, 32] with [32, 16]. (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18.)
 //!
-//! A tile register holds 16 lines of 16 numbers. Of the left operand a line is a row's next 16 pairs, of the right one it is a pair of
-//! 16 columns, as a panel has them.
+//! A tile register holds 16 lines of 16 numbers. Of the left operand a line is 16 pairs of a row, of the right one it is a pair of
+//! each of 16 columns, as panels have them.
+
+#![expect(
+    clippy::inline_always,
+    reason = "only inlined code is compiled for the instruction set of `vectorized`"
+)]
 
 use std::arch::asm;
 use std::sync::OnceLock;
 
 use pulp::bytemuck::cast_slice_mut;
 
-use super::bf16::round;
+use super::bf16::{panel_columns, round};
 use super::linear::with_scratch;
 use super::math::vectorized;
 use super::matmul::{Destination, Matrix, Target};
 use super::pairs::{PairPanels, Tile, UNSCALED};
 
+/// With fewer rows most of a tile would be idle.
+pub(super) const MIN_ROWS: usize = 5;
 /// Lines of a tile, and numbers in each.
 const SIDE: usize = 16;
 /// Two tiles each way: each is read once for two products.
@@ -50,7 +57,7 @@ fn is_permitted() -> bool {
 
 /// [`super::matmul::multiply_panels`] with panels of pairs in bfloat16; `block` rows at a time.
 pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
-    assert!(is_there());
+    assert!(is_there() && panel_columns() == WIDTH);
     let pairs = a.columns().div_ceil(2);
     // Zeros fill a row's last tile up.
     let row_len = pairs.next_multiple_of(SIDE);
@@ -80,10 +87,24 @@ pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPan
                         scales: &UNSCALED[..n_columns],
                     };
                     if scale == 1.0 && tile.steps.len() == STRIP_ROWS && n_columns == WIDTH {
-                        registers.multiply(tile.out, tile.row_stride, tile.destination, strip, row_len, panel);
+                        registers.multiply(
+                            tile.out,
+                            tile.row_stride,
+                            tile.destination,
+                            strip,
+                            row_len,
+                            panel,
+                        );
                     } else {
                         let mut sums = [[0.0; WIDTH]; STRIP_ROWS];
-                        registers.multiply(sums.as_flattened_mut(), WIDTH, Destination::Overwrite, strip, row_len, panel);
+                        registers.multiply(
+                            sums.as_flattened_mut(),
+                            WIDTH,
+                            Destination::Overwrite,
+                            strip,
+                            row_len,
+                            panel,
+                        );
                         vectorized!(tile.store(&sums));
                     }
                 }

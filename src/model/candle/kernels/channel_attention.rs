@@ -41,7 +41,9 @@ pub(super) fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor>
                 let weights = weights_between_channels(qkv, channels, d);
                 for_each_chunk(out, TOKENS_PER_TASK * channels, n_tokens * channels * d, |task, out| {
                     let first = task * TOKENS_PER_TASK;
-                    let v = qkv.some_rows(first..first + out.len() / channels).some_columns(2 * channels..three_channels);
+                    let v = qkv
+                        .some_rows(first..first + out.len() / channels)
+                        .some_columns(2 * channels..three_channels);
                     multiply_groups(out, v, &weights, d);
                 });
             }
@@ -59,7 +61,12 @@ fn weights_between_channels(qkv: Matrix<'_>, channels: usize, d: usize) -> Vec<f
     let mut sums = vec![0.0; n_tokens.div_ceil(TOKENS_PER_TASK) * scores_len];
     for_each_chunk(&mut sums, scores_len, n_tokens * channels * d, |task, sums| {
         let first = task * TOKENS_PER_TASK;
-        add_products_of_columns(sums, qkv.some_rows(first..n_tokens.min(first + TOKENS_PER_TASK)), channels, d);
+        add_products_of_columns(
+            sums,
+            qkv.some_rows(first..n_tokens.min(first + TOKENS_PER_TASK)),
+            channels,
+            d,
+        );
     });
     let (scores, others) = sums.split_at_mut(scores_len);
     let scale = 1.0 / (n_tokens as f32).sqrt();
@@ -161,7 +168,8 @@ impl WithSimd for ProductsOfRows<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let whole = if has_many_registers::<S>() { self.run::<S, 8>(simd, 0) } else { self.run::<S, 4>(simd, 0) };
+        let whole =
+            if has_many_registers::<S>() { self.run::<S, 8>(simd, 0) } else { self.run::<S, 4>(simd, 0) };
         self.run::<S, 1>(simd, whole);
     }
 }

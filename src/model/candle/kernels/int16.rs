@@ -82,7 +82,7 @@ pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPan
     pairs::multiply::<Plain>(target, scale, a, b, block);
 }
 
-/// For all processors; with AVX2 where it is.
+/// For all processors; with AVX2 where it is, and `vpdpwssd` over its registers where that is (AVX-VNNI).
 pub(super) struct Plain;
 
 impl PairProduct for Plain {
@@ -101,9 +101,15 @@ impl PairProduct for Plain {
     fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the instructions that it is compiled for are there.
-            #[expect(unsafe_code, reason = "a function for some processors only, after asking this one")]
-            return unsafe { avx2::multiply_tile::<R>(tile, strip, panel) };
+            // SAFETY: the instructions that they are compiled for are there.
+            #[expect(unsafe_code, reason = "functions for some processors only, after asking this one")]
+            return unsafe {
+                if std::arch::is_x86_feature_detected!("avxvnni") {
+                    avx2::multiply_tile_vnni::<R>(tile, strip, panel);
+                } else {
+                    avx2::multiply_tile::<R>(tile, strip, panel);
+                }
+            };
         }
         tile.store(&portable_products::<R, { Self::WIDTH }>(strip, panel));
     }
@@ -164,8 +170,8 @@ fn portable_products<const R: usize, const W: usize>(strip: &[u32], panel: &[u32
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use std::arch::x86_64::{
-        __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_cvtepi32_ps, _mm256_madd_epi16, _mm256_set1_epi32,
-        _mm256_setzero_ps, _mm256_setzero_si256,
+        __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_cvtepi32_ps, _mm256_dpwssd_avx_epi32,
+        _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_ps, _mm256_setzero_si256,
     };
 
     use pulp::bytemuck::cast;
@@ -175,26 +181,36 @@ mod avx2 {
 
     const WIDTH: usize = Plain::WIDTH;
 
-    #[target_feature(enable = "avx2")]
-    pub(super) fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
-        let mut totals = [[_mm256_setzero_ps(); 2]; R];
-        for (strip, panel) in strip.chunks(PAIRS_PER_SUM * R).zip(panel.chunks(PAIRS_PER_SUM * WIDTH)) {
-            let mut sums = [[_mm256_setzero_si256(); 2]; R];
-            for (strip, panel) in strip.as_chunks::<R>().0.iter().zip(panel.as_chunks::<WIDTH>().0) {
-                let panel: [__m256i; 2] = cast(*panel);
-                for (sums, pair) in sums.iter_mut().zip(strip) {
-                    let pair = _mm256_set1_epi32(pair.cast_signed());
-                    sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(pair, panel[0]));
-                    sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(pair, panel[1]));
+    /// `$add` adds the products of pairs to sums.
+    macro_rules! multiply_tile {
+        ($name:ident, $features:literal, |$sum:ident, $a:ident, $b:ident| $add:expr) => {
+            #[target_feature(enable = $features)]
+            pub(super) fn $name<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
+                let mut totals = [[_mm256_setzero_ps(); 2]; R];
+                for (strip, panel) in strip.chunks(PAIRS_PER_SUM * R).zip(panel.chunks(PAIRS_PER_SUM * WIDTH))
+                {
+                    let mut sums = [[_mm256_setzero_si256(); 2]; R];
+                    for (strip, panel) in strip.as_chunks::<R>().0.iter().zip(panel.as_chunks::<WIDTH>().0) {
+                        let panel: [__m256i; 2] = cast(*panel);
+                        for (sums, pair) in sums.iter_mut().zip(strip) {
+                            let $a = _mm256_set1_epi32(pair.cast_signed());
+                            for ($sum, $b) in sums.iter_mut().zip(panel) {
+                                *$sum = $add;
+                            }
+                        }
+                    }
+                    for (totals, sums) in totals.iter_mut().zip(sums) {
+                        totals[0] = _mm256_add_ps(totals[0], _mm256_cvtepi32_ps(sums[0]));
+                        totals[1] = _mm256_add_ps(totals[1], _mm256_cvtepi32_ps(sums[1]));
+                    }
                 }
+                tile.store(&totals.map(cast::<_, [f32; WIDTH]>));
             }
-            for (totals, sums) in totals.iter_mut().zip(sums) {
-                totals[0] = _mm256_add_ps(totals[0], _mm256_cvtepi32_ps(sums[0]));
-                totals[1] = _mm256_add_ps(totals[1], _mm256_cvtepi32_ps(sums[1]));
-            }
-        }
-        tile.store(&totals.map(cast::<_, [f32; WIDTH]>));
+        };
     }
+
+    multiply_tile!(multiply_tile, "avx2", |sum, a, b| _mm256_add_epi32(*sum, _mm256_madd_epi16(a, b)));
+    multiply_tile!(multiply_tile_vnni, "avx2,avxvnni", |sum, a, b| _mm256_dpwssd_avx_epi32(*sum, a, b));
 }
 
 #[cfg(target_arch = "x86_64")]

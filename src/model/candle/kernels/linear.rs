@@ -9,7 +9,7 @@ use super::math::{gelu, layer_norm_row, quick_gelu, vectorized};
 use super::matmul::{
     Destination, Matrix, PanelValues, Panels, multiply_panels, pack_panels, panels_len, tile,
 };
-use super::packed::PackedMatrix;
+use super::packed::{PER_CACHE_LINE, PackedMatrix, to_cache_line};
 use super::{Activation, LayerNormWeights, PackedFeedForward, for_each_chunk, with_slices};
 
 /// Most rows per task.
@@ -206,7 +206,7 @@ pub(super) fn apply_by_columns(
 
 /// Shares rows between the threads evenly, in whole strips.
 fn rows_per_task(n_rows: usize) -> usize {
-    let n_tasks = n_rows.div_ceil(std::env::var("RPT").map_or(MAX_ROWS_PER_TASK, |x| x.parse().unwrap())).next_multiple_of(rayon::current_num_threads());
+    let n_tasks = n_rows.div_ceil(MAX_ROWS_PER_TASK).next_multiple_of(rayon::current_num_threads());
     n_rows.div_ceil(n_tasks).next_multiple_of(tile().rows)
 }
 
@@ -266,17 +266,17 @@ pub(super) fn feed_forward(
     Tensor::from_vec(out, x.dims(), x.device())
 }
 
-/// Hands `f` a buffer of this length that the thread keeps; its values are whatever was there.
+/// Hands `f` a buffer of this length that the thread keeps and that begins a cache line; its values are whatever was there.
 pub(super) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     thread_local! {
         /// One for each depth of nesting.
         static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
     }
     let mut buffer = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if buffer.len() < len + 15 {
-        buffer.resize(len + 15, 0.0);
+    if buffer.len() < len + PER_CACHE_LINE {
+        buffer.resize(len + PER_CACHE_LINE, 0.0);
     }
-    let start = buffer.as_ptr().align_offset(64);
+    let start = to_cache_line(&buffer);
     let result = f(&mut buffer[start..][..len]);
     SCRATCH.with_borrow_mut(|kept| kept.push(buffer));
     result

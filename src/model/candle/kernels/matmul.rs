@@ -259,7 +259,7 @@ pub(super) fn multiply_panels(
         }
         return;
     }
-    let rows = a.rows.min(std::env::var("RPB").map_or(ROWS_PER_BLOCK, |x| x.parse().unwrap()).next_multiple_of(tile().rows));
+    let rows = a.rows.min(ROWS_PER_BLOCK.next_multiple_of(tile().rows));
     let target = Target { out, row_stride: out_row_stride, destination };
     match b.values {
         PanelValues::F32(panels) => with_scratch(rows * b.k, |strips| {

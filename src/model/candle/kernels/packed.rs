@@ -26,20 +26,10 @@ pub struct PackedMatrix {
     values: Values,
 }
 
-struct Aligned<T>(Vec<T>, usize);
-impl<T: Clone + Default> Aligned<T> {
-    fn new(len: usize) -> Self {
-        let values = vec![T::default(); len + 64 / size_of::<T>()];
-        let start = values.as_ptr().align_offset(64).min(64 / size_of::<T>());
-        Self(values, start)
-    }
-    fn get(&self) -> &[T] { &self.0[self.1..][..self.0.len() - 64 / size_of::<T>()] }
-    fn get_mut(&mut self) -> &mut [T] { let len = self.0.len() - 64 / size_of::<T>(); &mut self.0[self.1..][..len] }
-}
 enum Values {
-    F32(Vec<f32>),
+    F32(Aligned<f32>),
     Bf16(Aligned<u32>),
-    Int16(Vec<u32>, Vec<f32>),
+    Int16(Aligned<u32>, Vec<f32>),
 }
 
 impl PackedMatrix {
@@ -67,9 +57,9 @@ impl PackedMatrix {
 
     pub(super) fn panels(&self) -> Panels<'_> {
         let values = match &self.values {
-            Values::F32(values) => PanelValues::F32(values),
+            Values::F32(values) => PanelValues::F32(values.get()),
             Values::Bf16(values) => PanelValues::Bf16(values.get()),
-            Values::Int16(values, scales) => PanelValues::Int16(values, scales),
+            Values::Int16(values, scales) => PanelValues::Int16(values.get(), scales),
         };
         Panels { values, k: self.n_in, n: self.n_out }
     }
@@ -85,8 +75,8 @@ fn pack(weight: Matrix<'_>, precision: Precision) -> Values {
     let rows = |panel: usize| panel * width..n_out.min((panel + 1) * width);
     match precision {
         Precision::F32 => {
-            let mut values = vec![0.0; panels_len(n_in, n_out)];
-            values.par_chunks_mut((width * n_in).max(1)).enumerate().for_each(|(panel, out)| {
+            let mut values = Aligned::new(panels_len(n_in, n_out));
+            values.get_mut().par_chunks_mut((width * n_in).max(1)).enumerate().for_each(|(panel, out)| {
                 pack_panels(weight.some_rows(rows(panel)), out);
             });
             Values::F32(values)
@@ -105,8 +95,9 @@ fn pack(weight: Matrix<'_>, precision: Precision) -> Values {
         Precision::Int16 => {
             let pairs = n_in.div_ceil(2);
             let mut scales = vec![0.0; n_out.next_multiple_of(width)];
-            let mut values = vec![0; scales.len() * pairs];
-            let panels = values.par_chunks_mut((width * pairs).max(1)).zip(scales.par_chunks_mut(width));
+            let mut values = Aligned::new(scales.len() * pairs);
+            let panels =
+                values.get_mut().par_chunks_mut((width * pairs).max(1)).zip(scales.par_chunks_mut(width));
             panels.enumerate().for_each(|(panel, (values, scales))| {
                 let rows = rows(panel);
                 int16::interleave_weights(weight, rows.start, rows.len(), values, scales);
@@ -114,4 +105,36 @@ fn pack(weight: Matrix<'_>, precision: Precision) -> Values {
             Values::Int16(values, scales)
         }
     }
+}
+
+/// Values of 4 bytes that begin a cache line: a register as long as one is then read from one.
+struct Aligned<T> {
+    values: Vec<T>,
+    start: usize,
+    len: usize,
+}
+
+impl<T: Clone + Default> Aligned<T> {
+    fn new(len: usize) -> Self {
+        let values = vec![T::default(); len + PER_CACHE_LINE];
+        let start = to_cache_line(&values);
+        Self { values, start, len }
+    }
+
+    fn get(&self) -> &[T] {
+        &self.values[self.start..][..self.len]
+    }
+
+    fn get_mut(&mut self) -> &mut [T] {
+        &mut self.values[self.start..][..self.len]
+    }
+}
+
+/// Values of 4 bytes.
+pub(super) const PER_CACHE_LINE: usize = 16;
+
+/// How many of these lie before the first cache line that begins among them.
+pub(super) fn to_cache_line<T>(values: &[T]) -> usize {
+    const { assert!(size_of::<T>() == 4) };
+    values.as_ptr().align_offset(4 * PER_CACHE_LINE)
 }
