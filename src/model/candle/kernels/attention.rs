@@ -10,7 +10,7 @@ use candle_core::{Result, Tensor, bail};
 use pulp::{Simd, WithSimd};
 
 use super::linear::with_scratch;
-use super::math::{arch, dot, softmax_of_columns, softmax_unscaled, vectorized};
+use super::math::{arch, dot, prefetch, softmax_of_columns, softmax_unscaled, vectorized};
 use super::matmul::{
     Destination, Matrix, Target, interleave_strips, multiply_strips, panel_columns, strip_rows, tile,
 };
@@ -18,6 +18,8 @@ use super::{Precision, Visible, attention_int16, for_each_chunk, with_slices};
 
 /// Up to this many queries, laying the keys and values out costs more than it saves.
 const FEW_QUERIES: usize = 4;
+/// Keys and values of one head lie too far apart for the processor to foresee which comes next: so many rows ahead are asked for.
+const ROWS_AHEAD: usize = 16;
 
 pub(super) fn attention(
     q: &Tensor,
@@ -143,11 +145,13 @@ fn attend_few(
         for (query, out) in out.chunks_exact_mut(k.columns()).enumerate() {
             let scores = &mut scores[..n_visible(query).min(k.rows())];
             for (key, score) in scores.iter_mut().enumerate() {
+                prefetch(k.row((key + ROWS_AHEAD).min(k.rows() - 1)));
                 *score = scale * dot(q.row(query), k.row(key));
             }
             let factor = softmax_unscaled(scores);
             out.fill(0.0);
             for (key, score) in scores.iter().enumerate() {
+                prefetch(v.row((key + ROWS_AHEAD).min(v.rows() - 1)));
                 let weight = score * factor;
                 for (out, value) in out.iter_mut().zip(v.row(key)) {
                     *out += weight * value;

@@ -161,7 +161,7 @@ mod instructions {
     use pulp::bytemuck::cast;
 
     use super::super::matmul::{Matrix, Target};
-    use super::super::pairs::{self, PairPanels, PairProduct, Tile};
+    use super::super::pairs::{self, PairPanels, PairProduct, Tile, prefetch_panel};
 
     /// Two registers.
     pub(super) const WIDTH: usize = 32;
@@ -203,6 +203,7 @@ mod instructions {
     fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
         for (strip, panel) in strip.as_chunks::<R>().0.iter().zip(panel.as_chunks::<WIDTH>().0) {
+            prefetch_panel::<R>(panel);
             let panel: [__m512bh; 2] = cast(*panel);
             for (sums, pair) in sums.iter_mut().zip(strip) {
                 let pair: __m512bh = cast(_mm512_set1_epi32(pair.cast_signed()));

@@ -176,7 +176,7 @@ mod avx2 {
 
     use pulp::bytemuck::cast;
 
-    use super::super::pairs::{PairProduct, Tile};
+    use super::super::pairs::{PairProduct, Tile, prefetch_panel};
     use super::{PAIRS_PER_SUM, Plain};
 
     const WIDTH: usize = Plain::WIDTH;
@@ -191,6 +191,7 @@ mod avx2 {
                 {
                     let mut sums = [[_mm256_setzero_si256(); 2]; R];
                     for (strip, panel) in strip.as_chunks::<R>().0.iter().zip(panel.as_chunks::<WIDTH>().0) {
+                        prefetch_panel::<R>(panel);
                         let panel: [__m256i; 2] = cast(*panel);
                         for (sums, pair) in sums.iter_mut().zip(strip) {
                             let $a = _mm256_set1_epi32(pair.cast_signed());
@@ -222,7 +223,7 @@ mod vnni {
 
     use pulp::bytemuck::cast;
 
-    use super::super::pairs::{PairProduct, Tile};
+    use super::super::pairs::{PairProduct, Tile, prefetch_panel};
     use super::{PAIRS_PER_SUM, Vnni};
 
     const WIDTH: usize = Vnni::WIDTH;
@@ -233,6 +234,7 @@ mod vnni {
         for (strip, panel) in strip.chunks(PAIRS_PER_SUM * R).zip(panel.chunks(PAIRS_PER_SUM * WIDTH)) {
             let mut sums = [[_mm512_setzero_si512(); 2]; R];
             for (strip, panel) in strip.as_chunks::<R>().0.iter().zip(panel.as_chunks::<WIDTH>().0) {
+                prefetch_panel::<R>(panel);
                 let panel: [__m512i; 2] = cast(*panel);
                 for (sums, pair) in sums.iter_mut().zip(strip) {
                     let pair = _mm512_set1_epi32(pair.cast_signed());

@@ -47,6 +47,12 @@ pub(super) fn arch() -> pulp::Arch {
 /// Asks for values that will be wanted, so that they come into the second-level cache while other work goes on.
 #[inline(always)]
 pub(super) fn prefetch<T>(values: &[T]) {
+    prefetch_after::<0, T>(values);
+}
+
+/// Asks for what lies `BYTES` after these values.
+#[inline(always)]
+pub(super) fn prefetch_after<const BYTES: usize, T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
@@ -55,7 +61,7 @@ pub(super) fn prefetch<T>(values: &[T]) {
             #[expect(unsafe_code, reason = "a hint by address")]
             // SAFETY: reads and writes nothing.
             unsafe {
-                _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
+                _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().wrapping_byte_add(BYTES).cast());
             }
         }
     }

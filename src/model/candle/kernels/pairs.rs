@@ -12,11 +12,15 @@
 use pulp::bytemuck::cast_slice_mut;
 
 use super::linear::with_scratch;
-use super::math::{prefetch, vectorized};
+use super::math::{prefetch, prefetch_after, vectorized};
 use super::matmul::{Destination, Matrix, Target};
 
 /// Strips that pass while the next panel is fetched. Fewer fetch only its beginning: more at a time would hold up what is wanted now.
 const STRIPS_PER_FETCH: usize = 16;
+/// So few rows use a panel up faster than the processor alone asks for what comes next.
+const FEW_ROWS: usize = 4;
+/// How far ahead it is asked for then.
+const BYTES_AHEAD: usize = 4096;
 /// Of columns that have no scales.
 pub(super) const UNSCALED: [f32; 32] = [1.0; 32];
 
@@ -140,6 +144,14 @@ fn multiply_any_tile<P: PairProduct>(tile: &mut Tile<'_>, strip: &[u32], panel: 
         10 => P::multiply_tile::<10>(tile, strip, panel),
         11 => P::multiply_tile::<11>(tile, strip, panel),
         _ => P::multiply_tile::<12>(tile, strip, panel),
+    }
+}
+
+/// To be called with each line of a panel that is multiplied with `R` rows.
+#[inline(always)]
+pub(super) fn prefetch_panel<const R: usize>(line: &[u32]) {
+    if R <= FEW_ROWS {
+        prefetch_after::<BYTES_AHEAD, _>(line);
     }
 }
 
