@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 
 use pulp::bytemuck::cast_slice_mut;
 
+use super::attention::whole_panel;
 use super::bf16::{panel_columns, round};
 use super::linear::with_scratch;
 use super::math::vectorized;
@@ -58,6 +59,7 @@ fn is_permitted() -> bool {
 /// [`super::matmul::multiply_panels`] with panels of pairs in bfloat16; `block` rows at a time.
 pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
     assert!(is_there() && panel_columns() == WIDTH);
+    let Target { out, row_stride, destination } = target;
     let pairs = a.columns().div_ceil(2);
     // Zeros fill a row's last tile up.
     let row_len = pairs.next_multiple_of(SIDE);
@@ -79,34 +81,17 @@ pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPan
                 let n_columns = WIDTH.min(b.n - column);
                 for (i, strip) in strips.chunks_exact(strip_len).enumerate() {
                     let row = i * STRIP_ROWS;
-                    let mut tile = Tile {
-                        out: &mut target.out[(first + row) * target.row_stride + column..],
-                        row_stride: target.row_stride,
-                        destination: target.destination,
-                        steps: &steps[..STRIP_ROWS.min(n_rows - row)],
-                        scales: &UNSCALED[..n_columns],
-                    };
-                    if scale == 1.0 && tile.steps.len() == STRIP_ROWS && n_columns == WIDTH {
-                        registers.multiply(
-                            tile.out,
-                            tile.row_stride,
-                            tile.destination,
-                            strip,
-                            row_len,
-                            panel,
-                        );
-                    } else {
-                        let mut sums = [[0.0; WIDTH]; STRIP_ROWS];
-                        registers.multiply(
-                            sums.as_flattened_mut(),
-                            WIDTH,
-                            Destination::Overwrite,
-                            strip,
-                            row_len,
-                            panel,
-                        );
-                        vectorized!(tile.store(&sums));
+                    let n_rows = STRIP_ROWS.min(n_rows - row);
+                    let out = &mut out[(first + row) * row_stride + column..];
+                    if scale == 1.0 && n_rows == STRIP_ROWS && n_columns == WIDTH {
+                        registers.multiply(Target { out, row_stride, destination }, strip, panel);
+                        continue;
                     }
+                    let mut sums = [[0.0; WIDTH]; STRIP_ROWS];
+                    registers.multiply(whole_panel(sums.as_flattened_mut(), WIDTH), strip, panel);
+                    let (steps, scales) = (&steps[..n_rows], &UNSCALED[..n_columns]);
+                    let mut tile = Tile { out, row_stride, destination, steps, scales };
+                    vectorized!(tile.store(&sums));
                 }
             }
         }
@@ -148,19 +133,14 @@ impl Registers {
         Self
     }
 
-    /// A whole strip, rows of `row_len`, times a panel of up to as many pairs, to a whole tile of `out`.
-    fn multiply(
-        &self,
-        out: &mut [f32],
-        row_stride: usize,
-        destination: Destination,
-        strip: &[u32],
-        row_len: usize,
-        panel: &[u32],
-    ) {
+    /// A whole strip times a panel to a whole tile; the strip's rows are at least as long as the panel.
+    #[expect(clippy::unused_self, reason = "shows that they are configured")]
+    fn multiply(&self, target: Target<'_>, strip: &[u32], panel: &[u32]) {
+        let Target { out, row_stride, destination } = target;
+        let row_len = strip.len() / STRIP_ROWS;
         let (whole, rest) = panel.as_chunks::<{ SIDE * WIDTH }>();
         assert!(out.len() >= (STRIP_ROWS - 1) * row_stride + WIDTH);
-        assert!(strip.len() == STRIP_ROWS * row_len && panel.len() <= row_len * WIDTH);
+        assert!(row_len >= panel.len().div_ceil(SIDE * WIDTH) * SIDE);
         let mut last = [0; SIDE * WIDTH];
         last[..rest.len()].copy_from_slice(rest);
         let (above, below) = (out.as_mut_ptr(), out[SIDE * row_stride..].as_mut_ptr());
