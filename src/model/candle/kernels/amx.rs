@@ -26,8 +26,8 @@ pub(super) const MIN_ROWS: usize = 5;
 /// Lines of a tile, and numbers in each.
 const SIDE: usize = 16;
 /// Two tiles each way: each is read once for two products.
-const STRIP_ROWS: usize = 2 * SIDE;
-const WIDTH: usize = 2 * SIDE;
+pub(super) const STRIP_ROWS: usize = 2 * SIDE;
+pub(super) const WIDTH: usize = 2 * SIDE;
 
 /// Whether this machine has AMX for bfloat16 and the system lets this process use it.
 pub(super) fn is_there() -> bool {
@@ -58,11 +58,10 @@ fn is_permitted() -> bool {
 
 /// [`super::matmul::multiply_panels`] with panels of pairs in bfloat16; `block` rows at a time.
 pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
-    assert!(is_there() && panel_columns() == WIDTH);
+    assert_eq!(panel_columns(), WIDTH);
     let Target { out, row_stride, destination } = target;
     let pairs = a.columns().div_ceil(2);
-    // Zeros fill a row's last tile up.
-    let row_len = pairs.next_multiple_of(SIDE);
+    let row_len = row_len(a.columns());
     let strip_len = STRIP_ROWS * row_len;
     let steps = [scale; STRIP_ROWS];
     with_scratch(block.next_multiple_of(STRIP_ROWS) * row_len, |scratch| {
@@ -98,8 +97,13 @@ pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPan
     });
 }
 
+/// Numbers in a strip's row of so many columns: pairs, with zeros that fill the last tile up.
+pub(super) fn row_len(n_columns: usize) -> usize {
+    n_columns.div_ceil(2).next_multiple_of(SIDE)
+}
+
 #[inline(always)]
-fn round_row(row: &[f32], out: &mut [u32]) {
+pub(super) fn round_row(row: &[f32], out: &mut [u32]) {
     // The low half of a number is the first in memory.
     let (out, rest) = cast_slice_mut::<u32, u16>(out).split_at_mut(row.len());
     out.iter_mut().zip(row).for_each(|(out, value)| *out = round(*value) as u16);
@@ -107,10 +111,12 @@ fn round_row(row: &[f32], out: &mut [u32]) {
 }
 
 /// This thread's tile registers, in use until this is dropped.
-struct Registers;
+pub(super) struct Registers;
 
 impl Registers {
-    fn configure() -> Self {
+    /// Where AMX [`is_there`].
+    pub(super) fn configure() -> Self {
+        assert!(is_there());
         /// Of palette 1: eight tiles of 16 lines of 64 bytes.
         #[repr(align(64))]
         struct Configuration([u8; 64]);
@@ -125,12 +131,20 @@ impl Registers {
             }
             Configuration(bytes)
         };
-        // SAFETY: [`is_there`] was asserted; the compiler uses none of these registers.
+        // SAFETY: they are there; the compiler uses none of these registers.
         #[expect(unsafe_code, reason = "instructions that have no functions yet")]
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &CONFIGURATION.0, options(nostack, readonly, preserves_flags));
         }
         Self
+    }
+
+    /// Strips times one panel, to `out` [rows of all strips, [`WIDTH`]].
+    pub(super) fn multiply_strips(&self, out: &mut [f32], strips: &[u32], panel: &[u32]) {
+        let strip_len = strips.len() / (out.len() / WIDTH) * STRIP_ROWS;
+        for (out, strip) in out.chunks_exact_mut(STRIP_ROWS * WIDTH).zip(strips.chunks_exact(strip_len)) {
+            self.multiply(whole_panel(out, WIDTH), strip, panel);
+        }
     }
 
     /// A whole strip times a panel to a whole tile; the strip's rows are at least as long as the panel.

@@ -122,6 +122,10 @@ fn attend(
     if precision == Precision::Int16 && attention_int16::pays(n_keys) {
         return attention_int16::attend(out, q, k, v, n_visible);
     }
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if precision == Precision::Bf16 && super::attention_amx::pays(n_keys) {
+        return super::attention_amx::attend(out, q, k, v, n_visible);
+    }
     let width = tile().columns;
     with_scratch((2 * n_keys + 2 * width) * head_dim + n_keys * width, |scratch| {
         let (keys, scratch) = scratch.split_at_mut(n_keys * head_dim);

@@ -8,6 +8,8 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 mod attention;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod attention_amx;
 mod attention_int16;
 mod bf16;
 mod channel_attention;

@@ -23,14 +23,14 @@ fn check_close(name: &str, fused: &Result<Tensor>, reference: &Result<Tensor>) {
     }
 }
 
-/// For products in 16-bit integers.
+/// For products of rounded operands.
 #[track_caller]
-fn check_near(name: &str, got: &Result<Tensor>, exact: &Result<Tensor>) {
+fn check_near(name: &str, got: &Result<Tensor>, exact: &Result<Tensor>, tolerance: f32) {
     let (got, exact) = (got.as_ref().unwrap(), exact.as_ref().unwrap());
     assert_eq!(got.dims(), exact.dims(), "{name}");
     let mean_square = |it: &Tensor| it.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
     let relative = (mean_square(&(got - exact).unwrap()) / mean_square(exact)).sqrt();
-    assert!(relative < 1e-3, "{name}: relative RMS {relative}");
+    assert!(relative < tolerance, "{name}: relative RMS {relative}");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn linear_layers_in_integers() {
         let packed = PackedMatrix::new(&w, Precision::Int16).unwrap();
         let got = linear_packed(&x, &packed, &(0..n_out), Some(&b), Activation::None, None);
         let exact = reference::linear(&x, &w, Some(&b), Activation::None, None);
-        check_near(&format!("integer linear {rows}x{n_in}x{n_out}"), &got, &exact);
+        check_near(&format!("integer linear {rows}x{n_in}x{n_out}"), &got, &exact, 1e-3);
     }
 }
 
@@ -222,6 +222,28 @@ fn attentions_between_tokens() {
             &attention::attention(&q, &k, &v, n_heads, &visible, Precision::F32),
             &reference::attention(&q, &k, &v, n_heads, &visible),
         );
+    }
+}
+
+/// As with f32 where there is no faster way.
+#[test]
+fn attentions_between_many_tokens_with_rounded_operands() {
+    for (batch, n_queries, n_keys, channels, n_heads, visible) in [
+        (2, 300, 300, 128, 2, Visible::First(vec![300, 261])),
+        (1, 70, 601, 40, 1, Visible::First(vec![601])),
+        (1, 33, 545, 96, 3, Visible::Causal { offset: 512 }),
+        (1, 5, 1024, 32, 1, Visible::First(vec![1000])),
+    ] {
+        let q = random(&[batch, n_queries, channels], 1);
+        let (k, v) = (random(&[batch, n_keys, channels], 2), random(&[batch, n_keys, channels], 3));
+        for (precision, tolerance) in [(Precision::Bf16, 1e-2), (Precision::Int16, 1e-3)] {
+            check_near(
+                &format!("attention {n_queries}x{n_keys} {visible:?} {precision:?}"),
+                &attention::attention(&q, &k, &v, n_heads, &visible, precision),
+                &reference::attention(&q, &k, &v, n_heads, &visible),
+                tolerance,
+            );
+        }
     }
 }
 
