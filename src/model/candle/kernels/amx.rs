@@ -116,7 +116,6 @@ pub(super) struct Registers;
 impl Registers {
     /// Where AMX [`is_there`].
     pub(super) fn configure() -> Self {
-        assert!(is_there());
         /// Of palette 1: eight tiles of 16 lines of 64 bytes.
         #[repr(align(64))]
         struct Configuration([u8; 64]);
@@ -131,6 +130,7 @@ impl Registers {
             }
             Configuration(bytes)
         };
+        assert!(is_there());
         // SAFETY: they are there; the compiler uses none of these registers.
         #[expect(unsafe_code, reason = "instructions that have no functions yet")]
         unsafe {

@@ -11,7 +11,7 @@
 
 use super::math::{ROUNDER, vectorized};
 use super::matmul::{Matrix, Target};
-use super::pairs::{self, PairPanels, PairProduct, Tile};
+use super::pairs::{self, PairPanels, PairProduct, Tile, prefetch_panel};
 
 /// Magnitudes of weights, and of what they are multiplied with, are at most these; the latter vary more.
 pub(super) const LARGEST_WEIGHT: f32 = 2047.0;
@@ -150,6 +150,7 @@ fn portable_products<const R: usize, const W: usize>(strip: &[u32], panel: &[u32
     for (strip, panel) in strip.chunks(PAIRS_PER_SUM * R).zip(panel.chunks(PAIRS_PER_SUM * W)) {
         let mut sums = [[0; W]; R];
         for (strip, panel) in strip.as_chunks::<R>().0.iter().zip(panel.as_chunks::<W>().0) {
+            prefetch_panel::<R>(panel);
             for (sums, pair) in sums.iter_mut().zip(strip) {
                 let (low, high) = halves(*pair);
                 for (sum, pair) in sums.iter_mut().zip(panel) {
@@ -176,8 +177,8 @@ mod avx2 {
 
     use pulp::bytemuck::cast;
 
-    use super::super::pairs::{PairProduct, Tile, prefetch_panel};
-    use super::{PAIRS_PER_SUM, Plain};
+    use super::super::pairs::{PairProduct, Tile};
+    use super::{PAIRS_PER_SUM, Plain, prefetch_panel};
 
     const WIDTH: usize = Plain::WIDTH;
 
@@ -223,8 +224,8 @@ mod vnni {
 
     use pulp::bytemuck::cast;
 
-    use super::super::pairs::{PairProduct, Tile, prefetch_panel};
-    use super::{PAIRS_PER_SUM, Vnni};
+    use super::super::pairs::{PairProduct, Tile};
+    use super::{PAIRS_PER_SUM, Vnni, prefetch_panel};
 
     const WIDTH: usize = Vnni::WIDTH;
 
