@@ -14,11 +14,10 @@ use std::sync::OnceLock;
 
 use pulp::bytemuck::cast_slice_mut;
 
-use super::attention::whole_panel;
 use super::bf16::{panel_columns, round};
 use super::linear::with_scratch;
 use super::math::vectorized;
-use super::matmul::{Destination, Matrix, Target};
+use super::matmul::{Destination, Matrix, Target, whole_panel};
 use super::pairs::{PairPanels, Tile, UNSCALED};
 
 /// With fewer rows most of a tile would be idle.
@@ -155,8 +154,6 @@ impl Registers {
         let (whole, rest) = panel.as_chunks::<{ SIDE * WIDTH }>();
         assert!(out.len() >= (STRIP_ROWS - 1) * row_stride + WIDTH);
         assert!(row_len >= panel.len().div_ceil(SIDE * WIDTH) * SIDE);
-        let mut last = [0; SIDE * WIDTH];
-        last[..rest.len()].copy_from_slice(rest);
         let (above, below) = (out.as_mut_ptr(), out[SIDE * row_stride..].as_mut_ptr());
         // SAFETY: the tiles lie inside of what was asserted; [`Registers`] are configured while `self` lives.
         #[expect(unsafe_code, reason = "instructions that have no functions yet")]
@@ -182,6 +179,8 @@ impl Registers {
             }
             add_products(strip.as_ptr(), row_len, whole.as_ptr().cast(), whole.len());
             if !rest.is_empty() {
+                let mut last = [0; SIDE * WIDTH];
+                last[..rest.len()].copy_from_slice(rest);
                 add_products(strip[whole.len() * SIDE..].as_ptr(), row_len, last.as_ptr(), 1);
             }
             asm!(

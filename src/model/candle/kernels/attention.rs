@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 use super::linear::with_scratch;
 use super::math::{arch, dot, prefetch, softmax_of_columns, softmax_unscaled, vectorized};
 use super::matmul::{
-    Destination, Matrix, Target, interleave_strips, multiply_strips, panel_columns, strip_rows, tile,
+    Matrix, interleave_strips, multiply_strips, panel_columns, strip_rows, tile, whole_panel,
 };
 use super::{Precision, Visible, attention_int16, for_each_chunk, with_slices};
 
@@ -199,11 +199,7 @@ impl<F: Fn(usize) -> usize> WithSimd for Attend<'_, F> {
             let (first, n) = (panel * width, out.len() / head_dim);
             q.interleave(first, n, width, scale, queries);
             multiply_strips(simd, &mut whole_panel(scores, width), 0, 0, width, keys, queries, head_dim);
-            for query in 0..n {
-                for key in n_visible(first + query)..n_keys {
-                    scores[key * width + query] = f32::MIN;
-                }
-            }
+            hide_unseen(scores, width, first, n, &n_visible);
             let mut factors = [0.0; 64];
             softmax_of_columns(scores, &mut factors[..width]);
             multiply_strips(simd, &mut whole_panel(attended, width), 0, 0, width, values, scores, n_keys);
@@ -216,10 +212,20 @@ impl<F: Fn(usize) -> usize> WithSimd for Attend<'_, F> {
     }
 }
 
-/// A product of all of one panel, in place of whatever is there.
+/// Keys that a query does not see get no weight from a softmax; scores [keys, width] of `n` queries from `first` on.
 #[inline(always)]
-pub(super) fn whole_panel(out: &mut [f32], width: usize) -> Target<'_> {
-    Target { out, row_stride: width, destination: Destination::Overwrite }
+pub(super) fn hide_unseen(
+    scores: &mut [f32],
+    width: usize,
+    first: usize,
+    n: usize,
+    n_visible: impl Fn(usize) -> usize,
+) {
+    for query in 0..n {
+        for scores in scores.chunks_exact_mut(width).skip(n_visible(first + query)) {
+            scores[query] = f32::MIN;
+        }
+    }
 }
 
 pub(super) fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<Tensor> {

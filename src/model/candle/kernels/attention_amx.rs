@@ -3,6 +3,7 @@
 use pulp::bytemuck::cast_slice_mut;
 
 use super::amx::{Registers, STRIP_ROWS, WIDTH, round_row, row_len};
+use super::attention::hide_unseen;
 use super::bf16::{interleave_pairs, round};
 use super::linear::with_scratch;
 use super::math::{softmax_of_columns, vectorized};
@@ -57,11 +58,7 @@ pub(super) fn attend(
             vectorized!(interleave_pairs(q, first, n, WIDTH, scale, queries));
             registers.multiply_strips(scores, keys, queries);
             let scores = &mut scores[..n_keys * WIDTH];
-            for query in 0..n {
-                for key in n_visible(first + query)..n_keys {
-                    scores[key * WIDTH + query] = f32::MIN;
-                }
-            }
+            hide_unseen(scores, WIDTH, first, n, &n_visible);
             let mut factors = [0.0; WIDTH];
             vectorized!({
                 softmax_of_columns(scores, &mut factors);

@@ -10,13 +10,13 @@
 
 use pulp::bytemuck::cast_slice_mut;
 
-use super::attention::whole_panel;
+use super::attention::hide_unseen;
 #[cfg(target_arch = "x86_64")]
 use super::int16::Vnni;
 use super::int16::{LARGEST_INPUT, LARGEST_WEIGHT, Plain, has_vnni, interleave_row, interleave_weights};
 use super::linear::with_scratch;
 use super::math::{ROUNDER, exp, vectorized};
-use super::matmul::Matrix;
+use super::matmul::{Matrix, whole_panel};
 use super::pairs::{PairPanels, PairProduct, interleave_strips, multiply_strips};
 
 /// Fewer keys are not worth the rounding.
@@ -66,11 +66,7 @@ fn attend_with<P: PairProduct, const W: usize>(
             interleave_weights(q, first, n, queries, &mut query_scales);
             let queries = PairPanels { pairs: queries, scales: Some(&query_scales), n: W };
             multiply_strips::<P>(&mut whole_panel(scores, W), 0, keys, key_steps, queries, channel_pairs);
-            for query in 0..n {
-                for key in n_visible(first + query)..n_keys {
-                    scores[key * W + query] = f32::MIN;
-                }
-            }
+            hide_unseen(scores, W, first, n, &n_visible);
             let mut factors = [0.0; W];
             vectorized!(softmax_in_steps::<W>(scores, weights, &mut factors));
             let weights = PairPanels { pairs: weights, scales: Some(&factors), n: W };

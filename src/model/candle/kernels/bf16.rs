@@ -250,6 +250,15 @@ mod tests {
                 panels
             };
             let rounded = |value: f32| half::bf16::from_f32(value).to_f32();
+            let check = |got: &[f32], before: f32, scale: f32| {
+                for i in 0..m {
+                    for j in 0..n {
+                        let dot: f32 = (0..k).map(|t| rounded(a[i * k + t]) * rounded(w[j * k + t])).sum();
+                        let (got, expected) = (got[i * n + j], before + scale * dot);
+                        assert!((got - expected).abs() < 1e-4, "{m}x{k}x{n} at {i},{j}: {got}, {expected}");
+                    }
+                }
+            };
             let mut products: Vec<(Product, usize)> =
                 vec![(multiply, panel_columns()), (multiply_widened, tile().columns)];
             // What `multiply` leaves to others on this machine.
@@ -258,24 +267,17 @@ mod tests {
                 products.push((instructions::multiply, panel_columns()));
             }
             for (multiply, width) in products {
-                for (destination, before) in [(Destination::Accumulate, 1.0), (Destination::Overwrite, 0.0)] {
-                    for scale in [1.0, 0.5] {
-                        let mut out = vec![1.0; m * n];
-                        let panels = PairPanels { pairs: &panels(width), scales: None, n };
-                        let target = Target { out: &mut out, row_stride: n, destination };
-                        multiply(target, scale, a_view, panels, 64);
-                        for i in 0..m {
-                            for j in 0..n {
-                                let products = (0..k).map(|t| rounded(a[i * k + t]) * rounded(w[j * k + t]));
-                                let expected = before + scale * products.sum::<f32>();
-                                let got = out[i * n + j];
-                                assert!(
-                                    (got - expected).abs() < 1e-4,
-                                    "{m}x{k}x{n} at {i},{j}: {got}, {expected}"
-                                );
-                            }
-                        }
-                    }
+                for (destination, before, scale) in [
+                    (Destination::Accumulate, 1.0, 1.0),
+                    (Destination::Accumulate, 1.0, 0.5),
+                    (Destination::Overwrite, 0.0, 1.0),
+                    (Destination::Overwrite, 0.0, 0.5),
+                ] {
+                    let mut out = vec![1.0; m * n];
+                    let panels = PairPanels { pairs: &panels(width), scales: None, n };
+                    let target = Target { out: &mut out, row_stride: n, destination };
+                    multiply(target, scale, a_view, panels, 64);
+                    check(&out, before, scale);
                 }
             }
         }

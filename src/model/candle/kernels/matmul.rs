@@ -290,6 +290,12 @@ pub(super) struct Target<'a> {
     pub(super) destination: Destination,
 }
 
+/// A product of all of one panel, in place of whatever is there.
+#[inline(always)]
+pub(super) fn whole_panel(out: &mut [f32], width: usize) -> Target<'_> {
+    Target { out, row_stride: width, destination: Destination::Overwrite }
+}
+
 struct Product<'a> {
     target: Target<'a>,
     scale: f32,
