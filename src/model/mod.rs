@@ -72,17 +72,21 @@ pub enum Quantize {
     Bf16,
     /// As 16-bit integers with one scale for each output; what they are multiplied with is rounded likewise. On the CPU only.
     Int16,
+    /// As 8-bit integers with one scale for 128 values of an output; what they are multiplied with is rounded likewise. On the CPU only.
+    Int8,
     /// As IEEE half precision, likewise: three more bits than bfloat16, values up to 65504. On a GPU only.
     F16,
 }
 
 impl Quantize {
     /// All of them, as options name them.
-    pub const NAMES: &[&str] = &["none", "q8_0", "bf16", "int16", "f16"];
+    pub const NAMES: &[&str] = &["none", "q8_0", "bf16", "int16", "int8", "f16"];
 
     /// The one of this name.
     pub fn by_name(name: &str) -> Option<Self> {
-        [Self::None, Self::Q8_0, Self::Bf16, Self::Int16, Self::F16].into_iter().find(|it| it.name() == name)
+        [Self::None, Self::Q8_0, Self::Bf16, Self::Int16, Self::Int8, Self::F16]
+            .into_iter()
+            .find(|it| it.name() == name)
     }
 
     /// Its name.
@@ -92,6 +96,7 @@ impl Quantize {
             Self::Q8_0 => "q8_0",
             Self::Bf16 => "bf16",
             Self::Int16 => "int16",
+            Self::Int8 => "int8",
             Self::F16 => "f16",
         }
     }

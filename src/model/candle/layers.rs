@@ -74,6 +74,7 @@ fn precision(quantize: Quantize) -> Precision {
     match quantize {
         Quantize::Bf16 => Precision::Bf16,
         Quantize::Int16 => Precision::Int16,
+        Quantize::Int8 => Precision::Int8,
         // F16 is for GPUs; what does not fit the blocks of Q8_0 stays as it is.
         Quantize::None | Quantize::Q8_0 | Quantize::F16 => Precision::F32,
     }

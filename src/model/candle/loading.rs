@@ -111,15 +111,15 @@ impl Checkpoint {
     /// error when it cannot do that.
     pub fn quantize(&mut self, quantize: Quantize, device: &str) -> Result<(), ModelError> {
         let (where_it_runs, instead) = match (quantize, self.device.is_cpu()) {
-            (Quantize::F16, true) => ("on GPUs", "none, bf16 or int16"),
-            (Quantize::Q8_0 | Quantize::Int16, false) => ("on the CPU", "none, f16 or bf16"),
+            (Quantize::F16, true) => ("on GPUs", "none, bf16, int16 or int8"),
+            (Quantize::Q8_0 | Quantize::Int16 | Quantize::Int8, false) => ("on the CPU", "none, f16 or bf16"),
             _ => {
                 self.quantize = quantize;
                 if !self.device.is_cpu() {
                     self.dtype = match quantize {
                         Quantize::F16 => DType::F16,
                         Quantize::Bf16 => DType::BF16,
-                        Quantize::None | Quantize::Q8_0 | Quantize::Int16 => DType::F32,
+                        Quantize::None | Quantize::Q8_0 | Quantize::Int16 | Quantize::Int8 => DType::F32,
                     };
                 }
                 return Ok(());

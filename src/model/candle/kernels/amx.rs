@@ -18,7 +18,7 @@ use super::bf16::{panel_columns, round};
 use super::linear::with_scratch;
 use super::math::vectorized;
 use super::matmul::{Destination, Matrix, Target, whole_panel};
-use super::pairs::{PairPanels, Tile, UNSCALED};
+use super::rounded::{RoundedPanels, Tile, UNSCALED};
 
 /// With fewer rows most of a tile would be idle.
 pub(super) const MIN_ROWS: usize = 5;
@@ -56,7 +56,7 @@ fn is_permitted() -> bool {
 }
 
 /// [`super::matmul::multiply_panels`] with panels of pairs in bfloat16; `block` rows at a time.
-pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
+pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: RoundedPanels<'_>, block: usize) {
     assert_eq!(panel_columns(), WIDTH);
     let Target { out, row_stride, destination } = target;
     let pairs = a.columns().div_ceil(2);
@@ -74,7 +74,7 @@ pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPan
             });
             let strips = &scratch[..n_rows.div_ceil(STRIP_ROWS) * strip_len];
             let registers = Registers::configure();
-            for (index, panel) in b.pairs.chunks_exact(WIDTH * pairs).enumerate() {
+            for (index, panel) in b.numbers.chunks_exact(WIDTH * pairs).enumerate() {
                 let column = index * WIDTH;
                 let n_columns = WIDTH.min(b.n - column);
                 for (i, strip) in strips.chunks_exact(strip_len).enumerate() {
@@ -89,7 +89,7 @@ pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPan
                     registers.multiply(whole_panel(sums.as_flattened_mut(), WIDTH), strip, panel);
                     let (steps, scales) = (&steps[..n_rows], &UNSCALED[..n_columns]);
                     let mut tile = Tile { out, row_stride, destination, steps, scales };
-                    vectorized!(tile.store(&sums));
+                    vectorized!(tile.store(sums));
                 }
             }
         }

@@ -119,7 +119,7 @@ fn attend(
     if q.rows() <= FEW_QUERIES {
         return with_scratch(n_keys, |scores| attend_few(out, q, k, v, n_visible, scores));
     }
-    if precision == Precision::Int16 && attention_int16::pays(n_keys) {
+    if matches!(precision, Precision::Int16 | Precision::Int8) && attention_int16::pays(n_keys) {
         return attention_int16::attend(out, q, k, v, n_visible);
     }
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

@@ -17,7 +17,7 @@ use super::int16::{LARGEST_INPUT, LARGEST_WEIGHT, Plain, has_vnni, interleave_ro
 use super::linear::with_scratch;
 use super::math::{ROUNDER, exp, vectorized};
 use super::matmul::{Matrix, whole_panel};
-use super::pairs::{PairPanels, PairProduct, interleave_strips, multiply_strips};
+use super::rounded::{RoundedPanels, RoundedProduct, interleave_strips, multiply_strips};
 
 /// Fewer keys are not worth the rounding.
 const MIN_KEYS: usize = 512;
@@ -43,7 +43,7 @@ pub(super) fn attend(
 }
 
 /// `W` is the width of `P`.
-fn attend_with<P: PairProduct, const W: usize>(
+fn attend_with<P: RoundedProduct, const W: usize>(
     out: &mut [f32],
     q: Matrix<'_>,
     k: Matrix<'_>,
@@ -64,13 +64,13 @@ fn attend_with<P: PairProduct, const W: usize>(
             let (first, n) = (panel * W, out.len() / head_dim);
             let mut query_scales = [0.0; W];
             interleave_weights(q, first, n, queries, &mut query_scales);
-            let queries = PairPanels { pairs: queries, scales: Some(&query_scales), n: W };
-            multiply_strips::<P>(&mut whole_panel(scores, W), 0, keys, key_steps, queries, channel_pairs);
+            let queries = RoundedPanels { numbers: queries, scales: Some(&query_scales), n: W };
+            multiply_strips::<P>(&mut whole_panel(scores, W), 0, keys, key_steps, queries, head_dim);
             hide_unseen(scores, W, first, n, &n_visible);
             let mut factors = [0.0; W];
             vectorized!(softmax_in_steps::<W>(scores, weights, &mut factors));
-            let weights = PairPanels { pairs: weights, scales: Some(&factors), n: W };
-            multiply_strips::<P>(&mut whole_panel(attended, W), 0, values, value_steps, weights, key_pairs);
+            let weights = RoundedPanels { numbers: weights, scales: Some(&factors), n: W };
+            multiply_strips::<P>(&mut whole_panel(attended, W), 0, values, value_steps, weights, n_keys);
             for (query, out) in out.chunks_exact_mut(head_dim).enumerate() {
                 for (out, values) in out.iter_mut().zip(attended.chunks_exact(W)) {
                     *out = values[query];
@@ -81,7 +81,7 @@ fn attend_with<P: PairProduct, const W: usize>(
 }
 
 /// Columns of `v` as strips, and what the steps of each are worth.
-fn interleave_channels<P: PairProduct>(v: Matrix<'_>, out: &mut [u32], steps: &mut [f32]) {
+fn interleave_channels<P: RoundedProduct>(v: Matrix<'_>, out: &mut [u32], steps: &mut [f32]) {
     let (n_keys, pairs) = (v.rows(), v.rows().div_ceil(2));
     with_scratch(n_keys, |channel| {
         vectorized!({

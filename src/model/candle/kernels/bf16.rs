@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 use super::linear::with_scratch;
 use super::math::arch;
 use super::matmul::{Matrix, Target, multiply_strips, tile};
-use super::pairs::PairPanels;
+use super::rounded::RoundedPanels;
 
 /// Columns of a panel of pairs.
 pub(super) fn panel_columns() -> usize {
@@ -24,7 +24,7 @@ pub(super) fn panel_columns() -> usize {
 }
 
 /// [`super::matmul::multiply_panels`] with panels of pairs; on CPUs without instructions for them these are widened.
-pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
+pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: RoundedPanels<'_>, block: usize) {
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     if a.rows() >= super::amx::MIN_ROWS && super::amx::is_there() {
         return super::amx::multiply(target, scale, a, b, block);
@@ -36,8 +36,8 @@ pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPan
     multiply_widened(target, scale, a, b, block);
 }
 
-fn multiply_widened(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
-    let PairPanels { pairs: panels, n, .. } = b;
+fn multiply_widened(target: Target<'_>, scale: f32, a: Matrix<'_>, b: RoundedPanels<'_>, block: usize) {
+    let RoundedPanels { numbers: panels, n, .. } = b;
     let pairs = a.columns().div_ceil(2);
     with_scratch(block * pairs + (block + tile().columns) * 2 * pairs, |scratch| {
         let (packed, rest) = scratch.split_at_mut(block * pairs);
@@ -161,23 +161,29 @@ mod instructions {
     use pulp::bytemuck::cast;
 
     use super::super::matmul::{Matrix, Target};
-    use super::super::pairs::{self, PairPanels, PairProduct, Tile, prefetch_panel};
+    use super::super::rounded::{self, RoundedPanels, RoundedProduct, Tile, prefetch_panel};
 
     /// Two registers.
     pub(super) const WIDTH: usize = 32;
 
-    pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
-        pairs::multiply::<Bf16>(target, scale, a, b, block);
+    pub(super) fn multiply(
+        target: Target<'_>,
+        scale: f32,
+        a: Matrix<'_>,
+        b: RoundedPanels<'_>,
+        block: usize,
+    ) {
+        rounded::multiply::<Bf16>(target, scale, a, b, block);
     }
 
     struct Bf16;
 
-    impl PairProduct for Bf16 {
+    impl RoundedProduct for Bf16 {
         const WIDTH: usize = WIDTH;
         /// With two registers for each of these rows, two for a panel and one for a strip, 27 of 32 are in use.
         const STRIP_ROWS: usize = 12;
         /// All: panels come from the second-level cache in time; to add sums up where they go would take longer.
-        const PAIRS_PER_BLOCK: usize = usize::MAX;
+        const LINES_PER_BLOCK: usize = usize::MAX;
 
         #[inline(always)]
         fn interleave_row(row: &[f32], i: usize, width: usize, out: &mut [u32]) -> f32 {
@@ -211,7 +217,7 @@ mod instructions {
                 sums[1] = _mm512_dpbf16_ps(sums[1], pair, panel[1]);
             }
         }
-        tile.store(&sums.map(cast::<_, [f32; WIDTH]>));
+        tile.store(sums.iter().map(|row| cast::<_, [f32; WIDTH]>(*row)));
     }
 }
 
@@ -231,7 +237,7 @@ mod tests {
         }
     }
 
-    type Product = fn(Target<'_>, f32, Matrix<'_>, PairPanels<'_>, usize);
+    type Product = fn(Target<'_>, f32, Matrix<'_>, RoundedPanels<'_>, usize);
 
     #[test]
     fn products_are_those_of_rounded_operands_with_and_without_instructions() {
@@ -274,7 +280,7 @@ mod tests {
                     (Destination::Overwrite, 0.0, 0.5),
                 ] {
                     let mut out = vec![1.0; m * n];
-                    let panels = PairPanels { pairs: &panels(width), scales: None, n };
+                    let panels = RoundedPanels { numbers: &panels(width), scales: None, n };
                     let target = Target { out: &mut out, row_stride: n, destination };
                     multiply(target, scale, a_view, panels, 64);
                     check(&out, before, scale);

@@ -11,7 +11,7 @@
 
 use super::math::{ROUNDER, vectorized};
 use super::matmul::{Matrix, Target};
-use super::pairs::{self, PairPanels, PairProduct, Tile, prefetch_panel};
+use super::rounded::{self, RoundedPanels, RoundedProduct, Tile, prefetch_panel};
 
 /// Magnitudes of weights, and of what they are multiplied with, are at most these; the latter vary more.
 pub(super) const LARGEST_WEIGHT: f32 = 2047.0;
@@ -74,24 +74,24 @@ pub(super) fn interleave_row(row: &[f32], largest: f32, i: usize, width: usize, 
 }
 
 /// [`super::matmul::multiply_panels`] with panels of pairs; `block` rows at a time.
-pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: PairPanels<'_>, block: usize) {
+pub(super) fn multiply(target: Target<'_>, scale: f32, a: Matrix<'_>, b: RoundedPanels<'_>, block: usize) {
     #[cfg(target_arch = "x86_64")]
     if has_vnni() {
-        return pairs::multiply::<Vnni>(target, scale, a, b, block);
+        return rounded::multiply::<Vnni>(target, scale, a, b, block);
     }
-    pairs::multiply::<Plain>(target, scale, a, b, block);
+    rounded::multiply::<Plain>(target, scale, a, b, block);
 }
 
 /// For all processors; with AVX2 where it is, and `vpdpwssd` over its registers where that is (AVX-VNNI).
 pub(super) struct Plain;
 
-impl PairProduct for Plain {
+impl RoundedProduct for Plain {
     /// Two registers of AVX2.
     const WIDTH: usize = 16;
     /// With two registers for each of these rows, two for a panel and one for a strip, 15 of 16 are in use.
     const STRIP_ROWS: usize = 6;
     /// Those of a panel stay in the first-level cache while all strips pass.
-    const PAIRS_PER_BLOCK: usize = 256;
+    const LINES_PER_BLOCK: usize = 256;
 
     #[inline(always)]
     fn interleave_row(row: &[f32], i: usize, width: usize, out: &mut [u32]) -> f32 {
@@ -111,7 +111,7 @@ impl PairProduct for Plain {
                 }
             };
         }
-        tile.store(&portable_products::<R, { Self::WIDTH }>(strip, panel));
+        tile.store(portable_products::<R, { Self::WIDTH }>(strip, panel));
     }
 }
 
@@ -120,13 +120,13 @@ impl PairProduct for Plain {
 pub(super) struct Vnni;
 
 #[cfg(target_arch = "x86_64")]
-impl PairProduct for Vnni {
+impl RoundedProduct for Vnni {
     /// Two registers.
     const WIDTH: usize = 32;
     /// With two registers for each of these rows, two for a panel and one for a strip, 27 of 32 are in use.
     const STRIP_ROWS: usize = 12;
     /// All: panels come from the second-level cache in time; to add sums up where they go would take longer.
-    const PAIRS_PER_BLOCK: usize = usize::MAX;
+    const LINES_PER_BLOCK: usize = usize::MAX;
 
     #[inline(always)]
     fn interleave_row(row: &[f32], i: usize, width: usize, out: &mut [u32]) -> f32 {
@@ -177,7 +177,7 @@ mod avx2 {
 
     use pulp::bytemuck::cast;
 
-    use super::super::pairs::{PairProduct, Tile};
+    use super::super::rounded::{RoundedProduct, Tile};
     use super::{PAIRS_PER_SUM, Plain, prefetch_panel};
 
     const WIDTH: usize = Plain::WIDTH;
@@ -206,7 +206,7 @@ mod avx2 {
                         totals[1] = _mm256_add_ps(totals[1], _mm256_cvtepi32_ps(sums[1]));
                     }
                 }
-                tile.store(&totals.map(cast::<_, [f32; WIDTH]>));
+                tile.store(totals.iter().map(|row| cast::<_, [f32; WIDTH]>(*row)));
             }
         };
     }
@@ -224,7 +224,7 @@ mod vnni {
 
     use pulp::bytemuck::cast;
 
-    use super::super::pairs::{PairProduct, Tile};
+    use super::super::rounded::{RoundedProduct, Tile};
     use super::{PAIRS_PER_SUM, Vnni, prefetch_panel};
 
     const WIDTH: usize = Vnni::WIDTH;
@@ -248,7 +248,7 @@ mod vnni {
                 totals[1] = _mm512_add_ps(totals[1], _mm512_cvtepi32_ps(sums[1]));
             }
         }
-        tile.store(&totals.map(cast::<_, [f32; WIDTH]>));
+        tile.store(totals.iter().map(|row| cast::<_, [f32; WIDTH]>(*row)));
     }
 }
 
@@ -274,7 +274,7 @@ mod tests {
         }
         let mut out = vec![1.0; m * n];
         let target = Target { out: &mut out, row_stride: n, destination: Destination::Accumulate };
-        let panels = PairPanels { pairs: &panels, scales: Some(&scales), n };
+        let panels = RoundedPanels { numbers: &panels, scales: Some(&scales), n };
         multiply(target, scale, Matrix::new(a, m, k, k), panels, 24);
         out
     }
@@ -322,7 +322,7 @@ mod tests {
         }
     }
 
-    fn check_instructions<P: PairProduct, const R: usize, const W: usize>() {
+    fn check_instructions<P: RoundedProduct, const R: usize, const W: usize>() {
         let of_integers = |len: usize, largest: i32, seed: i32| -> Vec<u32> {
             let value = |i: i32| (i.wrapping_mul(2_654_435) ^ seed) % largest;
             (0..len as i32)
@@ -340,7 +340,7 @@ mod tests {
                 let scales = &scales[..n_columns];
                 let tile = |out| Tile { out, row_stride: W, destination, steps: &steps, scales };
                 P::multiply_tile::<R>(&mut tile(&mut out), &strip, &panel);
-                tile(&mut expected).store(&portable_products::<R, W>(&strip, &panel));
+                tile(&mut expected).store(portable_products::<R, W>(&strip, &panel));
                 assert_eq!(out, expected);
             }
         }

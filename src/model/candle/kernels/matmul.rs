@@ -15,8 +15,8 @@ use pulp::{Simd, WithSimd};
 
 use super::linear::with_scratch;
 use super::math::{arch, vectorized};
-use super::pairs::PairPanels;
-use super::{bf16, int16};
+use super::rounded::RoundedPanels;
+use super::{bf16, int8, int16};
 
 /// Rows of the left matrix that are laid out at a time: its strips stay in a core's cache while all panels pass.
 const ROWS_PER_BLOCK: usize = 96;
@@ -160,6 +160,8 @@ pub(super) enum PanelValues<'a> {
     Bf16(&'a [u32]),
     /// Likewise with those of `int16`; beside them the scale of each column.
     Int16(&'a [u32], &'a [f32]),
+    /// Those of `int8`, four values of a column in each number.
+    Int8(&'a [u32]),
 }
 
 impl Panels<'_> {
@@ -169,6 +171,7 @@ impl Panels<'_> {
             PanelValues::F32(_) => tile().columns,
             PanelValues::Bf16(_) => bf16::panel_columns(),
             PanelValues::Int16(..) => int16::panel_columns(),
+            PanelValues::Int8(_) => int8::panel_columns(),
         }
     }
 
@@ -176,18 +179,17 @@ impl Panels<'_> {
     pub(super) fn columns(self, first: usize, n: usize) -> Self {
         let width = self.width();
         assert!(first.is_multiple_of(width) && first + n <= self.n);
-        let (start, len, pairs) = (first / width, n.div_ceil(width), self.k.div_ceil(2));
+        let (start, len, pairs) = (first, n.next_multiple_of(width), self.k.div_ceil(2));
         let values = match self.values {
-            PanelValues::F32(values) => {
-                PanelValues::F32(&values[start * width * self.k..][..len * width * self.k])
+            PanelValues::F32(values) => PanelValues::F32(&values[start * self.k..][..len * self.k]),
+            PanelValues::Bf16(values) => PanelValues::Bf16(&values[start * pairs..][..len * pairs]),
+            PanelValues::Int16(values, scales) => {
+                PanelValues::Int16(&values[start * pairs..][..len * pairs], &scales[start..][..len])
             }
-            PanelValues::Bf16(values) => {
-                PanelValues::Bf16(&values[start * width * pairs..][..len * width * pairs])
+            PanelValues::Int8(values) => {
+                let lines = int8::panel_lines(self.k);
+                PanelValues::Int8(&values[start * lines..][..len * lines])
             }
-            PanelValues::Int16(values, scales) => PanelValues::Int16(
-                &values[start * width * pairs..][..len * width * pairs],
-                &scales[start * width..][..len * width],
-            ),
         };
         Self { values, k: self.k, n }
     }
@@ -265,11 +267,14 @@ pub(super) fn multiply_panels(
         PanelValues::F32(panels) => with_scratch(rows * b.k, |strips| {
             arch().dispatch(Product { target, scale, a, panels, n: b.n, strips });
         }),
-        PanelValues::Bf16(pairs) => {
-            bf16::multiply(target, scale, a, PairPanels { pairs, scales: None, n: b.n }, rows);
+        PanelValues::Bf16(numbers) => {
+            bf16::multiply(target, scale, a, RoundedPanels { numbers, scales: None, n: b.n }, rows);
         }
-        PanelValues::Int16(pairs, scales) => {
-            int16::multiply(target, scale, a, PairPanels { pairs, scales: Some(scales), n: b.n }, rows);
+        PanelValues::Int16(numbers, scales) => {
+            int16::multiply(target, scale, a, RoundedPanels { numbers, scales: Some(scales), n: b.n }, rows);
+        }
+        PanelValues::Int8(numbers) => {
+            int8::multiply(target, scale, a, RoundedPanels { numbers, scales: None, n: b.n }, rows);
         }
     }
 }

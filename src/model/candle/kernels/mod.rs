@@ -17,19 +17,21 @@ mod conv;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod int16;
+mod int8;
 mod linear;
 mod math;
 mod matmul;
 mod packed;
-mod pairs;
 mod quantized;
 pub mod reference;
+mod rounded;
 
 use std::ops::Range;
 
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 pub use packed::{PackedMatrix, Precision};
 pub use quantized::{QuantizedMatrix, linear_q8};
+
 use rayon::prelude::*;
 
 // What runs on devices other than the CPU. Without the feature there are none.
@@ -171,8 +173,7 @@ pub fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<T
 }
 
 /// Scaled dot-product attention, scale = 1 / sqrt(head size); q [B, Nq, C], k and v [B, Nk, C], channels grouped by
-/// head; result [B, Nq, C]. On the CPU [`Precision::Int16`] is taken where it is
-/// faster, else f32.
+/// head; result [B, Nq, C]. On the CPU products are rounded, to 16 bits, where that is faster with weights of this precision.
 pub fn attention(
     q: &Tensor,
     k: &Tensor,

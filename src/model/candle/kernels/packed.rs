@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::math::vectorized;
 use super::matmul::{Matrix, PanelValues, Panels, pack_panels, panels_len, tile};
-use super::{bf16, int16, with_slices};
+use super::{bf16, int8, int16, with_slices};
 
 /// How the numbers of a weight matrix are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,9 @@ pub enum Precision {
     /// Rounded to 16-bit integers with one scale for each output; products do so with the rows of their other operand, and sum exactly
     /// before they scale.
     Int16,
+    /// Rounded to 8-bit integers in blocks of 32 along a row, with one scale each (Int8_0 of ggml); products do so with their other
+    /// operand, and sum exactly inside a block.
+    Int8,
 }
 
 /// A weight matrix [out, in] on the CPU, in the layout that products read.
@@ -30,6 +33,7 @@ enum Values {
     F32(Aligned<f32>),
     Bf16(Aligned<u32>),
     Int16(Aligned<u32>, Vec<f32>),
+    Int8(Aligned<u32>),
 }
 
 impl PackedMatrix {
@@ -52,6 +56,7 @@ impl PackedMatrix {
             Values::F32(_) => Precision::F32,
             Values::Bf16(_) => Precision::Bf16,
             Values::Int16(..) => Precision::Int16,
+            Values::Int8(_) => Precision::Int8,
         }
     }
 
@@ -60,6 +65,7 @@ impl PackedMatrix {
             Values::F32(values) => PanelValues::F32(values.get()),
             Values::Bf16(values) => PanelValues::Bf16(values.get()),
             Values::Int16(values, scales) => PanelValues::Int16(values.get(), scales),
+            Values::Int8(values) => PanelValues::Int8(values.get()),
         };
         Panels { values, k: self.n_in, n: self.n_out }
     }
@@ -71,6 +77,7 @@ fn pack(weight: Matrix<'_>, precision: Precision) -> Values {
         Precision::F32 => tile().columns,
         Precision::Bf16 => bf16::panel_columns(),
         Precision::Int16 => int16::panel_columns(),
+        Precision::Int8 => int8::panel_columns(),
     };
     let rows = |panel: usize| panel * width..n_out.min((panel + 1) * width);
     match precision {
@@ -103,6 +110,15 @@ fn pack(weight: Matrix<'_>, precision: Precision) -> Values {
                 int16::interleave_weights(weight, rows.start, rows.len(), values, scales);
             });
             Values::Int16(values, scales)
+        }
+        Precision::Int8 => {
+            let lines = int8::panel_lines(n_in);
+            let mut values = Aligned::new(n_out.next_multiple_of(width) * lines);
+            values.get_mut().par_chunks_mut((width * lines).max(1)).enumerate().for_each(|(panel, out)| {
+                let rows = rows(panel);
+                int8::interleave_weights(weight, rows.start, rows.len(), width, out);
+            });
+            Values::Int8(values)
         }
     }
 }

@@ -85,10 +85,15 @@ fn linear_layers_in_bfloat16() {
 fn linear_layers_in_integers() {
     for (rows, n_in, n_out) in [(1, 64, 300), (5, 33, 17), (250, 300, 24)] {
         let (x, w, b) = (random(&[rows, n_in], 1), random(&[n_out, n_in], 2), random(&[n_out], 3));
-        let packed = PackedMatrix::new(&w, Precision::Int16).unwrap();
-        let got = linear_packed(&x, &packed, &(0..n_out), Some(&b), Activation::None, None);
-        let exact = reference::linear(&x, &w, Some(&b), Activation::None, None);
-        check_near(&format!("integer linear {rows}x{n_in}x{n_out}"), &got, &exact, 1e-3);
+        for (precision, tolerance) in [(Precision::Int16, 1e-3), (Precision::Int8, 3e-2)] {
+            let packed = PackedMatrix::new(&w, precision).unwrap();
+            let got = linear_packed(&x, &packed, &(0..n_out), Some(&b), Activation::None, None);
+            let exact = reference::linear(&x, &w, Some(&b), Activation::None, None);
+            check_near(&format!("{precision:?} linear {rows}x{n_in}x{n_out}"), &got, &exact, tolerance);
+            let got = linear_packed(&x, &packed, &(5..17), None, Activation::None, None);
+            let exact = reference::linear(&x, &w.narrow(0, 5, 12).unwrap(), None, Activation::None, None);
+            check_near(&format!("{precision:?} linear {rows}x{n_in}, some outputs"), &got, &exact, tolerance);
+        }
     }
 }
 
@@ -236,7 +241,9 @@ fn attentions_between_many_tokens_with_rounded_operands() {
     ] {
         let q = random(&[batch, n_queries, channels], 1);
         let (k, v) = (random(&[batch, n_keys, channels], 2), random(&[batch, n_keys, channels], 3));
-        for (precision, tolerance) in [(Precision::Bf16, 1e-2), (Precision::Int16, 1e-3)] {
+        for (precision, tolerance) in
+            [(Precision::Bf16, 1e-2), (Precision::Int16, 1e-3), (Precision::Int8, 1e-3)]
+        {
             check_near(
                 &format!("attention {n_queries}x{n_keys} {visible:?} {precision:?}"),
                 &attention::attention(&q, &k, &v, n_heads, &visible, precision),

@@ -1,8 +1,8 @@
-//! Products of operands that are rounded to 16 bits: one number holds two values of a row, and one instruction multiplies them with
-//! two of a column and adds both.
+//! Products of operands that are rounded to 16 or 8 bits: one number holds two or four values of a row, and one instruction multiplies
+//! them with as many of a column and adds all.
 //!
-//! Laid out as [`super::matmul`] does, in strips and panels, with pairs for values: row `i`, columns `2 p` and `2 p + 1` are the low
-//! and the high half of number `i` of `width` in line `p`.
+//! Laid out as [`super::matmul`] does, in strips and panels, whose lines hold one number for each row. Where numbers are pairs, row `i`,
+//! columns `2 p` and `2 p + 1` are the low and the high half of number `i` of line `p`.
 
 #![expect(
     clippy::inline_always,
@@ -24,63 +24,73 @@ const BYTES_AHEAD: usize = 4096;
 /// Of columns that have no scales.
 pub(super) const UNSCALED: [f32; 32] = [1.0; 32];
 
-/// A rounding to 16 bits and the instructions for it.
-pub(super) trait PairProduct {
+/// A rounding and the instructions for it.
+pub(super) trait RoundedProduct {
     /// Columns of a panel.
     const WIDTH: usize;
     /// Rows of a strip, at most 12.
     const STRIP_ROWS: usize;
-    /// Pairs that are multiplied at a time.
-    const PAIRS_PER_BLOCK: usize;
+    /// Lines of a panel that are multiplied at a time.
+    const LINES_PER_BLOCK: usize;
+
+    /// Lines of a strip of so many columns.
+    fn strip_lines(columns: usize) -> usize {
+        columns.div_ceil(2)
+    }
+
+    /// Lines of a panel of so many rows. Of blocks of a strip and of a panel, if there are several, each needs as many.
+    fn panel_lines(rows: usize) -> usize {
+        rows.div_ceil(2)
+    }
 
     /// Rounds a row into place `i` of `width`, beside the others of its strip. Returns what a step is worth.
     fn interleave_row(row: &[f32], i: usize, width: usize, out: &mut [u32]) -> f32;
 
-    /// One strip of `R` rows times one panel, both of any number of pairs.
+    /// One strip of `R` rows times one panel.
     fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]);
 }
 
-/// The right operand: panels of pairs of its `n` columns, and their scales, 1 if absent.
+/// The right operand: panels of its `n` columns, and their scales, 1 if absent.
 #[derive(Clone, Copy)]
-pub(super) struct PairPanels<'a> {
-    pub(super) pairs: &'a [u32],
+pub(super) struct RoundedPanels<'a> {
+    pub(super) numbers: &'a [u32],
     pub(super) scales: Option<&'a [f32]>,
     pub(super) n: usize,
 }
 
-/// [`super::matmul::multiply_panels`] with panels of pairs; `block` rows at a time.
-pub(super) fn multiply<P: PairProduct>(
+/// [`super::matmul::multiply_panels`] with panels of rounded values; `block` rows at a time.
+pub(super) fn multiply<P: RoundedProduct>(
     mut target: Target<'_>,
     scale: f32,
     a: Matrix<'_>,
-    b: PairPanels<'_>,
+    b: RoundedPanels<'_>,
     block: usize,
 ) {
-    let pairs = a.columns().div_ceil(2);
-    with_scratch(block * (pairs + 1), |scratch| {
-        let (strips, steps) = scratch.split_at_mut(block * pairs);
+    let lines = P::strip_lines(a.columns());
+    with_scratch(block * (lines + 1), |scratch| {
+        let (strips, steps) = scratch.split_at_mut(block * lines);
         let strips: &mut [u32] = cast_slice_mut(strips);
         for first in (0..a.rows()).step_by(block) {
             let rows = block.min(a.rows() - first);
-            let (strips, steps) = (&mut strips[..rows * pairs], &mut steps[..rows]);
+            let (strips, steps) = (&mut strips[..rows * lines], &mut steps[..rows]);
             interleave_strips::<P>(a, first, scale, strips, steps);
-            multiply_strips::<P>(&mut target, first, strips, steps, b, pairs);
+            multiply_strips::<P>(&mut target, first, strips, steps, b, a.columns());
         }
     });
 }
 
 /// Rows `first ..` in strips, as many as there are `steps`, and what the steps of each are worth, times `scale`.
-pub(super) fn interleave_strips<P: PairProduct>(
+pub(super) fn interleave_strips<P: RoundedProduct>(
     a: Matrix<'_>,
     first: usize,
     scale: f32,
     out: &mut [u32],
     steps: &mut [f32],
 ) {
-    let pairs = a.columns().div_ceil(2);
+    let lines = P::strip_lines(a.columns());
     vectorized!({
-        for (i, strip) in out.chunks_mut(P::STRIP_ROWS * pairs).enumerate() {
-            let n = strip.len() / pairs;
+        for (i, strip) in out.chunks_mut(P::STRIP_ROWS * lines).enumerate() {
+            let n = strip.len() / lines;
             for j in 0..n {
                 let row = i * P::STRIP_ROWS + j;
                 steps[row] = scale * P::interleave_row(a.row(first + row), j, n, strip);
@@ -89,32 +99,37 @@ pub(super) fn interleave_strips<P: PairProduct>(
     });
 }
 
-/// All panels times strips that go to `target` from row `first` on.
-pub(super) fn multiply_strips<P: PairProduct>(
+/// All panels times strips of so many columns that go to `target` from row `first` on.
+pub(super) fn multiply_strips<P: RoundedProduct>(
     target: &mut Target<'_>,
     first: usize,
     strips: &[u32],
     steps: &[f32],
-    b: PairPanels<'_>,
-    pairs: usize,
+    b: RoundedPanels<'_>,
+    columns: usize,
 ) {
-    // In blocks that are equally long but for the last.
-    let inner_len = pairs.div_ceil(pairs.div_ceil(P::PAIRS_PER_BLOCK));
-    for start in (0..pairs).step_by(inner_len) {
-        let inner = start..pairs.min(start + inner_len);
-        let destination = if start == 0 { target.destination } else { Destination::Accumulate };
+    let (strip_lines, panel_lines) = (P::strip_lines(columns), P::panel_lines(columns));
+    let n_blocks = panel_lines.div_ceil(P::LINES_PER_BLOCK);
+    for block in 0..n_blocks {
+        // Equally long but for the last.
+        let lines_of_block = |lines: usize| {
+            let len = lines.div_ceil(n_blocks);
+            block * len..lines.min((block + 1) * len)
+        };
+        let (of_strip, of_panel) = (lines_of_block(strip_lines), lines_of_block(panel_lines));
+        let destination = if block == 0 { target.destination } else { Destination::Accumulate };
         let panels = b
-            .pairs
-            .chunks_exact(P::WIDTH * pairs)
-            .map(|panel| &panel[inner.start * P::WIDTH..inner.end * P::WIDTH]);
+            .numbers
+            .chunks_exact(P::WIDTH * panel_lines)
+            .map(|panel| &panel[of_panel.start * P::WIDTH..of_panel.end * P::WIDTH]);
         let next_panels = panels.clone().skip(1).chain([&[][..]]);
         for (index, (panel, next_panel)) in panels.zip(next_panels).enumerate() {
             let column = index * P::WIDTH;
             let n_columns = P::WIDTH.min(b.n - column);
             let scales = b.scales.map_or(&UNSCALED[..n_columns], |scales| &scales[column..][..n_columns]);
             let mut next_panel = next_panel.chunks(next_panel.len().div_ceil(STRIPS_PER_FETCH).max(1));
-            for (i, strip) in strips.chunks(P::STRIP_ROWS * pairs).enumerate() {
-                let (row, n_rows) = (i * P::STRIP_ROWS, strip.len() / pairs);
+            for (i, strip) in strips.chunks(P::STRIP_ROWS * strip_lines).enumerate() {
+                let (row, n_rows) = (i * P::STRIP_ROWS, strip.len() / strip_lines);
                 let mut tile = Tile {
                     out: &mut target.out[(first + row) * target.row_stride + column..],
                     row_stride: target.row_stride,
@@ -124,13 +139,17 @@ pub(super) fn multiply_strips<P: PairProduct>(
                 };
                 prefetch(next_panel.next().unwrap_or_default());
                 tile.prefetch();
-                multiply_any_tile::<P>(&mut tile, &strip[inner.start * n_rows..inner.end * n_rows], panel);
+                multiply_any_tile::<P>(
+                    &mut tile,
+                    &strip[of_strip.start * n_rows..of_strip.end * n_rows],
+                    panel,
+                );
             }
         }
     }
 }
 
-fn multiply_any_tile<P: PairProduct>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
+fn multiply_any_tile<P: RoundedProduct>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
     match tile.steps.len() {
         1 => P::multiply_tile::<1>(tile, strip, panel),
         2 => P::multiply_tile::<2>(tile, strip, panel),
@@ -173,15 +192,15 @@ impl Tile<'_> {
         }
     }
 
-    /// Sums of products in steps of both operands.
+    /// Rows of sums of products in steps of both operands.
     #[inline(always)]
-    pub(super) fn store<const R: usize, const W: usize>(&mut self, sums: &[[f32; W]; R]) {
-        for (i, (sums, step)) in sums.iter().zip(self.steps).enumerate() {
+    pub(super) fn store<const W: usize>(&mut self, sums: impl IntoIterator<Item = [f32; W]>) {
+        for (i, (sums, step)) in sums.into_iter().zip(self.steps).enumerate() {
             let out = &mut self.out[i * self.row_stride..];
             match (out.first_chunk_mut::<W>(), self.scales.first_chunk::<W>()) {
                 // Of a length that the compiler knows.
-                (Some(out), Some(scales)) => store_row(out, sums, scales, *step, self.destination),
-                _ => store_row(out, sums, self.scales, *step, self.destination),
+                (Some(out), Some(scales)) => store_row(out, &sums, scales, *step, self.destination),
+                _ => store_row(out, &sums, self.scales, *step, self.destination),
             }
         }
     }
