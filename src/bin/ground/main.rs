@@ -74,7 +74,7 @@ struct ModelArguments {
     /// How the model writes: beam or greedy.
     #[arg(long)]
     decode: Option<String>,
-    /// How the model keeps its weights: none (as they are), bf16, on the CPU int16 or q8_0, on a GPU f16.
+    /// How the model keeps its weights: none (as they are), bf16, on the CPU int16, int8 or q8_0, on a GPU f16.
     #[arg(long)]
     quantize: Option<String>,
     /// Let a generative model answer with boxes of the asked phrase only.

@@ -257,62 +257,6 @@ mod tests {
     use super::*;
     use crate::model::candle::kernels::matmul::Destination;
 
-    fn values(len: usize, seed: usize) -> Vec<f32> {
-        (0..len).map(|i| ((i * 37 + seed) % 101) as f32 / 30.0 - 1.7).collect()
-    }
-
-    fn product(a: &[f32], w: &[f32], k: usize, scale: f32) -> Vec<f32> {
-        let (m, n, pairs) = (a.len() / k, w.len() / k, k.div_ceil(2));
-        let width = panel_columns();
-        let mut scales = vec![0.0; n.next_multiple_of(width)];
-        let mut panels = vec![0; scales.len() * pairs];
-        for (panel, (out, scales)) in
-            panels.chunks_exact_mut(width * pairs).zip(scales.chunks_mut(width)).enumerate()
-        {
-            let rows = width.min(n - panel * width);
-            interleave_weights(Matrix::new(w, n, k, k), panel * width, rows, out, scales);
-        }
-        let mut out = vec![1.0; m * n];
-        let target = Target { out: &mut out, row_stride: n, destination: Destination::Accumulate };
-        let panels = RoundedPanels { numbers: &panels, scales: Some(&scales), n };
-        multiply(target, scale, Matrix::new(a, m, k, k), panels, 24);
-        out
-    }
-
-    #[test]
-    fn products_are_near_those_of_f32() {
-        for (m, k, n) in [(1, 1, 1), (3, 7, 5), (13, 20, 70), (200, 333, 64)] {
-            let (a, w) = (values(m * k, 1), values(n * k, 5));
-            let got = product(&a, &w, k, 0.5);
-            // Half a step of each factor.
-            let tolerance = 0.5 * k as f32 * 1.7 * 1.7 * (0.5 / LARGEST_WEIGHT + 0.5 / LARGEST_INPUT) + 1e-5;
-            for i in 0..m {
-                for j in 0..n {
-                    let dot: f32 = (0..k).map(|t| a[i * k + t] * w[j * k + t]).sum();
-                    assert!((got[i * n + j] - 1.0 - 0.5 * dot).abs() < tolerance, "{m}x{k}x{n} at {i},{j}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_largest_values_do_not_overflow() {
-        let k = 1000;
-        for sign in [1.0, -1.0] {
-            let got = product(&vec![3.0; k], &vec![sign * 2.0; k], k, 1.0);
-            assert!((got[0] - 1.0 - sign * 6000.0).abs() < 0.01, "{}", got[0]);
-        }
-    }
-
-    #[test]
-    fn zeros_stay_zeros_and_what_is_not_finite_is_not_hidden() {
-        assert_eq!(product(&[0.0; 8], &[0.0; 8], 8, 1.0), [1.0]);
-        for bad in [f32::NAN, f32::INFINITY] {
-            let got = product(&[1.0, bad, 1.0, 1.0, 1.0, 1.0], &[1.0, 2.0, 3.0], 3, 1.0);
-            assert!(got[0].is_nan() && (got[1] - 7.0).abs() < 0.01, "{got:?}");
-        }
-    }
-
     #[test]
     fn instructions_give_what_plain_code_gives() {
         check_instructions::<Plain, { Plain::STRIP_ROWS }, { Plain::WIDTH }>();

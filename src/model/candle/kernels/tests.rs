@@ -81,20 +81,66 @@ fn linear_layers_in_bfloat16() {
     }
 }
 
+/// With the largest relative RMS deviation that is right.
+const INTEGERS: [(Precision, f32); 2] = [(Precision::Int16, 1e-3), (Precision::Int8, 3e-2)];
+
 #[test]
 fn linear_layers_in_integers() {
-    for (rows, n_in, n_out) in [(1, 64, 300), (5, 33, 17), (250, 300, 24)] {
+    for ((precision, tolerance), (rows, n_in, n_out)) in
+        with_each([(1, 64, 300), (5, 33, 17), (13, 20, 70), (250, 300, 24), (200, 333, 64)])
+    {
         let (x, w, b) = (random(&[rows, n_in], 1), random(&[n_out, n_in], 2), random(&[n_out], 3));
-        for (precision, tolerance) in [(Precision::Int16, 1e-3), (Precision::Int8, 3e-2)] {
-            let packed = PackedMatrix::new(&w, precision).unwrap();
-            let got = linear_packed(&x, &packed, &(0..n_out), Some(&b), Activation::None, None);
-            let exact = reference::linear(&x, &w, Some(&b), Activation::None, None);
-            check_near(&format!("{precision:?} linear {rows}x{n_in}x{n_out}"), &got, &exact, tolerance);
-            let got = linear_packed(&x, &packed, &(5..17), None, Activation::None, None);
-            let exact = reference::linear(&x, &w.narrow(0, 5, 12).unwrap(), None, Activation::None, None);
-            check_near(&format!("{precision:?} linear {rows}x{n_in}, some outputs"), &got, &exact, tolerance);
-        }
+        let packed = PackedMatrix::new(&w, precision).unwrap();
+        let got = linear_packed(&x, &packed, &(0..n_out), Some(&b), Activation::None, None);
+        let exact = reference::linear(&x, &w, Some(&b), Activation::None, None);
+        check_near(&format!("{precision:?} linear {rows}x{n_in}x{n_out}"), &got, &exact, tolerance);
+        let got = linear_packed(&x, &packed, &(5..17), None, Activation::None, None);
+        let exact = reference::linear(&x, &w.narrow(0, 5, 12).unwrap(), None, Activation::None, None);
+        check_near(&format!("{precision:?} linear {rows}x{n_in}, some outputs"), &got, &exact, tolerance);
     }
+}
+
+fn with_each<T: Copy, const N: usize>(cases: [T; N]) -> impl Iterator<Item = ((Precision, f32), T)> {
+    INTEGERS.into_iter().flat_map(move |precision| cases.map(|case| (precision, case)))
+}
+
+fn product_in_integers(precision: Precision, x: &[f32], w: &[f32], n_in: usize) -> Vec<f32> {
+    let tensor = |it: &[f32]| Tensor::from_slice(it, (it.len() / n_in, n_in), &Device::Cpu).unwrap();
+    let (x, w) = (tensor(x), PackedMatrix::new(&tensor(w), precision).unwrap());
+    let out = linear_packed(&x, &w, &(0..w.dims().0), None, Activation::None, None).unwrap();
+    out.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn the_largest_integers_do_not_overflow() {
+    for ((precision, tolerance), (x, w)) in with_each([(3.0, 2.0), (3.0, -2.0), (-3.0, 2.0), (-3.0, -2.0)]) {
+        let got = product_in_integers(precision, &[x; 1000], &[w; 1000], 1000)[0];
+        let exact = x * w * 1000.0;
+        assert!((got / exact - 1.0).abs() < tolerance, "{precision:?}: {got}, not {exact}");
+    }
+}
+
+#[test]
+fn zeros_stay_zeros_in_integers_and_what_is_not_finite_is_not_hidden() {
+    for ((precision, tolerance), bad) in with_each([f32::NAN, f32::INFINITY, f32::NEG_INFINITY]) {
+        assert_eq!(product_in_integers(precision, &[0.0; 8], &[0.0; 8], 8), [0.0]);
+        let got = product_in_integers(precision, &[1.0, bad, 1.0, 1.0, 1.0, 1.0], &[1.0, 2.0, 3.0], 3);
+        assert!(got[0].is_nan() && (got[1] / 6.0 - 1.0).abs() < tolerance, "{precision:?}: {got:?}");
+    }
+}
+
+/// Blocks of 128 values, of very different sizes but of whole steps: nothing is rounded.
+#[test]
+fn every_block_of_8_bits_has_its_own_scale() {
+    let n_in = 3 * 128;
+    let size = |i: usize| [1e-4, 1.0, 300.0][i / 128];
+    let x: Vec<f32> =
+        (0..n_in).map(|i| size(i) * if i % 128 == 0 { 127.0 } else { -((i % 5) as f32) }).collect();
+    let w: Vec<f32> =
+        (0..n_in).map(|i| if i % 128 == 0 { 127.0 } else { (i % 7) as f32 } / size(i)).collect();
+    let exact: f32 = x.iter().zip(&w).map(|(x, w)| x * w).sum();
+    let got = product_in_integers(Precision::Int8, &x, &w, n_in)[0];
+    assert!((got / exact - 1.0).abs() < 1e-5, "{got}, not {exact}");
 }
 
 #[test]
