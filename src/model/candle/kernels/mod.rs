@@ -31,7 +31,6 @@ use std::ops::Range;
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 pub use packed::{PackedMatrix, Precision};
 pub use quantized::{QuantizedMatrix, linear_q8};
-
 use rayon::prelude::*;
 
 // What runs on devices other than the CPU. Without the feature there are none.

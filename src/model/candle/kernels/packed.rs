@@ -17,8 +17,8 @@ pub enum Precision {
     /// Rounded to 16-bit integers with one scale for each output; products do so with the rows of their other operand, and sum exactly
     /// before they scale.
     Int16,
-    /// Rounded to 8-bit integers in blocks of 32 along a row, with one scale each (Int8_0 of ggml); products do so with their other
-    /// operand, and sum exactly inside a block.
+    /// Rounded to 8-bit integers in blocks of 128 along a row, with one scale each; products do so with their other operand, and sum
+    /// exactly inside a block.
     Int8,
 }
 
