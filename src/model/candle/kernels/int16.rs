@@ -11,7 +11,9 @@
 
 use super::math::{ROUNDER, vectorized};
 use super::matmul::{Matrix, Target};
-use super::rounded::{self, RoundedPanels, RoundedProduct, Tile, prefetch_panel};
+use super::rounded::{
+    self, RoundedPanels, RoundedProduct, Tile, largest_magnitude, prefetch_panel, steps_and_step,
+};
 
 /// Magnitudes of weights, and of what they are multiplied with, are at most these; the latter vary more.
 pub(super) const LARGEST_WEIGHT: f32 = 2047.0;
@@ -58,10 +60,7 @@ pub(super) fn interleave_weights(
 /// half of `out[p * width + i]`. Returns what a step is worth, NaN for a row with a value that is not finite.
 #[inline(always)]
 pub(super) fn interleave_row(row: &[f32], largest: f32, i: usize, width: usize, out: &mut [u32]) -> f32 {
-    // As integers, so that NaN is larger than every number.
-    let magnitude = row.iter().fold(0, |magnitude, value| magnitude.max(value.to_bits() & 0x7fff_ffff));
-    let step = f32::from_bits(magnitude) / largest;
-    let steps = if step > 0.0 { 1.0 / step } else { 0.0 };
+    let (steps, step) = steps_and_step(largest_magnitude(row), largest);
     let round = |value: f32| (value * steps + ROUNDER).to_bits() & 0xffff;
     let (pairs, rest) = row.as_chunks::<2>();
     for (out, [low, high]) in out.chunks_exact_mut(width).zip(pairs) {
@@ -70,7 +69,7 @@ pub(super) fn interleave_row(row: &[f32], largest: f32, i: usize, width: usize, 
     if let [last] = rest {
         out[pairs.len() * width + i] = round(*last);
     }
-    if step.is_finite() { step } else { f32::NAN }
+    step
 }
 
 /// [`super::matmul::multiply_panels`] with panels of pairs; `block` rows at a time.

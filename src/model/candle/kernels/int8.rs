@@ -13,7 +13,9 @@
 use super::int16::has_vnni;
 use super::math::{ROUNDER, vectorized};
 use super::matmul::{Matrix, Target};
-use super::rounded::{self, RoundedPanels, RoundedProduct, Tile, prefetch_panel};
+use super::rounded::{
+    self, RoundedPanels, RoundedProduct, Tile, largest_magnitude, prefetch_panel, steps_and_step,
+};
 
 /// Values that share a scale.
 const BLOCK: usize = 128;
@@ -59,7 +61,7 @@ pub(super) fn interleave_weights(weight: Matrix<'_>, first: usize, n: usize, wid
             let blocks = out.chunks_exact_mut(PANEL_LINES * width);
             for (values, out) in weight.row(first + i).chunks(BLOCK).zip(blocks) {
                 let values = fill_up(values);
-                let (steps, step) = steps_and_step(largest_magnitude(&values));
+                let (steps, step) = steps_and_step(largest_magnitude(&values), LARGEST);
                 let (scales, quads) = out.split_at_mut(width);
                 scales[i] = step.to_bits();
                 round(&values, steps, OFFSET, i, width, quads);
@@ -79,7 +81,7 @@ fn interleave_row(row: &[f32], i: usize, width: usize, out: &mut [u32]) {
         for (sum, [low, high]) in sums.iter_mut().zip(values.as_chunks::<2>().0) {
             *sum = low + high;
         }
-        let (steps, step) = steps_and_step(largest_magnitude(&values).max(largest_magnitude(&sums)));
+        let (steps, step) = steps_and_step(largest_magnitude(&values).max(largest_magnitude(&sums)), LARGEST);
         let (starts, steps_and_quads) = out.split_at_mut(width);
         let (all_steps, quads) = steps_and_quads.split_at_mut(width);
         all_steps[i] = step.to_bits();
@@ -93,19 +95,6 @@ fn fill_up(values: &[f32]) -> [f32; BLOCK] {
         Some(values) => *values,
         None => std::array::from_fn(|i| values.get(i).copied().unwrap_or_default()),
     }
-}
-
-/// As an integer: NaN is larger than every number.
-#[inline(always)]
-fn largest_magnitude(values: &[f32]) -> u32 {
-    values.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff))
-}
-
-/// Steps per 1, and what a step is worth: NaN for a block with a value that is not finite.
-#[inline(always)]
-fn steps_and_step(magnitude: u32) -> (f32, f32) {
-    let step = f32::from_bits(magnitude) / LARGEST;
-    (if step > 0.0 { 1.0 / step } else { 0.0 }, if step.is_finite() { step } else { f32::NAN })
 }
 
 /// To integers, plus `offset`, four in a number, into place `i` of each line. Returns the sum of the integers, in two's complement.

@@ -166,6 +166,19 @@ fn multiply_any_tile<P: RoundedProduct>(tile: &mut Tile<'_>, strip: &[u32], pane
     }
 }
 
+/// As an integer: NaN is larger than every number.
+#[inline(always)]
+pub(super) fn largest_magnitude(values: &[f32]) -> u32 {
+    values.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff))
+}
+
+/// Of integers up to `largest`: steps per 1, and what a step is worth, NaN where a value is not finite.
+#[inline(always)]
+pub(super) fn steps_and_step(magnitude: u32, largest: f32) -> (f32, f32) {
+    let step = f32::from_bits(magnitude) / largest;
+    (if step > 0.0 { 1.0 / step } else { 0.0 }, if step.is_finite() { step } else { f32::NAN })
+}
+
 /// To be called with each line of a panel that is multiplied with `R` rows.
 #[inline(always)]
 pub(super) fn prefetch_panel<const R: usize>(line: &[u32]) {

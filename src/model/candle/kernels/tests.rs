@@ -1,5 +1,6 @@
 //! Every fused kernel against its reference, at shapes that leave rests everywhere.
 
+use super::matmul::{Destination, Matrix, multiply_panels};
 use super::*;
 
 fn random(shape: &[usize], seed: u64) -> Tensor {
@@ -81,51 +82,80 @@ fn linear_layers_in_bfloat16() {
     }
 }
 
-/// With the largest relative RMS deviation that is right.
-const INTEGERS: [(Precision, f32); 2] = [(Precision::Int16, 1e-3), (Precision::Int8, 3e-2)];
-
 #[test]
 fn linear_layers_in_integers() {
-    for ((precision, tolerance), (rows, n_in, n_out)) in
-        with_each([(1, 64, 300), (5, 33, 17), (13, 20, 70), (250, 300, 24), (200, 333, 64)])
-    {
-        let (x, w, b) = (random(&[rows, n_in], 1), random(&[n_out, n_in], 2), random(&[n_out], 3));
-        let packed = PackedMatrix::new(&w, precision).unwrap();
-        let got = linear_packed(&x, &packed, &(0..n_out), Some(&b), Activation::None, None);
-        let exact = reference::linear(&x, &w, Some(&b), Activation::None, None);
-        check_near(&format!("{precision:?} linear {rows}x{n_in}x{n_out}"), &got, &exact, tolerance);
-        let got = linear_packed(&x, &packed, &(5..17), None, Activation::None, None);
-        let exact = reference::linear(&x, &w.narrow(0, 5, 12).unwrap(), None, Activation::None, None);
-        check_near(&format!("{precision:?} linear {rows}x{n_in}, some outputs"), &got, &exact, tolerance);
+    for (precision, tolerance) in [(Precision::Int16, 1e-3), (Precision::Int8, 3e-2)] {
+        for (rows, n_in, n_out) in [(1, 64, 300), (5, 33, 17), (250, 300, 24)] {
+            let (x, w, b) = (random(&[rows, n_in], 1), random(&[n_out, n_in], 2), random(&[n_out], 3));
+            let packed = PackedMatrix::new(&w, precision).unwrap();
+            let got = linear_packed(&x, &packed, &(0..n_out), Some(&b), Activation::None, None);
+            let exact = reference::linear(&x, &w, Some(&b), Activation::None, None);
+            check_near(&format!("{precision:?} linear {rows}x{n_in}x{n_out}"), &got, &exact, tolerance);
+            let got = linear_packed(&x, &packed, &(5..17), None, Activation::None, None);
+            let exact = reference::linear(&x, &w.narrow(0, 5, 12).unwrap(), None, Activation::None, None);
+            check_near(&format!("{precision:?} linear {rows}x{n_in}, some outputs"), &got, &exact, tolerance);
+        }
     }
 }
 
-fn with_each<T: Copy, const N: usize>(cases: [T; N]) -> impl Iterator<Item = ((Precision, f32), T)> {
-    INTEGERS.into_iter().flat_map(move |precision| cases.map(|case| (precision, case)))
+/// `1 + scale * x w^T`
+fn product_in_integers(precision: Precision, x: &[f32], w: &[f32], n_in: usize, scale: f32) -> Vec<f32> {
+    let (rows, n_out) = (x.len() / n_in, w.len() / n_in);
+    let w = Tensor::from_slice(w, (n_out, n_in), &Device::Cpu).unwrap();
+    let w = PackedMatrix::new(&w, precision).unwrap();
+    let mut out = vec![1.0; rows * n_out];
+    let x = Matrix::new(x, rows, n_in, n_in);
+    multiply_panels(&mut out, n_out, Destination::Accumulate, scale, x, w.panels());
+    out
 }
 
-fn product_in_integers(precision: Precision, x: &[f32], w: &[f32], n_in: usize) -> Vec<f32> {
-    let tensor = |it: &[f32]| Tensor::from_slice(it, (it.len() / n_in, n_in), &Device::Cpu).unwrap();
-    let (x, w) = (tensor(x), PackedMatrix::new(&tensor(w), precision).unwrap());
-    let out = linear_packed(&x, &w, &(0..w.dims().0), None, Activation::None, None).unwrap();
-    out.flatten_all().unwrap().to_vec1().unwrap()
+#[test]
+fn products_in_integers_are_near_those_of_f32() {
+    let values = |len: usize, seed: usize| -> Vec<f32> {
+        (0..len).map(|i| ((i * 37 + seed) % 101) as f32 / 30.0 - 1.7).collect()
+    };
+    // Half a step of each factor; of 8 bits, the left one's may be twice as long.
+    let half_steps =
+        [(Precision::Int16, 0.5 / 2047.0 + 0.5 / 8191.0), (Precision::Int8, 0.5 / 127.0 + 1.0 / 127.0)];
+    for (precision, half_steps) in half_steps {
+        for (m, k, n) in [(1, 1, 1), (3, 7, 5), (13, 20, 70), (200, 333, 64)] {
+            let (x, w) = (values(m * k, 1), values(n * k, 5));
+            let got = product_in_integers(precision, &x, &w, k, 0.5);
+            let tolerance = 0.5 * k as f32 * 1.7 * 1.7 * half_steps + 1e-5;
+            for i in 0..m {
+                for j in 0..n {
+                    let dot: f32 = (0..k).map(|t| x[i * k + t] * w[j * k + t]).sum();
+                    let got = got[i * n + j];
+                    assert!(
+                        (got - 1.0 - 0.5 * dot).abs() < tolerance,
+                        "{precision:?} {m}x{k}x{n} at {i},{j}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 #[test]
 fn the_largest_integers_do_not_overflow() {
-    for ((precision, tolerance), (x, w)) in with_each([(3.0, 2.0), (3.0, -2.0), (-3.0, 2.0), (-3.0, -2.0)]) {
-        let got = product_in_integers(precision, &[x; 1000], &[w; 1000], 1000)[0];
-        let exact = x * w * 1000.0;
-        assert!((got / exact - 1.0).abs() < tolerance, "{precision:?}: {got}, not {exact}");
+    // As integers of 8 bits, with room for the sum of two, 3 is between two steps.
+    for (precision, tolerance) in [(Precision::Int16, 0.01), (Precision::Int8, 60.0)] {
+        for (x, w) in [(3.0, 2.0), (3.0, -2.0), (-3.0, 2.0), (-3.0, -2.0)] {
+            let got = product_in_integers(precision, &[x; 1000], &[w; 1000], 1000, 1.0)[0];
+            assert!((got - 1.0 - x * w * 1000.0).abs() < tolerance, "{precision:?}: {got}");
+        }
     }
 }
 
 #[test]
 fn zeros_stay_zeros_in_integers_and_what_is_not_finite_is_not_hidden() {
-    for ((precision, tolerance), bad) in with_each([f32::NAN, f32::INFINITY, f32::NEG_INFINITY]) {
-        assert_eq!(product_in_integers(precision, &[0.0; 8], &[0.0; 8], 8), [0.0]);
-        let got = product_in_integers(precision, &[1.0, bad, 1.0, 1.0, 1.0, 1.0], &[1.0, 2.0, 3.0], 3);
-        assert!(got[0].is_nan() && (got[1] / 6.0 - 1.0).abs() < tolerance, "{precision:?}: {got:?}");
+    for (precision, tolerance) in [(Precision::Int16, 0.01), (Precision::Int8, 0.1)] {
+        assert_eq!(product_in_integers(precision, &[0.0; 8], &[0.0; 8], 8, 1.0), [1.0]);
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let x = [1.0, bad, 1.0, 1.0, 1.0, 1.0];
+            let got = product_in_integers(precision, &x, &[1.0, 2.0, 3.0], 3, 1.0);
+            assert!(got[0].is_nan() && (got[1] - 7.0).abs() < tolerance, "{precision:?}: {got:?}");
+        }
     }
 }
 
@@ -139,7 +169,7 @@ fn every_block_of_8_bits_has_its_own_scale() {
     let w: Vec<f32> =
         (0..n_in).map(|i| if i % 128 == 0 { 127.0 } else { (i % 7) as f32 } / size(i)).collect();
     let exact: f32 = x.iter().zip(&w).map(|(x, w)| x * w).sum();
-    let got = product_in_integers(Precision::Int8, &x, &w, n_in)[0];
+    let got = product_in_integers(Precision::Int8, &x, &w, n_in, 1.0)[0] - 1.0;
     assert!((got / exact - 1.0).abs() < 1e-5, "{got}, not {exact}");
 }
 
