@@ -12,13 +12,16 @@
 //! of them is it: see `destination_weight`.
 
 mod clause;
+mod exclusion;
+mod manner;
 mod modifier;
+mod open_verb;
 mod pronouns;
 mod thing;
 
 use self::clause::push_task;
 use super::token::Token;
-use super::types::{Attribute, Instruction, ObjectReference, Order, OrderBy, ParseError, RelationKind, Span};
+use super::types::{Action, Attribute, Instruction, ObjectReference, Order, OrderBy, ParseError, RelationKind, Span};
 use super::vocabulary::{Verb, Vocabulary};
 
 /// Stand in for a noun until the clause is complete. No token can be one of these.
@@ -49,8 +52,42 @@ impl From<ParseError> for Failure {
 /// The chain of tasks in `tokens`.
 pub(super) fn parse_tokens(tokens: &[Token], vocabulary: &Vocabulary) -> Result<Instruction, Failure> {
     let words = tokens.iter().map(|it| it.text.as_str()).collect();
-    let mut parser = Parser { tokens, words, vocabulary, position: 0, split: None, particle: None };
+    let mut parser = Parser {
+        tokens,
+        words,
+        vocabulary,
+        position: 0,
+        split: None,
+        particle: None,
+        verb_word: String::new(),
+        verb_is_open: false,
+        verb_takes_recipient: false,
+        pending_manner: Vec::new(),
+        opened: None,
+        avoid: Vec::new(),
+    };
     parser.text()
+}
+
+/// Mends slips in verbs before anything is read: a word where a verb may stand, no English one, that is a verb of the vocabulary but
+/// for one letter.
+pub(super) fn mend_verbs(tokens: &mut [Token], vocabulary: &Vocabulary) {
+    for at in 0..tokens.len() {
+        let begins = at == 0 || {
+            let before = &tokens[at - 1];
+            !before.is_word
+                || vocabulary.conjunctions.contains_word(&before.text)
+                || vocabulary.sequencers.contains_word(&before.text)
+                || vocabulary.fillers.contains_word(&before.text)
+                || matches!(before.text.as_str(), "you" | "to")
+        };
+        let goes_on = tokens.get(at + 1).is_some_and(|it| it.is_word);
+        if begins && goes_on && tokens[at].is_word && !tokens[at].is_name {
+            if let Some(verb) = vocabulary.mended_verb(&tokens[at].text).map(str::to_owned) {
+                tokens[at].text = verb;
+            }
+        }
+    }
 }
 
 struct Parser<'a> {
@@ -62,6 +99,16 @@ struct Parser<'a> {
     split: Option<&'a [(String, Verb)]>,
     /// The verb as its particle made it, where more stood behind the particle.
     particle: Option<Verb>,
+    /// The clause's verb as said, in the plain form.
+    verb_word: String,
+    verb_is_open: bool,
+    verb_takes_recipient: bool,
+    /// Manners that stood between a thing and its place: "diagonally to the corner".
+    pending_manner: Vec<String>,
+    /// What an earlier step opened.
+    opened: Option<ObjectReference>,
+    /// What was said to be left alone.
+    avoid: Vec<ObjectReference>,
 }
 
 /// What follows a thing and says more about it, or where it shall go.
@@ -79,6 +126,12 @@ struct Modifier {
     towards: bool,
     /// Right behind "the closest cup": "to" goes with it, but for what is taken somewhere.
     after_closest: bool,
+    /// Behind a comma.
+    after_comma: bool,
+    /// "that is not".
+    negated: bool,
+    /// "10 cm to the left": meters.
+    distance_m: Option<f64>,
     token_idx: usize,
     span: Span,
 }
@@ -96,10 +149,21 @@ impl<'a> Parser<'a> {
     fn text(&mut self) -> Result<Instruction, Failure> {
         let mut tasks: Vec<Instruction> = Vec::new();
         self.skip_joints();
+        let mut left_alone = None;
         while self.position < self.tokens.len() {
-            let clause = self.clause(tasks.last())?;
-            for task in clause {
-                push_task(&mut tasks, task);
+            if let Some(length) = self.prohibition_at(self.position).filter(|_| self.verb_at(self.position).is_none()) {
+                let failure = self.unexpected();
+                self.prohibition(length, tasks.last())?;
+                left_alone.get_or_insert(failure);
+            } else if self.is_list_of_names(&tasks) {
+                let more = self.bare(self.position)?;
+                if let Some(task) = tasks.last_mut() {
+                    task.targets.extend(more.targets);
+                }
+            } else {
+                for task in self.clause(tasks.last())? {
+                    push_task(&mut tasks, task);
+                }
             }
             let before = self.position;
             self.skip_joints();
@@ -107,8 +171,12 @@ impl<'a> Parser<'a> {
                 return Err(self.unexpected());
             }
         }
+        if let (true, Some(failure)) = (tasks.is_empty(), left_alone) {
+            return Err(failure);
+        }
         let mut chain = None;
         for mut task in tasks.into_iter().rev() {
+            task.avoid.clone_from(&self.avoid);
             task.then = chain.map(Box::new);
             chain = Some(task);
         }
@@ -118,6 +186,17 @@ impl<'a> Parser<'a> {
                 "expected an instruction such as \"pick up the red cup\", got only filler words".to_owned(),
             )
         })
+    }
+
+    /// "red mug; plate; bowl": names only.
+    fn is_list_of_names(&self, tasks: &[Instruction]) -> bool {
+        let [only] = tasks else { return false };
+        only.action == Action::Find
+            && only.span.start == only.targets.first().map_or(0, |it| it.span.start)
+            && self.starts_thing(self.position)
+            && !self.is_verb(self.position)
+            && self.position > 0
+            && self.words[self.position - 1] == "."
     }
 
     fn determiner_at(&self, at: usize) -> bool {
@@ -167,6 +246,7 @@ impl<'a> Parser<'a> {
             || (vocabulary.particles.contains(word) && !vocabulary.orders.contains_word(word))
             || vocabulary.directions.longest(rest).is_some() && !vocabulary.orders.contains_word(word)
             || self.is_relation_start(at)
+            || self.manner_at(at).is_some()
     }
 
     /// Prepositions, but not order words that also begin relations ("near", "left") before a noun ("the near cup").
@@ -188,11 +268,20 @@ impl<'a> Parser<'a> {
 
     /// A filler that can stand inside a sentence: those that double as something else only where the clause ends.
     fn filler_at(&self, at: usize) -> Option<usize> {
+        if self.vocative_at(at) {
+            return Some(1);
+        }
         let ((), length) = self.vocabulary.fillers.longest(self.words.get(at..)?)?;
         let word = self.words[at];
         let doubles = self.vocabulary.ordinals.contains_key(word)
             || matches!(word, "robot" | "next" | "well" | "there" | "here" | "then" | "first");
         (!doubles || length > 1).then_some(length)
+    }
+
+    /// "bro", at the end of a sentence.
+    fn vocative_at(&self, at: usize) -> bool {
+        let ends = self.tokens.get(at + 1).is_none_or(|it| it.text == ".");
+        ends && at > 0 && self.word(at).is_some_and(|it| self.vocabulary.vocatives.contains(it))
     }
 
     /// Nothing more of the clause stands here.
@@ -259,8 +348,12 @@ impl<'a> Parser<'a> {
     }
 
     fn skip_fillers(&mut self) {
-        while let Some(((), length)) = self.vocabulary.fillers.longest(self.rest()) {
-            self.position += length;
+        loop {
+            let filler = self.vocabulary.fillers.longest(self.rest()).map(|((), length)| length);
+            match filler.or(self.vocative_at(self.position).then_some(1)) {
+                Some(length) => self.position += length,
+                None => return,
+            }
         }
     }
 
@@ -305,11 +398,6 @@ impl<'a> Parser<'a> {
     fn unexpected(&self) -> Failure {
         let Some(token) = self.tokens.get(self.position) else { return self.expected("more") };
         let word = &token.text;
-        if self.position == 1 && self.determiner_at(1) && self.tokens[0].is_word && self.verb_at(0).is_none()
-        {
-            let message = format!("{:?} is not an action in the vocabulary", self.words[0]);
-            return Failure { token_idx: 1, ..self.fail_at(0, message) };
-        }
         let message = match word.as_str() {
             "do" if matches!(self.word(self.position + 1), Some("not")) => {
                 "cannot follow \"do not\": say what to do, not what to leave".to_owned()
@@ -322,12 +410,22 @@ impl<'a> Parser<'a> {
             "if" | "unless" | "until" | "when" | "while" | "whether" | "because" => {
                 format!("cannot follow a condition ({word:?}): say what to do now")
             }
-            "what" | "why" | "how" | "who" => {
-                format!("expected an instruction, got a question ({word:?})")
+            _ if self.is_question(self.position) => {
+                format!("expected an instruction, got a question ({word:?}): ask ~/describe")
             }
             _ => format!("did not expect {word:?} here"),
         };
         self.fail_at(self.position, message)
+    }
+
+    /// "what is on the table", "tell me how many", "is the mug red".
+    fn is_question(&self, at: usize) -> bool {
+        let begins = at == 0 || self.ends_clause(at - 1) || self.filler_at(at - 1).is_some();
+        match self.word(at) {
+            Some("what" | "why" | "how" | "who" | "whose" | "what's") => true,
+            Some("is" | "are" | "was" | "were" | "does" | "do" | "did" | "has" | "have" | "which" | "describe" | "tell") => begins,
+            _ => false,
+        }
     }
 
     fn expected(&self, what: &str) -> Failure {

@@ -5,6 +5,9 @@
 //! grammar cannot place is a [`ParseError`] that names the word and where it stands, never a guess.
 
 mod grammar;
+mod language;
+mod lexicon;
+mod text;
 mod token;
 mod types;
 mod vocabulary;
@@ -14,13 +17,43 @@ mod tests;
 
 pub use self::types::{
     Action, Attribute, AttributeKind, Destination, GENERIC_NOUN, Instruction, ObjectReference, Order,
-    OrderBy, ParseError, Quantity, Relation, RelationKind, Span,
+    OrderBy, ParseError, Quantity, Relation, RelationKind, Rotation, Span,
 };
 pub use self::vocabulary::{Vocabulary, VocabularyError};
 
 /// The instruction that `text` gives. Bounded in time for any text.
 pub fn parse(text: &str, vocabulary: &Vocabulary) -> Result<Instruction, ParseError> {
-    let mut tokens = token::tokenize(text)?;
+    let tokens = token::tokenize(text, vocabulary)?;
+    if let Some(word) = language::foreign_word(&tokens, vocabulary) {
+        let message = format!("expected an instruction in English, got words of another language ({:?})", word.text);
+        return Err(ParseError { message, span: word.span.clone() });
+    }
+    let plain: Vec<token::Token> = tokens.iter().filter(|it| !token::is_symbol(it)).cloned().collect();
+    let parsed = parse_mended(plain.clone(), vocabulary).or_else(|error| after_statement(&plain, vocabulary).ok_or(error));
+    // A picture is left out, but where it stands for a thing the message is about it.
+    parsed.map_err(|error| match parse_mended(tokens, vocabulary) {
+        Err(with_symbols) if plain.len() < text.chars().count() => with_symbols,
+        _ => error,
+    })
+}
+
+/// "I spilled my coke, can you bring me another?": the instruction behind a statement.
+fn after_statement(tokens: &[token::Token], vocabulary: &Vocabulary) -> Option<Instruction> {
+    const SUBJECTS: [&str; 14] =
+        ["i", "i'm", "i've", "we", "we're", "we've", "it's", "there's", "there", "it", "my", "he", "she", "they"];
+    let first = tokens.iter().find(|it| it.is_word)?;
+    if !SUBJECTS.contains(&first.text.as_str()) {
+        return None;
+    }
+    let mark = tokens.iter().position(|it| matches!(it.text.as_str(), "," | "."))?;
+    let parsed = parse_mended(tokens[mark + 1..].to_vec(), vocabulary).ok()?;
+    let begins_with_action = parsed.action != Action::Find || parsed.span.start != parsed.targets.first()?.span.start;
+    begins_with_action.then_some(parsed)
+}
+
+/// The instruction of `tokens`, with slips in the words of the grammar mended.
+fn parse_mended(mut tokens: Vec<token::Token>, vocabulary: &Vocabulary) -> Result<Instruction, ParseError> {
+    grammar::mend_verbs(&mut tokens, vocabulary);
     let mut failure = match grammar::parse_tokens(&tokens, vocabulary) {
         Ok(instruction) => return Ok(instruction),
         Err(failure) => failure,
@@ -51,7 +84,7 @@ pub fn parse_to_json(text: &str, vocabulary: &Vocabulary) -> serde_json::Value {
             value
         }
         Err(error) => {
-            serde_json::json!({ "action": null, "targets": [], "destination": null, "error": error })
+            serde_json::json!({ "action": null, "targets": [], "destination": null, "steps": [], "error": error })
         }
     }
 }
@@ -72,7 +105,7 @@ fn mend(tokens: &[token::Token], failure: &grammar::Failure, vocabulary: &Vocabu
             continue;
         };
         let is_closed = vocabulary.structure_words.binary_search(&token.text).is_ok();
-        if is_closed || vocabulary.reserved.contains(&token.text) {
+        if is_closed || vocabulary.reserved.contains(&token.text) || lexicon::is_english(&token.text) {
             continue;
         }
         let mut best: Vec<Mended> = Vec::new();

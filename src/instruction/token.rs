@@ -1,70 +1,36 @@
 //! Text to words.
 
+use super::text::{Character, plain};
 use super::types::{ParseError, Span};
+use super::vocabulary::Vocabulary;
 
 /// A word or a punctuation mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Token {
-    /// Lower case, typographic apostrophes made plain. Punctuation is one of `,` `.` (which stands for all ends) or the mark itself.
+    /// Lower case, typographic apostrophes made plain. Punctuation is one of `,` `.` (which stands for all ends), `/`, `(`, `)` or the
+    /// mark itself.
     pub(super) text: String,
     pub(super) span: Span,
     pub(super) is_word: bool,
+    /// Written with a capital where the text is not written so throughout: a name.
+    pub(super) is_name: bool,
 }
 
 /// Longest instruction taken, bytes. A hundred words are about 600.
 pub(super) const MAX_BYTES: usize = 2000;
 
 /// The words of `text`. A word is a run of letters and digits, with hyphens, apostrophes and full stops inside it;
-/// a possessive "'s" is a word of its own.
-pub(super) fn tokenize(text: &str) -> Result<Vec<Token>, ParseError> {
+/// a possessive "'s" is a word of its own. Labels ("Task:"), numbers of a list ("1.") and quotes are left out; spellings such as
+/// "pls" are written out.
+pub(super) fn tokenize(text: &str, vocabulary: &Vocabulary) -> Result<Vec<Token>, ParseError> {
     if text.len() > MAX_BYTES {
         return Err(ParseError {
             message: format!("expected an instruction of at most {MAX_BYTES} bytes, got {}", text.len()),
             span: 0..text.len(),
         });
     }
-    let mut tokens = Vec::new();
-    let mut chars = text.char_indices().peekable();
-    while let Some((start, first)) = chars.next() {
-        if first.is_alphanumeric() {
-            if first.is_alphabetic() && !is_latin(first) {
-                return Err(ParseError {
-                    message: format!("expected English words in Latin letters, got {first:?}"),
-                    span: start..start + first.len_utf8(),
-                });
-            }
-            let mut word: String = first.to_lowercase().collect();
-            let mut end = start + first.len_utf8();
-            while let Some(&(at, next)) = chars.peek() {
-                let inside = matches!(next, '&' | '-' | '\'' | '’' | '.' | '\u{2010}' | '\u{2011}')
-                    && text[at + next.len_utf8()..].starts_with(|c: char| c.is_alphanumeric());
-                let combining = ('\u{300}'..='\u{36f}').contains(&next);
-                if is_invisible(next) {
-                    chars.next();
-                    continue;
-                }
-                if !(next.is_alphanumeric() || inside || combining) {
-                    break;
-                }
-                match next {
-                    '’' => word.push('\''),
-                    '\u{2010}' | '\u{2011}' => word.push('-'),
-                    other => word.extend(other.to_lowercase()),
-                }
-                end = at + next.len_utf8();
-                chars.next();
-            }
-            push_word(&mut tokens, word, start..end, text);
-        } else if !first.is_whitespace() && !first.is_control() && !is_invisible(first) {
-            let mark = match first {
-                '.' | ';' | '!' | '?' | ':' | '…' => ".".to_owned(),
-                '"' | '“' | '”' | '\'' | '’' | '‘' | '`' | '*' | '_' => continue,
-                ',' | '-' | '–' | '—' => ",".to_owned(),
-                other => other.to_string(),
-            };
-            tokens.push(Token { text: mark, span: start..start + first.len_utf8(), is_word: first == '&' });
-        }
-    }
+    let tokens = without_labels(raw_tokens(&plain(text))?, vocabulary);
+    let tokens: Vec<Token> = tokens.into_iter().flat_map(|it| written_out(it, vocabulary)).collect();
     if !tokens.iter().any(|it| it.is_word) {
         let message = "expected an instruction such as \"pick up the red cup\", got no words".to_owned();
         return Err(ParseError { message, span: 0..text.len() });
@@ -72,23 +38,162 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<Token>, ParseError> {
     Ok(tokens)
 }
 
-fn push_word(tokens: &mut Vec<Token>, word: String, span: Span, text: &str) {
+/// Whether a token is a picture or another mark that belongs to no sentence.
+pub(super) fn is_symbol(token: &Token) -> bool {
+    !token.is_word && !matches!(token.text.as_str(), "," | "." | "/" | "(" | ")")
+}
+
+/// Words and marks as they stand; a colon is still one.
+fn raw_tokens(characters: &[Character]) -> Result<Vec<Token>, ParseError> {
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    let is_alphanumeric = |at: usize| characters.get(at).is_some_and(|it| it.letter.is_alphanumeric());
+    while let Some(&first) = characters.get(at) {
+        if !first.letter.is_alphanumeric() {
+            push_mark(&mut tokens, characters, at);
+            at += 1;
+            continue;
+        }
+        let start = at;
+        let is_digit = |at: usize| characters.get(at).is_some_and(|it| it.letter.is_ascii_digit());
+        while let Some(&Character { letter, start: from, end }) = characters.get(at) {
+            if letter.is_alphabetic() && !is_latin(letter) {
+                return Err(ParseError {
+                    message: format!("expected English words in Latin letters, got {letter:?}"),
+                    span: from..end,
+                });
+            }
+            let joins = match letter {
+                '&' | '-' | '\'' | '’' | '\u{2010}' | '\u{2011}' => is_alphanumeric(at + 1),
+                // "2.5", "e.g": not the end of one sentence and the start of the next.
+                '.' | ',' => is_digit(at + 1) && at > start && is_digit(at - 1) || letter == '.' && is_alphanumeric(at + 1),
+                _ => false,
+            };
+            let combining = ('\u{300}'..='\u{36f}').contains(&letter);
+            if !(letter.is_alphanumeric() || joins || combining) {
+                break;
+            }
+            at += 1;
+        }
+        push_word(&mut tokens, &characters[start..at]);
+    }
+    let n_words = tokens.iter().filter(|it| it.is_word).count();
+    let is_title = 2 * tokens.iter().filter(|it| it.is_name).count() > n_words;
+    for (token_idx, token) in tokens.iter_mut().enumerate() {
+        token.is_name &= !is_title && token_idx > 0;
+    }
+    Ok(tokens)
+}
+
+fn push_mark(tokens: &mut Vec<Token>, characters: &[Character], at: usize) {
+    let Character { letter, start, end } = characters[at];
+    let is_new_line = letter == '\n' && characters.get(at + 1).is_some_and(|it| !it.letter.is_alphabetic());
+    let text = match letter {
+        '\n' if is_new_line => ".".to_owned(),
+        it if it.is_whitespace() || it.is_control() => return,
+        '.' | ';' | '!' | '?' | '…' => ".".to_owned(),
+        '"' | '“' | '”' | '„' | '«' | '»' | '\'' | '’' | '‘' | '`' | '*' | '_' | '#' | '>' | '<' | '~' | '°' => return,
+        ',' | '-' | '–' | '—' | '•' | '·' | '|' => ",".to_owned(),
+        '(' | '[' => "(".to_owned(),
+        ')' | ']' => ")".to_owned(),
+        '+' => "&".to_owned(),
+        other => other.to_string(),
+    };
+    let is_word = text == "&";
+    tokens.push(Token { text, span: start..end, is_word, is_name: false });
+}
+
+fn push_word(tokens: &mut Vec<Token>, characters: &[Character]) {
     const WHOLE: [&str; 9] =
         ["that's", "it's", "where's", "let's", "what's", "there's", "here's", "who's", "he's"];
+    let word: String = characters
+        .iter()
+        .flat_map(|it| match it.letter {
+            '’' => '\''.to_lowercase(),
+            '\u{2010}' | '\u{2011}' => '-'.to_lowercase(),
+            other => other.to_lowercase(),
+        })
+        .collect();
+    let span = characters[0].start..characters[characters.len() - 1].end;
+    let is_name = characters[0].letter.is_uppercase();
+    let word_of = |text: &str, span: Span| Token { text: text.to_owned(), span, is_word: true, is_name };
     if let Some(owner) = word.strip_suffix("'s")
         && !WHOLE.contains(&word.as_str())
     {
-        let apostrophe = text[span.clone()].rfind(['\'', '’']).map_or(span.end, |it| span.start + it);
-        tokens.push(Token { text: owner.to_owned(), span: span.start..apostrophe, is_word: true });
-        tokens.push(Token { text: "'s".to_owned(), span: apostrophe..span.end, is_word: true });
-    } else {
-        tokens.push(Token { text: word, span, is_word: true });
+        let apostrophe = characters[characters.len() - 2].start;
+        tokens.push(word_of(owner, span.start..apostrophe));
+        tokens.push(Token { is_name: false, ..word_of("'s", apostrophe..span.end) });
+        return;
     }
+    // "10cm" is a number and its unit.
+    let digits = characters.iter().take_while(|it| it.letter.is_ascii_digit() || it.letter == '.').count();
+    let unit = &word[word.char_indices().nth(digits).map_or(word.len(), |it| it.0)..];
+    if digits > 0 && matches!(unit, "mm" | "cm" | "m" | "in" | "inch" | "inches" | "ft" | "deg" | "degrees") {
+        let middle = characters[digits].start;
+        tokens.push(word_of(&word[..digits], span.start..middle));
+        tokens.push(word_of(if unit == "in" { "inch" } else { unit }, middle..span.end));
+        return;
+    }
+    tokens.push(word_of(&word, span));
 }
 
-/// Soft hyphens, joiners, marks of direction and byte order: they come with pasted text.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+/// Without "Task:", "Step 1:" and such before, "Out:" behind, and the numbers of a list. Other colons end a sentence.
+fn without_labels(tokens: Vec<Token>, vocabulary: &Vocabulary) -> Vec<Token> {
+    let mut kept: Vec<Token> = Vec::with_capacity(tokens.len());
+    let mut sentence = 0; // where the sentence began, in `kept`
+    let n_tokens = tokens.len();
+    for (token_idx, mut token) in tokens.into_iter().enumerate() {
+        let words: Vec<&str> = kept[sentence..].iter().map(|it| it.text.as_str()).collect();
+        match token.text.as_str() {
+            ":" => {
+                let is_label = words.len() <= 3 && words.iter().all(|it| is_label_word(it, vocabulary));
+                if is_label {
+                    kept.truncate(sentence);
+                    continue;
+                }
+                ".".clone_into(&mut token.text);
+            }
+            // "1.", "2)", "(3)", "no. 5".
+            "." | ")" if words.len() == 1 && words[0].parse::<u32>().is_ok() && token_idx + 1 < n_tokens => {
+                kept.truncate(sentence);
+                continue;
+            }
+            ")" if matches!(words[..], ["(", number] if number.parse::<u32>().is_ok()) => {
+                kept.truncate(sentence);
+                continue;
+            }
+            "." if matches!(words.last(), Some(&("no" | "nr"))) => continue,
+            _ => {}
+        }
+        let ends = token.text == "." || token.text == "," && sentence == kept.len();
+        kept.push(token);
+        if ends {
+            sentence = kept.len();
+        }
+    }
+    kept
+}
+
+fn is_label_word(word: &str, vocabulary: &Vocabulary) -> bool {
+    vocabulary.labels.contains(word) || word.parse::<u32>().is_ok()
+}
+
+/// "pls" as "please"; "far-left" as "far left" where every part is a word of the grammar, but "left-most" stays one.
+fn written_out(token: Token, vocabulary: &Vocabulary) -> Vec<Token> {
+    let written: Vec<&str> = if !token.is_word {
+        return vec![token];
+    } else if let Some(written) = vocabulary.spellings.get(&token.text) {
+        written.split(' ').collect()
+    } else if token.text.contains('-') && !vocabulary.is_closed(&token.text) {
+        let parts: Vec<&str> = token.text.split('-').collect();
+        if !parts.iter().all(|it| vocabulary.is_closed(it)) {
+            return vec![token];
+        }
+        parts
+    } else {
+        return vec![token];
+    };
+    written.into_iter().map(|it| Token { text: it.to_owned(), ..token.clone() }).collect()
 }
 
 fn is_latin(c: char) -> bool {

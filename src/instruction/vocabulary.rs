@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 
+use super::lexicon::may_be_verb;
 use super::types::{Action, AttributeKind, OrderBy, RelationKind};
 
 /// The words the grammar knows. [`Vocabulary::default`] is `config/vocabulary.yaml` as built in.
@@ -12,7 +13,21 @@ pub struct Vocabulary {
     pub(super) verbs: Table<Verb>,
     /// (verb, particle) pairs that may be split around the object.
     pub(super) split_verbs: HashMap<String, Vec<(String, Verb)>>,
+    /// Verbs that are no action of the vocabulary, in the plain form, and whether a place may follow.
+    pub(super) other_verbs: HashMap<String, bool>,
+    /// Those of them that no name of a thing begins with: "slice bread".
+    pub(super) firm_verbs: HashSet<String>,
     pub(super) fillers: Table<()>,
+    /// What is said to a person at the end of a sentence.
+    pub(super) vocatives: HashSet<String>,
+    /// "Task:", "User:": words before a colon that are no part of the instruction.
+    pub(super) labels: HashSet<String>,
+    /// Short spellings and how they are written out.
+    pub(super) spellings: BTreeMap<String, String>,
+    pub(super) manners: Table<()>,
+    /// Units of length, meters.
+    pub(super) lengths: BTreeMap<String, f64>,
+    pub(super) exceptions: Table<()>,
     pub(super) conjunctions: Table<()>,
     pub(super) sequencers: Table<()>,
     pub(super) determiners: Table<Determiner>,
@@ -48,6 +63,8 @@ pub struct Vocabulary {
     pub(super) reserved: HashSet<String>,
     /// Every single word of the closed classes that give a sentence its structure: what a typo is corrected to.
     pub(super) structure_words: Vec<String>,
+    /// What the verbs of the vocabulary begin with, for the same.
+    verb_words: HashSet<String>,
     /// Single-word colors, for the same.
     pub(super) color_words: Vec<String>,
     /// Single-word orders, for the same; not all: "closet" and "lager" are things.
@@ -172,6 +189,15 @@ impl Vocabulary {
                 quantifiers.insert(word, quantifier)?;
             }
         }
+        let mut other_verbs = HashMap::new();
+        for (verbs, takes_place) in [
+            (&raw.other_verbs.plain, false),
+            (&raw.other_verbs.firm, false),
+            (&raw.other_verbs.placing, true),
+        ] {
+            other_verbs.extend(verbs.iter().map(|it| (it.clone(), takes_place)));
+        }
+        let openers: Vec<String> = raw.openers.iter().flat_map(|it| expanded(it)).collect();
         let relations = Table::from_map(&raw.relations)?;
         let goals = Table::from_map(&raw.goals)?;
         let conjunctions = Table::from_list(&raw.conjunctions)?;
@@ -186,10 +212,20 @@ impl Vocabulary {
             .collect();
         structure_words.sort();
         structure_words.dedup();
+        let verb_words = verbs.by_first_word.keys().cloned().collect();
         Ok(Self {
             verbs,
             split_verbs,
-            fillers: Table::from_list(&raw.fillers)?,
+            verb_words,
+            other_verbs,
+            firm_verbs: raw.other_verbs.firm.into_iter().collect(),
+            fillers: Table::from_list(raw.fillers.iter().chain(&openers))?,
+            vocatives: raw.vocatives.into_iter().collect(),
+            labels: raw.labels.into_iter().collect(),
+            spellings: raw.spellings,
+            manners: Table::from_list(&raw.manners)?,
+            lengths: raw.lengths,
+            exceptions: Table::from_list(&raw.exceptions)?,
             conjunctions,
             sequencers: Table::from_list(&raw.sequencers)?,
             determiners,
@@ -232,6 +268,66 @@ impl Vocabulary {
             color_words: single_words(&raw.colors),
         })
     }
+}
+
+impl Vocabulary {
+    /// Whether a single word belongs to a closed class.
+    pub(super) fn is_closed(&self, word: &str) -> bool {
+        self.structure_words.binary_search_by(|it| it.as_str().cmp(word)).is_ok()
+            || self.attributes.contains_word(word)
+            || self.orders.contains_word(word)
+            || self.color_modifiers.contains(word)
+            || self.numbers.contains_key(word)
+            || self.ordinals.contains_key(word)
+            || self.last.contains(word)
+            || word == "most"
+    }
+
+    /// The one word of the vocabulary's verbs that `word` is but for one slip, where it is no English word.
+    pub(super) fn mended_verb(&self, word: &str) -> Option<&str> {
+        if word.chars().count() < 3 || may_be_verb(word) {
+            return None;
+        }
+        let first = word.chars().next();
+        let mut near = self.verb_words.iter().filter(|it| it.len() >= 3 && one_edit_apart(it, word));
+        let (one, more) = (near.next()?, near.next());
+        if more.is_none() {
+            return Some(one);
+        }
+        // The first letter is seldom wrong: "graab" is "grab".
+        let mut near = self
+            .verb_words
+            .iter()
+            .filter(|it| it.len() >= 3 && it.chars().next() == first && one_edit_apart(it, word));
+        let one = near.next()?;
+        near.next().is_none().then_some(one.as_str())
+    }
+}
+
+/// A pattern with choices `(can|could) you [please]` as all phrases it stands for.
+fn expanded(pattern: &str) -> Vec<String> {
+    let mut phrases = vec![String::new()];
+    let mut rest = pattern;
+    while let Some(first) = rest.chars().next() {
+        let (choices, length) = match (first, rest.find([')', ']'])) {
+            ('(' | '[', Some(end)) => {
+                let mut choices: Vec<&str> = rest[1..end].split('|').collect();
+                choices.extend((first == '[').then_some(""));
+                (choices, end + 1)
+            }
+            _ => {
+                let end = rest[1..].find(['(', '[']).map_or(rest.len(), |it| it + 1);
+                (vec![&rest[..end]], end)
+            }
+        };
+        phrases = phrases.iter().flat_map(|it| choices.iter().map(move |choice| format!("{it}{choice}"))).collect();
+        rest = &rest[length..];
+    }
+    let mut phrases: Vec<String> =
+        phrases.iter().map(|it| it.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    phrases.sort();
+    phrases.dedup();
+    phrases
 }
 
 /// Sides, and superlatives but for "closest".
@@ -307,7 +403,7 @@ impl<T: Clone> Table<T> {
 }
 
 impl Table<()> {
-    fn from_list(phrases: &[String]) -> Result<Self, VocabularyError> {
+    fn from_list<'a>(phrases: impl IntoIterator<Item = &'a String>) -> Result<Self, VocabularyError> {
         let mut table = Self::default();
         for phrase in phrases {
             table.insert(phrase, ())?;
@@ -336,7 +432,15 @@ type BTreeMapLike<T> = Vec<(T, Vec<String>)>;
 #[serde(deny_unknown_fields, default)]
 struct RawVocabulary {
     actions: BTreeMap<String, RawAction>,
+    other_verbs: RawOtherVerbs,
     fillers: Vec<String>,
+    openers: Vec<String>,
+    vocatives: Vec<String>,
+    labels: Vec<String>,
+    spellings: BTreeMap<String, String>,
+    manners: Vec<String>,
+    lengths: BTreeMap<String, f64>,
+    exceptions: Vec<String>,
     conjunctions: Vec<String>,
     sequencers: Vec<String>,
     determiners: RawDeterminers,
@@ -388,6 +492,14 @@ struct RawAction {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct RawOtherVerbs {
+    plain: Vec<String>,
+    placing: Vec<String>,
+    firm: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawDeterminers {
     definite: Vec<String>,
     indefinite: Vec<String>,
@@ -421,7 +533,15 @@ impl RawVocabulary {
             entry.verbs.extend(action.verbs);
         }
         for (mine, added) in [
+            (&mut self.other_verbs.plain, more.other_verbs.plain),
+            (&mut self.other_verbs.placing, more.other_verbs.placing),
+            (&mut self.other_verbs.firm, more.other_verbs.firm),
             (&mut self.fillers, more.fillers),
+            (&mut self.openers, more.openers),
+            (&mut self.vocatives, more.vocatives),
+            (&mut self.labels, more.labels),
+            (&mut self.manners, more.manners),
+            (&mut self.exceptions, more.exceptions),
             (&mut self.conjunctions, more.conjunctions),
             (&mut self.sequencers, more.sequencers),
             (&mut self.determiners.definite, more.determiners.definite),
@@ -457,6 +577,8 @@ impl RawVocabulary {
         ] {
             mine.extend(added);
         }
+        self.spellings.extend(more.spellings);
+        self.lengths.extend(more.lengths);
         self.numbers.extend(more.numbers);
         self.ordinals.extend(more.ordinals);
         self.irregular_plurals.extend(more.irregular_plurals);

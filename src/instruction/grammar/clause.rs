@@ -2,8 +2,9 @@
 
 use super::pronouns::{inherit_whole, resolve_pronouns};
 use super::{Failure, IT, Meaning, Modifier, Parser, THEM, Things, direction_of, is_side};
+use crate::instruction::lexicon::{WordUse, plain_verb, word_use};
 use crate::instruction::types::{
-    Action, Destination, Instruction, ObjectReference, Order, OrderBy, ParseError, RelationKind,
+    Action, Destination, Instruction, ObjectReference, Order, OrderBy, ParseError, Relation, RelationKind,
 };
 use crate::instruction::vocabulary::{TargetNeed, Verb};
 
@@ -11,12 +12,23 @@ impl<'a> Parser<'a> {
     /// One verb and what belongs to it; several tasks for "put the soup in the basket and the milk on the plate".
     pub(super) fn clause(&mut self, previous: Option<&Instruction>) -> Result<Vec<Instruction>, Failure> {
         let start = self.position;
+        let mut manner = Vec::new();
+        self.manners(&mut manner);
+        self.skip_fillers_before_thing();
+        if self.word(self.position) == Some("use") || self.word(self.position) == Some("using") {
+            return self.clause_with_tool(start, manner, previous);
+        }
+        if let Some(release) = self.let_go(start, previous)? {
+            return Ok(vec![release]);
+        }
+        let verb_start = self.position;
+        self.pending_manner.clear();
         let verb = self.verb()?;
-        let verb_words = self.position - start;
+        let verb_words = self.position - verb_start;
         let verb = match (verb, previous) {
             (Some(verb), _) => Some(verb),
             // "put the red cube on the blue one, then the green cube on the red one": the same again.
-            (None, Some(previous)) if self.determiner_at(start) => Some(Verb {
+            (None, Some(previous)) if self.determiner_at(verb_start) => Some(Verb {
                 action: previous.action.clone(),
                 takes_destination: previous.destination.is_some(),
                 target: TargetNeed::Required,
@@ -26,21 +38,29 @@ impl<'a> Parser<'a> {
             (None, None) => None,
         };
         let Some(mut verb) = verb else { return Ok(vec![self.bare(start)?]) };
-        let first_word = self.words[start];
+        let first_word = self.words[verb_start];
+        self.verb_word = match &verb.action {
+            Action::Custom(name) => name.clone(),
+            _ => plain_verb(first_word).filter(|_| verb_words == 1).unwrap_or_else(|| first_word.to_owned()),
+        };
         if verb.target == TargetNeed::None {
             self.skip_fillers();
             return Ok(vec![self.task(&verb, Vec::new(), None, start)]);
         }
+        self.verb_is_open = matches!(verb.action, Action::Custom(_));
+        self.verb_takes_recipient = matches!(verb.action, Action::HandOver | Action::Custom(_))
+            || matches!(self.verb_word.as_str(), "bring" | "fetch" | "get" | "deliver" | "carry");
         self.particle = None;
         self.split = (verb_words == 1)
             .then(|| self.vocabulary.split_verbs.get(first_word))
             .flatten()
             .map(Vec::as_slice);
         let mut recipient = verb.recipient.take();
-        if verb.action == Action::HandOver && recipient.is_none() {
+        if matches!(verb.action, Action::HandOver | Action::Custom(_)) && recipient.is_none() {
             recipient = self.viewer();
         }
         self.skip_fillers_before_thing();
+        self.manners(&mut manner);
         let things = if self.ends_clause(self.position) {
             if verb.target == TargetNeed::Optional {
                 Vec::new()
@@ -60,9 +80,10 @@ impl<'a> Parser<'a> {
         self.split = None;
         let mut tasks = self.tasks_of(&verb, things, start)?;
         let last = tasks.len() - 1;
-        self.tail(&verb, &mut tasks[last], &mut recipient);
+        self.tail(&verb, &mut tasks[last], &mut recipient)?;
         for task in &mut tasks {
-            task.recipient.clone_from(&recipient);
+            task.recipient = task.recipient.take().or_else(|| recipient.clone());
+            task.manner.splice(0..0, manner.iter().chain(&self.pending_manner).cloned());
         }
         let mut done: Vec<Instruction> = Vec::new();
         for mut task in tasks {
@@ -83,8 +104,17 @@ impl<'a> Parser<'a> {
                     }
                 }
             }
+            let opened = self.opened.as_ref().filter(|_| task.action == Action::Close);
+            if let (Some(opened), [target]) = (opened, &mut task.targets[..])
+                && target.noun == IT
+            {
+                *target = opened.clone(); // what was opened is closed again
+            }
             resolve_pronouns(&mut task, before)?;
             inherit_whole(&mut task, before);
+            if task.action == Action::Open {
+                self.opened = task.targets.first().cloned();
+            }
             done.push(task);
         }
         Ok(done)
@@ -100,13 +130,15 @@ impl<'a> Parser<'a> {
         }
         self.trailing_order(targets.last_mut());
         self.skip_fillers();
+        let mut manner = Vec::new();
+        self.manners(&mut manner);
         let find = Verb {
             action: Action::Find,
             takes_destination: false,
             target: TargetNeed::Required,
             recipient: None,
         };
-        let mut task = self.task(&find, targets, None, start);
+        let mut task = Instruction { manner, ..self.task(&find, targets, None, start) };
         resolve_pronouns(&mut task, None)?;
         Ok(task)
     }
@@ -145,17 +177,26 @@ impl<'a> Parser<'a> {
             if let Some(chosen) = chosen {
                 let mut after = modifiers.split_off(chosen);
                 let modifier = after.remove(0);
-                let (relation, mut landmarks) = match modifier.meaning {
-                    Meaning::Place(order) => (direction_of(order.by), Vec::new()),
-                    Meaning::Relation(kind, landmarks, _) => (kind, landmarks),
-                    Meaning::Attribute(_) => return Err(self.unexpected()),
+                // "on the table, next to the mug": both hold of the place.
+                let both = modifier.after_comma
+                    && modifiers.last().is_some_and(|it| !it.relative && !it.goal && is_on_or_in(&it.meaning) && !self.is_source(it));
+                let (modifier, also) = match both.then(|| modifiers.pop()).flatten() {
+                    Some(first) => (first, Some(modifier)),
+                    None => (modifier, None),
                 };
-                match landmarks.last_mut() {
+                let distance_m = modifier.distance_m;
+                let span = modifier.span.clone();
+                let (relation, mut landmarks) = self.placed(modifier)?;
+                let mut also = also.map(|it| self.also(it)).transpose()?;
+                let last_landmark = also.as_mut().map_or(&mut landmarks, |it| &mut it.landmarks).last_mut();
+                match last_landmark {
                     Some(landmark) => self.attach(landmark, after)?,
                     None if after.is_empty() => {}
                     None => return Err(self.fail_at(after[0].token_idx, self.misplaced(&after[0]))),
                 }
-                destination = Some(Destination { relation, landmarks, span: modifier.span });
+                let (relation, landmarks) = region(relation, landmarks);
+                destination =
+                    Some(Destination { relation, landmarks, distance_m, also: also.into_iter().collect(), span });
                 if !verb.takes_destination {
                     action = Action::Move;
                 }
@@ -192,10 +233,11 @@ impl<'a> Parser<'a> {
                 // "hand the cup to me" names a recipient, not a place.
                 let verb = Verb { action: action.clone(), ..verb.clone() };
                 let mut task = self.task(&verb, std::mem::take(&mut targets), None, start);
+                let is_given = verb.action == Action::HandOver && destination.relation == RelationKind::To;
                 let viewer = destination
                     .landmarks
                     .iter()
-                    .find(|it| matches!(it.noun.as_str(), "me" | "us" | "you" | "yourself" | "myself"));
+                    .find(|it| is_given || matches!(it.noun.as_str(), "me" | "us" | "you" | "yourself" | "myself"));
                 if let Some(viewer) = viewer {
                     if destination.relation != RelationKind::To {
                         return Err(ParseError {
@@ -204,7 +246,9 @@ impl<'a> Parser<'a> {
                         }
                         .into());
                     }
-                    task.recipient = Some(viewer.noun.clone());
+                    let said = self.as_said(viewer);
+                    let name = said.strip_prefix("the ").unwrap_or(&said);
+                    task.recipient = Some(name.to_owned());
                 } else {
                     task.destination = Some(destination);
                 }
@@ -217,6 +261,99 @@ impl<'a> Parser<'a> {
         }
         share_landmark(&mut tasks);
         Ok(tasks)
+    }
+
+    /// Relation and landmarks of what was said of a place.
+    fn placed(&self, modifier: Modifier) -> Result<(RelationKind, Vec<ObjectReference>), Failure> {
+        match modifier.meaning {
+            Meaning::Place(order) => Ok((direction_of(order.by), Vec::new())),
+            Meaning::Relation(kind, landmarks, _) => Ok((kind, landmarks)),
+            Meaning::Attribute(_) => Err(self.fail_at(modifier.token_idx, self.misplaced(&modifier))),
+        }
+    }
+
+    fn also(&self, modifier: Modifier) -> Result<Relation, Failure> {
+        let (distance_m, span) = (modifier.distance_m, modifier.span.clone());
+        let (kind, landmarks) = self.placed(modifier)?;
+        Ok(Relation { kind, landmarks, rank: 1, distance_m, negated: false, span })
+    }
+
+    /// "from the table": where a thing is, never where it goes.
+    fn is_source(&self, modifier: &Modifier) -> bool {
+        self.words[modifier.token_idx] == "from"
+    }
+
+    /// "use the stick to drag the cube": the clause behind "to" with a tool; "use the stick" alone is an action.
+    fn clause_with_tool(
+        &mut self,
+        start: usize,
+        manner: Vec<String>,
+        previous: Option<&Instruction>,
+    ) -> Result<Vec<Instruction>, Failure> {
+        self.position += 1;
+        let verb = self.open_verb("use".to_owned());
+        if !self.starts_thing(self.position) {
+            return Err(self.expected("what to use"));
+        }
+        let mut things = self.things(0)?;
+        let to = matches!(self.word(self.position), Some("to" | "for")) && self.is_action_at(self.position + 1);
+        if to && things.len() == 1 {
+            self.position += 1;
+            let (mut tool, modifiers) = things.remove(0);
+            self.attach(&mut tool, modifiers)?;
+            let mut tasks = self.clause(previous)?;
+            for task in &mut tasks {
+                task.tool = Some(tool.clone());
+                task.manner.splice(0..0, manner.iter().cloned());
+                task.span.start = self.span_from(start).start;
+            }
+            return Ok(tasks);
+        }
+        let mut tasks = self.tasks_of(&verb, things, start)?;
+        let last = tasks.len() - 1;
+        self.tail(&verb, &mut tasks[last], &mut None)?;
+        tasks[last].manner.splice(0..0, manner);
+        for task in &mut tasks {
+            resolve_pronouns(task, previous)?;
+        }
+        Ok(tasks)
+    }
+
+    /// "let it go": release it.
+    fn let_go(&mut self, start: usize, previous: Option<&Instruction>) -> Result<Option<Instruction>, Failure> {
+        if self.word(self.position) != Some("let") || !self.starts_thing(self.position + 1) {
+            return Ok(None);
+        }
+        let before = self.position;
+        self.position += 1;
+        let mut target = self.thing(0)?;
+        let modifiers = self.modifiers(0)?;
+        if self.word(self.position) != Some("go") {
+            self.position = before;
+            return Ok(None);
+        }
+        self.position += 1;
+        self.attach(&mut target, modifiers)?;
+        let release = Verb { action: Action::Release, ..self.open_verb(String::new()) };
+        let mut task = self.task(&release, vec![target], None, start);
+        resolve_pronouns(&mut task, previous)?;
+        Ok(Some(task))
+    }
+
+    /// An action stands at a place, as in "to open the door".
+    pub(super) fn is_action_at(&self, at: usize) -> bool {
+        let at = if self.word(at).is_some_and(|it| it.ends_with("ly")) { at + 1 } else { at };
+        let known = self.verb_at(at).map(|(_, length)| length);
+        let length = known
+            .or_else(|| self.inflected_verb_at(at).map(|(_, length)| length))
+            .or_else(|| self.open_verb_at(at).map(|(_, length)| length));
+        let Some(word) = self.word(at) else { return false };
+        let next = at + length.unwrap_or(1);
+        let before_object = self.determiner_at(next)
+            || matches!(self.word(next), Some("it" | "them" | "me" | "us" | "something" | "from" | "with" | "up" | "out"));
+        let mostly_verb = word_use(word) == Some(WordUse::MostlyVerb);
+        length.is_some() && (mostly_verb || before_object)
+            || mostly_verb && (before_object || self.ends_clause(next))
     }
 
     pub(super) fn names_viewer(&self, meaning: &Meaning) -> bool {
@@ -260,6 +397,14 @@ impl<'a> Parser<'a> {
         if modifier.relative || self.words[modifier.token_idx] == "from" {
             return 0;
         }
+        let is_bring = matches!(self.verb_word.as_str(), "bring" | "fetch" | "deliver" | "carry");
+        if is_bring
+            && !modifier.goal
+            && let Meaning::Relation(RelationKind::On | RelationKind::In | RelationKind::From, landmarks, _) = &modifier.meaning
+            && landmarks.iter().any(|it| self.is_surface(it))
+        {
+            return 0; // "bring all the snacks on the table"
+        }
         if !verb.takes_destination || verb.action == Action::HandOver {
             // "take the cup to the table": a pick-up with a goal is a move. "Give me the cup on the table" goes nowhere else.
             let brings = matches!(verb.action, Action::PickUp | Action::HandOver);
@@ -288,47 +433,185 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What may stand after all things: a direction, an instrument, fillers.
-    pub(super) fn tail(&mut self, verb: &Verb, task: &mut Instruction, recipient: &mut Option<String>) {
-        if recipient.is_none() {
-            recipient.clone_from(&task.recipient);
-        }
-        if task.destination.is_none() && verb.takes_destination {
-            let at = self.position;
-            if matches!(self.word(at), Some("inside" | "in")) && self.ends_clause(at + 1) {
-                // "open the box and put the ball inside".
-                self.position += 1;
-                let mut place = self.empty_reference(at);
-                IT.clone_into(&mut place.noun);
-                place.span = self.span_from(at);
-                task.destination = Some(Destination {
-                    relation: RelationKind::In,
-                    span: place.span.clone(),
-                    landmarks: vec![place],
-                });
-            } else if let Some((&kind, length)) = self.vocabulary.directions.longest(&self.words[at..]) {
-                self.position += length;
-                task.destination =
-                    Some(Destination { relation: kind, landmarks: Vec::new(), span: self.span_from(at) });
-            } else if let Some((&by, length)) = self.vocabulary.orders.longest(&self.words[at..])
-                && is_side(by)
-                && self.ends_clause(at + length)
+    /// What may stand after all things: a direction, a measure, a turn, a manner, a tool, a purpose, fillers; in any order.
+    pub(super) fn tail(
+        &mut self,
+        verb: &Verb,
+        task: &mut Instruction,
+        recipient: &mut Option<String>,
+    ) -> Result<(), Failure> {
+        self.joined_particle(verb, task);
+        loop {
+            let before = self.position;
+            self.skip_fillers_but_places(verb, task);
+            if task.destination.is_none() && verb.takes_destination {
+                task.destination = self.direction();
+            }
+            self.distance(task);
+            if let Some((rotation, length)) = self.rotation_at(self.position)
+                && task.rotation.is_none()
             {
+                task.rotation = Some(rotation);
                 self.position += length;
-                let relation = direction_of(by);
-                task.destination =
-                    Some(Destination { relation, landmarks: Vec::new(), span: self.span_from(at) });
+            }
+            self.manners(&mut task.manner);
+            if matches!(self.word(self.position), Some("with" | "using"))
+                && let Some(instrument) = self.instrument()
+            {
+                task.instrument = Some(instrument);
+            }
+            if task.tool.is_none() {
+                task.tool = self.tool(verb)?;
+            }
+            self.purpose(task);
+            self.recipient_behind(recipient);
+            if let Some(length) = self.prohibition_at(self.position).filter(|_| self.word(self.position) == Some("without")) {
+                self.prohibition(length, None)?;
+            }
+            if self.position == before {
+                break;
             }
         }
         self.trailing_order(task.targets.last_mut());
         self.skip_fillers();
-        if matches!(self.word(self.position), Some("with" | "using"))
-            && let Some(instrument) = self.instrument()
+        task.span.end = self.span_from(self.position.saturating_sub(1)).end.max(task.span.start);
+        Ok(())
+    }
+
+    /// "throw the can away": the verb with its particle is another action than the verb alone.
+    fn joined_particle(&mut self, verb: &Verb, task: &mut Instruction) {
+        let is_joined = match &verb.action {
+            Action::Custom(name) => !name.contains(' '),
+            _ => task.destination.is_none(),
+        };
+        let word = self.verb_word.clone();
+        let Some(phrase) = self.joins_particle(&word, self.position).filter(|_| is_joined) else { return };
+        let is_alone = self.ends_clause(self.position + 1) || self.manner_at(self.position + 1).is_some();
+        let listed = self.vocabulary.other_verbs.contains_key(&phrase);
+        if is_alone && (listed || matches!(verb.action, Action::Custom(_))) {
+            self.position += 1;
+            task.action = Action::Custom(phrase);
+        }
+    }
+
+    /// Fillers; but "here" and "there" are places where the verb still needs one: "put it there".
+    fn skip_fillers_but_places(&mut self, verb: &Verb, task: &mut Instruction) {
+        let at = self.position;
+        let over = usize::from(self.word(at) == Some("over"));
+        if let Some(word @ ("here" | "there")) = self.word(at + over)
+            && verb.takes_destination
+            && verb.action != Action::HandOver
+            && self.verb_word != "bring"
+            && task.destination.is_none()
+            && self.ends_clause(at + over + 1)
         {
-            task.instrument = Some(instrument);
+            self.position += over + 1;
+            let place = ObjectReference { noun: word.to_owned(), span: self.span_from(at), ..self.empty_reference(at) };
+            let span = place.span.clone();
+            task.destination = Some(Destination {
+                relation: RelationKind::To,
+                landmarks: vec![place],
+                distance_m: None,
+                also: Vec::new(),
+                span,
+            });
         }
         self.skip_fillers();
-        task.span.end = self.span_from(self.position.saturating_sub(1)).end.max(task.span.start);
+    }
+
+    /// A place without a landmark: "inside", "forward", "left".
+    fn direction(&mut self) -> Option<Destination> {
+        let at = self.position;
+        let measure = self.measure_at(at);
+        let from = at + measure.map_or(0, |(_, length)| length);
+        let (relation, length, landmarks) = if matches!(self.word(from), Some("inside" | "in")) && self.ends_clause(from + 1) {
+            // "open the box and put the ball inside".
+            let mut place = self.empty_reference(from);
+            IT.clone_into(&mut place.noun);
+            (RelationKind::In, 1, vec![place])
+        } else if let Some((&kind, length)) = self.vocabulary.directions.longest(self.words.get(from..)?) {
+            (kind, length, Vec::new())
+        } else {
+            let to_the = usize::from(self.word(from) == Some("to")) + usize::from(self.word(from + 1) == Some("the"));
+            let (&by, length) = self.vocabulary.orders.longest(self.words.get(from + to_the..)?)?;
+            let ends = from + to_the + length;
+            let is_direction = is_side(by) && (self.ends_clause(ends) || self.measure_at(ends).is_some() || self.manner_at(ends).is_some() || self.word(ends) == Some("by"));
+            if !is_direction {
+                return None;
+            }
+            (direction_of(by), to_the + length, Vec::new())
+        };
+        self.position = from + length;
+        let span = self.span_from(at);
+        let landmarks: Vec<ObjectReference> =
+            landmarks.into_iter().map(|it| ObjectReference { span: span.clone(), ..it }).collect();
+        Some(Destination { relation, landmarks, distance_m: measure.map(|it| it.0), also: Vec::new(), span })
+    }
+
+    /// "by 10 cm" behind a direction.
+    fn distance(&mut self, task: &mut Instruction) {
+        let by = usize::from(self.word(self.position) == Some("by"));
+        let Some((meters, length)) = self.measure_at(self.position + by) else { return };
+        if let Some(destination) = task.destination.as_mut().filter(|it| it.distance_m.is_none()) {
+            destination.distance_m = Some(meters);
+            self.position += by + length;
+        }
+    }
+
+    /// "with a sponge" behind what is wiped.
+    fn tool(&mut self, verb: &Verb) -> Result<Option<ObjectReference>, Failure> {
+        let word = self.word(self.position);
+        let is_tool = word == Some("using") || word == Some("with") && matches!(verb.action, Action::Custom(_));
+        if !is_tool || !self.starts_thing(self.position + 1) {
+            return Ok(None);
+        }
+        self.position += 1;
+        let mut tool = self.thing(0)?;
+        let modifiers = self.modifiers(0)?;
+        self.attach(&mut tool, modifiers)?;
+        Ok(Some(tool))
+    }
+
+    /// "to open the door": what it is for, up to the end of the clause.
+    fn purpose(&mut self, task: &mut Instruction) {
+        let at = self.position;
+        let words = match (self.word(at), self.word(at + 1)) {
+            (Some("in"), Some("order")) if self.word(at + 2) == Some("to") => 3,
+            (Some("so"), Some("that" | "i" | "you" | "we" | "it" | "the")) => 1,
+            (Some("to"), _) if self.is_action_at(at + 1) => 1,
+            (Some("for"), Some(next)) if !matches!(next, "me" | "us") && self.starts_thing(at + 1) => 1,
+            _ => return,
+        };
+        let mut end = at + words;
+        while end < self.tokens.len() && self.words[end] != "." && self.words[end] != "," {
+            let joint = self.after_joint(end);
+            if joint.is_some_and(|next| self.is_verb(next)) || self.vocabulary.sequencers.longest(&self.words[end..]).is_some() {
+                break;
+            }
+            end += 1;
+        }
+        let said = self.words[at + words..end].join(" ");
+        self.position = end;
+        if said.is_empty() {
+            return;
+        }
+        match &mut task.purpose {
+            Some(purpose) => *purpose += &format!(" {said}"),
+            None => task.purpose = Some(said),
+        }
+    }
+
+    /// "over to me", "for me": who gets it.
+    fn recipient_behind(&mut self, recipient: &mut Option<String>) {
+        let at = self.position;
+        let skip = usize::from(self.word(at) == Some("over"));
+        if self.verb_takes_recipient
+            && matches!(self.word(at + skip), Some("to" | "for"))
+            && let Some(viewer @ ("me" | "us")) = self.word(at + skip + 1)
+        {
+            self.position += skip + 2;
+            *recipient = Some(viewer.to_owned());
+        }
     }
 
     /// "the mug left": an order word behind its noun.
@@ -362,8 +645,21 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn verb(&mut self) -> Result<Option<Verb>, Failure> {
-        let Some(verb) = self.verb_at(self.position) else {
+        self.skip_aspect();
+        let other = self.phrasal_at(self.position);
+        let other = other.or_else(|| match self.verb_at(self.position) {
+            Some((verb, length)) => Some((verb.clone(), length)),
+            None => self.inflected_verb_at(self.position),
+        });
+        let Some(verb) = other else {
             if let Some(verb) = self.split_only_verb() {
+                return Ok(Some(verb));
+            }
+            if self.is_question(self.position) {
+                return Err(self.unexpected());
+            }
+            if let Some((verb, length)) = self.open_verb_at(self.position) {
+                self.position += length;
                 return Ok(Some(verb));
             }
             if let Some(word) = self.word(self.position)
@@ -374,7 +670,18 @@ impl<'a> Parser<'a> {
             return Ok(None);
         };
         self.position += verb.1;
-        Ok(Some(verb.0.clone()))
+        Ok(Some(verb.0))
+    }
+
+    /// "start picking up": the verb is the second.
+    fn skip_aspect(&mut self) {
+        let next = self.position + 1;
+        if matches!(self.word(self.position), Some("start" | "begin" | "keep" | "continue" | "try" | "finish" | "consider"))
+            && self.word(next).is_some_and(|it| it.ends_with("ing"))
+            && (self.verb_at(next).is_some() || self.inflected_verb_at(next).is_some())
+        {
+            self.position = next;
+        }
     }
 
     /// "switch the light off": no verb without its particle, which must follow.
@@ -438,6 +745,11 @@ impl<'a> Parser<'a> {
             destination,
             recipient: None,
             instrument: None,
+            tool: None,
+            manner: Vec::new(),
+            rotation: None,
+            purpose: None,
+            avoid: Vec::new(),
             then: None,
             span: self.span_from(start),
         }
@@ -452,11 +764,45 @@ pub(super) fn push_task(tasks: &mut Vec<Instruction>, task: Instruction) {
         if previous.action == Action::PickUp && previous.destination.is_none() && brings && same {
             let span = previous.span.start..task.span.end;
             let instrument = task.instrument.clone().or_else(|| previous.instrument.take());
-            *previous = Instruction { instrument, span, ..task };
+            let tool = task.tool.clone().or_else(|| previous.tool.take());
+            let mut manner = std::mem::take(&mut previous.manner);
+            manner.extend(task.manner.iter().filter(|it| !manner.contains(it)).cloned().collect::<Vec<_>>());
+            *previous = Instruction { instrument, tool, manner, span, ..task };
             return;
+        }
+        if task.action == previous.action && same && task.destination.is_none() {
+            return; // "grasp the block and lift it up"
         }
     }
     tasks.push(task);
+}
+
+/// The place within a thing that "at the center of it" names: "in the middle of the table", "from table center".
+pub(super) fn region(kind: RelationKind, mut landmarks: Vec<ObjectReference>) -> (RelationKind, Vec<ObjectReference>) {
+    let holds = matches!(
+        kind,
+        RelationKind::On | RelationKind::In | RelationKind::Near | RelationKind::From | RelationKind::NextTo
+    );
+    let [landmark] = &mut landmarks[..] else { return (kind, landmarks) };
+    if !holds || !landmark.orders.is_empty() || !landmark.attributes.is_empty() {
+        return (kind, landmarks);
+    }
+    let place = match landmark.noun.as_str() {
+        "center" | "centre" | "middle" => RelationKind::AtCenterOf,
+        "edge" => RelationKind::AtEdgeOf,
+        "corner" => RelationKind::AtCornerOf,
+        "front" => RelationKind::AtFrontOf,
+        "back" | "rear" => RelationKind::AtBackOf,
+        _ => return (kind, landmarks),
+    };
+    match landmark.whole.take() {
+        Some(whole) => (place, vec![*whole]),
+        None => (kind, landmarks),
+    }
+}
+
+fn is_on_or_in(meaning: &Meaning) -> bool {
+    matches!(meaning, Meaning::Relation(RelationKind::On | RelationKind::In, ..))
 }
 
 /// "a fork to the left and a knife to the right of the plate", "a fork to the left of the plate and a knife to the right": both

@@ -1,13 +1,19 @@
 //! What follows a noun: places in a row, relations to landmarks; and which noun it hangs on.
 
+use super::clause::region;
 use super::{Failure, IT, MAX_DEPTH, Meaning, Modifier, Parser, is_ordinal_only, is_side};
-use crate::instruction::types::{ObjectReference, Order, OrderBy, Quantity, Relation, RelationKind};
+use crate::instruction::types::{Attribute, ObjectReference, Order, OrderBy, Quantity, Relation, RelationKind};
 
 impl Parser<'_> {
     pub(super) fn modifiers(&mut self, depth: usize) -> Result<Vec<Modifier>, Failure> {
         let mut modifiers: Vec<Modifier> = Vec::new();
         loop {
+            self.manner_before_place();
             let start = self.position;
+            let is_purpose = self.word(start) == Some("to") && self.is_action_at(start + 1);
+            if is_purpose || self.manner_at(start).is_some() || self.rotation_at(start).is_some() {
+                return Ok(modifiers);
+            }
             let mut at = start;
             let mut to_head = false;
             if let Some(next) = self.after_joint(at)
@@ -20,22 +26,34 @@ impl Parser<'_> {
                 at = next;
                 to_head = true;
             }
+            let after_comma = to_head && self.words[start] == ",";
             let mut relative = false;
+            let mut negated = false;
             if self.relation_at(at).is_none() // "that has"
                 && let Some(((), length)) = self.vocabulary.relative_pronouns.longest(&self.words[at..])
             {
                 at += length;
                 relative = true;
-                while matches!(self.word(at), Some("is" | "are" | "'s" | "currently" | "also")) {
+                while let Some(word) = self.word(at) {
+                    negated |= matches!(word, "not" | "isn't" | "aren't" | "never");
+                    let is_copula = matches!(word, "is" | "are" | "'s" | "currently" | "also" | "not" | "isn't" | "aren't" | "previously" | "already" | "being");
+                    if !is_copula {
+                        break;
+                    }
                     at += 1;
                 }
             }
             if self.particle_at(at).is_some() && !relative {
                 return Ok(modifiers);
             }
-            let filled = self.skip_relation_fillers(at);
+            let measure = self.measure_at(at);
+            let measured = at + measure.map_or(0, |(_, length)| length);
+            let filled = self.skip_relation_fillers(measured);
             if self.relation_at(filled).is_some() || self.side_at(filled).is_some() {
                 at = filled;
+            } else if measure.is_some() {
+                self.position = start;
+                return Ok(modifiers);
             }
             self.position = at;
             let mut modifier = Modifier {
@@ -45,14 +63,24 @@ impl Parser<'_> {
                 goal: false,
                 towards: matches!(self.word(at), Some("to")),
                 after_closest: false,
+                after_comma,
+                negated,
+                distance_m: measure.map(|it| it.0),
                 token_idx: at,
                 span: 0..0,
             };
-            if let Some((order, length)) = self.side_at(at) {
+            if let Some(corner) = self.corner(at, depth)? {
+                modifier.meaning = Meaning::Relation(RelationKind::On, vec![corner], 1);
+            } else if let Some((order, length)) = self.side_at(at) {
                 self.position += length;
                 modifier.meaning = Meaning::Place(order);
+                let by = usize::from(self.word(self.position) == Some("by"));
+                if let Some((meters, length)) = self.measure_at(self.position + by).filter(|_| modifier.distance_m.is_none()) {
+                    modifier.distance_m = Some(meters);
+                    self.position += by + length;
+                }
             } else if let Some((kind, length, goal)) = self.relation_at(at) {
-                if kind == RelationKind::With && self.instrument().is_some() {
+                if kind == RelationKind::With && (self.instrument().is_some() || self.is_tool(at + length, relative)) {
                     self.position = start;
                     return Ok(modifiers);
                 }
@@ -63,12 +91,16 @@ impl Parser<'_> {
                     self.position = start;
                     return Ok(modifiers);
                 }
+                let kind = match (kind, measure) {
+                    (RelationKind::From, Some(_)) => RelationKind::Near, // "two inches from the plate"
+                    (kind, _) => kind,
+                };
                 modifier.meaning = self.related(kind, depth)?;
                 if kind == RelationKind::With {
                     self.skip_on_it(); // "the plate with the fork on it"
                 }
                 if matches!(self.word(at), Some("on" | "at")) {
-                    self.onto_surface(&mut modifier.meaning);
+                    self.onto_surface(&self.words[at..at + length].join(" "), &mut modifier.meaning);
                 }
             } else if relative {
                 if let Some((&by, length)) = self.vocabulary.orders.longest(self.rest()) {
@@ -135,16 +167,59 @@ impl Parser<'_> {
     }
 
     /// "on the left side of the table" is a part of the table; "to the left of" it is beside it.
-    pub(super) fn onto_surface(&self, meaning: &mut Meaning) {
+    pub(super) fn onto_surface(&self, words: &str, meaning: &mut Meaning) {
         if let Meaning::Relation(kind, landmarks, _) = meaning
             && landmarks.iter().all(|it| self.is_surface(it))
         {
             *kind = match *kind {
                 RelationKind::LeftOf => RelationKind::AtLeftOf,
                 RelationKind::RightOf => RelationKind::AtRightOf,
+                // As a map lies: its bottom is the near side.
+                RelationKind::In if words.ends_with("the bottom of") => RelationKind::AtFrontOf,
+                RelationKind::On if words == "at the top of" => RelationKind::AtBackOf,
                 other => other,
             };
         }
+    }
+
+    /// "at the top left of the tray": that corner of it.
+    fn corner(&mut self, start: usize, depth: usize) -> Result<Option<ObjectReference>, Failure> {
+        let the = usize::from(self.word(start + 1) == Some("the"));
+        let first = start + 1 + the;
+        let side = |at: usize| {
+            let (&by, length) = self.vocabulary.orders.longest(self.words.get(at..)?)?;
+            is_side(by).then_some((Order { by, rank: 1 }, length))
+        };
+        let Some((one, length)) = side(first) else { return Ok(None) };
+        let Some((other, more)) = side(first + length) else { return Ok(None) };
+        let end = first + length + more;
+        let is_place = matches!(self.word(start), Some("on" | "at" | "in" | "to" | "near"));
+        if !is_place || self.word(end) != Some("of") || !self.starts_thing(end + 1) {
+            return Ok(None);
+        }
+        let before = std::mem::replace(&mut self.position, end + 1);
+        let whole = self.thing(depth + 1)?;
+        if whole.quantity != Quantity::One || !self.is_support(whole.noun.rsplit(' ').next().unwrap_or_default()) {
+            self.position = before;
+            return Ok(None);
+        }
+        Ok(Some(ObjectReference {
+            noun: "corner".to_owned(),
+            orders: vec![one, other],
+            whole: Some(Box::new(whole)),
+            span: self.span_from(start),
+            ..ObjectReference::default()
+        }))
+    }
+
+    /// "wipe the table with a sponge": what stands behind "with" is used, unless it is a part of the thing.
+    fn is_tool(&self, at: usize, relative: bool) -> bool {
+        if !self.verb_is_open || relative || !self.starts_thing(at) {
+            return false;
+        }
+        let end = (at..self.words.len()).find(|it| *it > at && !self.determiner_at(*it) && self.ends_thing(*it));
+        let head = self.words.get(end.unwrap_or(self.words.len()) - 1);
+        head.is_some_and(|it| !self.vocabulary.parts.contains(*it) && !self.vocabulary.grips.contains(*it))
     }
 
     pub(super) fn is_viewer(&self, at: usize) -> bool {
@@ -199,6 +274,15 @@ impl Parser<'_> {
     /// A relation or goal at a place: kind, number of words, whether it is a goal.
     pub(super) fn relation_at(&self, at: usize) -> Option<(RelationKind, usize, bool)> {
         let words = self.words.get(at..)?;
+        if let Some(&first @ ("from" | "to")) = words.first()
+            && let Some((&kind, length)) = self.vocabulary.relations.longest(&words[1..])
+            && !matches!(kind, RelationKind::With | RelationKind::From | RelationKind::ClosestTo | RelationKind::FarthestFrom)
+            && (length > 1 || self.determiner_at(at + 2))
+            && self.vocabulary.relations.longest(words).is_none_or(|(_, whole)| whole <= 1)
+        {
+            // "from in front of the can", "to next to the towel".
+            return Some((kind, length + 1, first == "to"));
+        }
         let goal = self.vocabulary.goals.longest(words).map(|(&kind, length)| (kind, length, true));
         let relation = self.vocabulary.relations.longest(words).map(|(&kind, length)| (kind, length, false));
         let exact = match (goal, relation) {
@@ -245,6 +329,9 @@ impl Parser<'_> {
         let rest: Vec<Modifier> = rest.collect();
         match first.meaning {
             Meaning::Place(order) => {
+                if first.negated {
+                    return Err(self.fail_at(first.token_idx, format!("cannot follow \"not {}\": say which it is", order.by.name())));
+                }
                 add_place(head, order);
                 if let Some(given) = head.orders.iter().find(|it| is_opposite(it.by, order.by)) {
                     let message =
@@ -254,7 +341,7 @@ impl Parser<'_> {
                 self.attach(head, rest)
             }
             Meaning::Attribute(attribute) => {
-                head.attributes.push(attribute);
+                head.attributes.push(Attribute { negated: first.negated, ..attribute });
                 self.attach(head, rest)
             }
             Meaning::Relation(RelationKind::To, landmarks, _) => {
@@ -275,7 +362,9 @@ impl Parser<'_> {
                     } else {
                         RelationKind::FarthestFrom
                     };
-                    head.relations.push(Relation { kind, landmarks, rank: order.rank, span: first.span });
+                    let (distance_m, negated) = (first.distance_m, first.negated);
+                    let relation = Relation { kind, landmarks, rank: order.rank, distance_m, negated, span: first.span };
+                    head.relations.push(relation);
                 }
                 self.attach(head, rest)
             }
@@ -298,7 +387,9 @@ impl Parser<'_> {
                     self.attach(landmark, rest)?;
                     rest = later;
                 }
-                head.relations.push(Relation { kind, landmarks, rank, span: first.span });
+                let (kind, landmarks) = region(kind, landmarks);
+                let (distance_m, negated) = (first.distance_m, first.negated);
+                head.relations.push(Relation { kind, landmarks, rank, distance_m, negated, span: first.span });
                 self.attach(head, rest)
             }
         }

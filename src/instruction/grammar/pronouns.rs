@@ -49,12 +49,23 @@ pub(super) fn resolve_pronouns(
         let referent = previous.and_then(main_place).or(before.first());
         replace_in(&mut from_here[0], referent)?;
     }
+    let referent = previous.and_then(main_place);
     if let Some(destination) = &mut task.destination {
-        let referent = previous.and_then(main_place);
         let relation = destination.relation;
         for landmark in &mut destination.landmarks {
+            if landmark.noun == "there" && previous.is_some_and(|it| it.destination.is_some()) {
+                IT.clone_into(&mut landmark.noun);
+            }
             replace_landmark(landmark, relation, referent)?;
         }
+        for also in &mut destination.also {
+            for landmark in &mut also.landmarks {
+                replace_landmark(landmark, also.kind, referent)?;
+            }
+        }
+    }
+    for named in &mut task.tool {
+        replace_landmark(named, RelationKind::With, referent)?;
     }
     task.targets = targets;
     Ok(())
@@ -71,6 +82,9 @@ pub(super) fn replace_in(
 ) -> Result<(), ParseError> {
     if let Some(whole) = &mut thing.whole {
         replace_landmark(whole, RelationKind::In, referent)?;
+    }
+    for other in thing.except.iter_mut().chain(&mut thing.alternatives) {
+        replace_landmark(other, RelationKind::In, referent)?;
     }
     for relation in &mut thing.relations {
         let kind = relation.kind;

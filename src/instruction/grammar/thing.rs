@@ -1,6 +1,7 @@
 //! Noun phrases: number, order, attributes, noun, and what is "of" something.
 
-use super::{Failure, IT, MAX_DEPTH, MAX_NOUN_WORDS, Parser, THEM, Things, is_ordinal_only, is_side};
+use super::{Failure, IT, MAX_DEPTH, Modifier, MAX_NOUN_WORDS, Parser, THEM, Things, is_ordinal_only, is_side};
+use crate::instruction::lexicon::is_english;
 use crate::instruction::types::{
     Attribute, AttributeKind, GENERIC_NOUN, ObjectReference, Order, OrderBy, Quantity,
 };
@@ -9,9 +10,75 @@ use crate::instruction::vocabulary::{Determiner, Quantifier, one_edit_apart};
 impl<'a> Parser<'a> {
     /// One thing or several.
     pub(super) fn things(&mut self, depth: usize) -> Result<Things, Failure> {
+        if let Some(joined) = self.both_or_either(depth)? {
+            return Ok(joined);
+        }
+        self.listed(depth)
+    }
+
+    /// "both the soup and the milk", "either the red mug or the blue one".
+    fn both_or_either(&mut self, depth: usize) -> Result<Option<Things>, Failure> {
+        let start = self.position;
+        let word = self.word(start);
+        if word == Some("both") && self.determiner_at(start + 1) {
+            self.position += 1;
+            let singular = |things: &Things| things.iter().all(|(thing, _)| thing.quantity == Quantity::One);
+            match self.listed(depth) {
+                Ok(things) if things.len() > 1 && singular(&things) => return Ok(Some(things)),
+                _ => self.position = start,
+            }
+        }
+        if word == Some("either") && self.starts_thing(start + 1) {
+            self.position += 1;
+            let first = self.thing(depth)?;
+            let modifiers = self.modifiers(depth)?;
+            if self.word(self.position) == Some("or") {
+                return self.alternatives(first, modifiers, depth).map(Some);
+            }
+            self.position = start;
+        }
+        Ok(None)
+    }
+
+    /// "or the blue one", behind the first that may be taken.
+    fn alternatives(
+        &mut self,
+        mut first: ObjectReference,
+        mut modifiers: Vec<Modifier>,
+        depth: usize,
+    ) -> Result<Things, Failure> {
+        let mut others: Things = Vec::new();
+        loop {
+            let is_slash = self.tokens.get(self.position).is_some_and(|it| it.text == "/");
+            if !is_slash && self.word(self.position) != Some("or") {
+                break;
+            }
+            self.position += 1;
+            let mut other = self.thing(depth)?;
+            if is_slash && other.attributes.is_empty() {
+                other.attributes.clone_from(&first.attributes); // "red mug/cup"
+            }
+            modifiers = self.modifiers(depth)?;
+            others.push((other, Vec::new()));
+        }
+        let mut named: Things = vec![(first.clone(), Vec::new())];
+        named.append(&mut others);
+        self.name_ones(&mut named);
+        let mut named = named.into_iter().map(|it| it.0);
+        first.noun = named.next().map(|it| it.noun).unwrap_or_default();
+        first.alternatives = named.collect();
+        Ok(vec![(first, modifiers)])
+    }
+
+    fn listed(&mut self, depth: usize) -> Result<Things, Failure> {
         let mut things = Vec::new();
         loop {
             let mut thing = self.thing(depth)?;
+            if self.tokens.get(self.position).is_some_and(|it| it.text == "/") {
+                // "the red mug/cup": either.
+                things.append(&mut self.alternatives(thing, Vec::new(), depth)?);
+                return Ok(things);
+            }
             let mut modifiers = Vec::new();
             match self.particle_at(self.position) {
                 // "turn the stove on": the clause takes the particle.
@@ -24,6 +91,13 @@ impl<'a> Parser<'a> {
                 }
                 None => modifiers = self.modifiers(depth)?,
             }
+            thing.except = self.exceptions(depth)?;
+            for except in &mut thing.except {
+                if thing.noun != IT && thing.noun != THEM && self.is_one(except) {
+                    except.noun.clone_from(&thing.noun); // "every cup but the red one"
+                }
+            }
+            self.in_brackets(&mut thing, &mut modifiers, depth)?;
             if self.is_apposition(&things, &thing) {
                 // "the cup, the red one".
                 if let Some((named, named_modifiers)) = things.last_mut() {
@@ -52,6 +126,51 @@ impl<'a> Parser<'a> {
             }
             self.position = next;
         }
+    }
+
+    /// "(the one on the left)", "[left]" behind a name: which one it is.
+    fn in_brackets(
+        &mut self,
+        thing: &mut ObjectReference,
+        modifiers: &mut Vec<Modifier>,
+        depth: usize,
+    ) -> Result<(), Failure> {
+        if self.tokens.get(self.position).is_none_or(|it| it.text != "(") {
+            return Ok(());
+        }
+        self.position += 1;
+        let start = self.position;
+        if self.starts_modifier(start) {
+            modifiers.append(&mut self.modifiers(depth)?);
+        } else if let Some((&by, length)) = self.vocabulary.orders.longest(self.rest())
+            && self.tokens.get(start + length).is_some_and(|it| it.text == ")")
+        {
+            self.position += length;
+            thing.orders.push(Order { by, rank: 1 });
+        } else if let Some(attribute) = self.attribute(true) {
+            thing.attributes.push(attribute);
+        } else if !self.exceptions_in_brackets(thing, depth)? {
+            let inner = self.thing(depth + 1)?;
+            if inner.noun != GENERIC_NOUN && inner.noun != thing.noun {
+                self.position = start;
+                return Err(self.unexpected());
+            }
+            thing.attributes.extend(inner.attributes);
+            thing.orders.extend(inner.orders);
+            modifiers.append(&mut self.modifiers(depth)?);
+        }
+        if self.tokens.get(self.position).is_none_or(|it| it.text != ")") {
+            return Err(self.unexpected());
+        }
+        self.position += 1;
+        Ok(())
+    }
+
+    fn exceptions_in_brackets(&mut self, thing: &mut ObjectReference, depth: usize) -> Result<bool, Failure> {
+        let mut except = self.exceptions(depth)?;
+        let found = !except.is_empty();
+        thing.except.append(&mut except);
+        Ok(found)
     }
 
     /// Whether `thing` says of the one thing before it, behind a comma, which one that is.
@@ -166,6 +285,12 @@ impl<'a> Parser<'a> {
             plural_hint = true;
             number = Some(thing.quantity);
             self.skip_word("of");
+            if quantifier == Quantifier::All && self.vocabulary.exceptions.longest(self.rest()).is_some() {
+                // "all but the red one".
+                GENERIC_NOUN.clone_into(&mut thing.noun);
+                thing.span = self.span_from(start);
+                return Ok(thing);
+            }
             if self.word(self.position) == Some("everything") {
                 self.position += 1;
                 GENERIC_NOUN.clone_into(&mut thing.noun);
@@ -192,7 +317,9 @@ impl<'a> Parser<'a> {
             some.span.start = thing.span.start;
             return Ok(some);
         }
-        let measured = self.word(self.position + 1).is_some_and(|it| self.vocabulary.units.contains(it));
+        let measured = self.word(self.position + 1).is_some_and(|it| {
+            self.vocabulary.units.contains(it) || self.vocabulary.lengths.contains_key(it)
+        });
         if let Some(word) = self.word(self.position)
             && let Some(count) = self.count_of(word)
             && !measured // "the 10 mm wrench"
@@ -230,7 +357,10 @@ impl<'a> Parser<'a> {
         }
         self.name(&mut thing, &words, start)?;
         // The number of the noun.
-        let (head, is_plural) = self.singular(&thing.noun, plural_hint || number.is_some());
+        let (head, is_plural) = match self.tokens.get(self.position.wrapping_sub(1)) {
+            Some(last) if last.is_name && thing.noun.ends_with(&last.text) => (thing.noun.clone(), false), // "James"
+            _ => self.singular(&thing.noun, plural_hint || number.is_some()),
+        };
         thing.quantity = match (number, definite) {
             (Some(quantity), _) => quantity,
             (None, Some(Determiner::Indefinite)) if !is_plural || is_singular_only => Quantity::Any(1),
@@ -304,6 +434,12 @@ impl<'a> Parser<'a> {
             {
                 ordinal = Some(rank);
                 self.position += 1;
+                if let Some((by, length)) = self.from_side(at + 1) {
+                    // "2nd from left bottle".
+                    self.position += length;
+                    ordinal = None;
+                    thing.orders.push(Order { by, rank });
+                }
                 continue;
             }
             if noun.is_empty() && self.vocabulary.last.contains(word) {
@@ -357,6 +493,9 @@ impl<'a> Parser<'a> {
                 thing.orders.push(Order { by, rank: ordinal.take().unwrap_or(1) });
                 continue;
             }
+            if !noun.is_empty() && self.ends_name(at) {
+                break;
+            }
             if let Some(attribute) = self.attribute(!noun.is_empty()) {
                 if !noun.is_empty()
                     && self.ends_thing(self.position)
@@ -372,7 +511,7 @@ impl<'a> Parser<'a> {
                     continue;
                 }
                 for word in noun.drain(..) {
-                    thing.attributes.push(Attribute { kind: AttributeKind::Other, word });
+                    thing.attributes.push(Attribute { kind: AttributeKind::Other, word, negated: false });
                 }
                 noun_start = at;
                 thing.attributes.push(attribute);
@@ -404,6 +543,28 @@ impl<'a> Parser<'a> {
         }
         Self::take_ordinal(thing, ordinal, is_last);
         Ok(noun)
+    }
+
+    /// "from the left" behind an ordinal and before a name: the side, with the number of words.
+    fn from_side(&self, at: usize) -> Option<(OrderBy, usize)> {
+        let the = usize::from(self.word(at + 1) == Some("the"));
+        let (&by, length) = self.vocabulary.orders.longest(self.words.get(at + 1 + the..)?)?;
+        let end = at + 1 + the + length;
+        let is_before_name = self.word(at) == Some("from") && is_side(by) && !self.ends_thing(end);
+        is_before_name.then_some((by, end - at))
+    }
+
+    /// What stands here goes on with the clause, not with the name: "cup 10 cm to the left", "mug upright".
+    fn ends_name(&self, at: usize) -> bool {
+        self.manner_at(at).is_some()
+            || self.rotation_at(at).is_some()
+            || self.measure_at(at).is_some_and(|(_, length)| {
+                let next = at + length;
+                self.ends_clause(next)
+                    || self.starts_modifier(self.skip_relation_fillers(next))
+                    || self.vocabulary.directions.contains_word(self.words.get(next).unwrap_or(&""))
+                    || self.vocabulary.orders.contains_word(self.words.get(next).unwrap_or(&""))
+            })
     }
 
     pub(super) fn take_ordinal(thing: &mut ObjectReference, ordinal: Option<usize>, is_last: bool) {
@@ -445,6 +606,7 @@ impl<'a> Parser<'a> {
             return Some(Attribute {
                 kind: AttributeKind::Color,
                 word: self.words[at..self.position].join(" "),
+                negated: false,
             });
         }
         if let Some((&kind, length)) = self.vocabulary.attributes.longest(self.rest()) {
@@ -453,12 +615,12 @@ impl<'a> Parser<'a> {
                 return None;
             }
             self.position += length;
-            return Some(Attribute { kind, word: self.words[at..self.position].join(" ") });
+            return Some(Attribute { kind, word: self.words[at..self.position].join(" "), negated: false });
         }
-        if word.chars().count() >= 4 && !self.is_closed(at) && !self.ends_thing(at + 1) {
+        if word.chars().count() >= 4 && !is_english(word) && !self.is_closed(at) && !self.ends_thing(at + 1) {
             let color = sole_misspelled(word, &self.vocabulary.color_words)?.to_owned();
             self.position += 1;
-            return Some(Attribute { kind: AttributeKind::Color, word: color });
+            return Some(Attribute { kind: AttributeKind::Color, word: color, negated: false });
         }
         None
     }
@@ -470,7 +632,8 @@ impl<'a> Parser<'a> {
 
     /// "lfet", "larget": an order with a typo.
     pub(super) fn misspelled_order(&self, at: usize) -> Option<&'a OrderBy> {
-        let word = self.word(at).filter(|it| it.len() >= 3 && !self.is_closed(at) && !self.ends_thing(at))?;
+        let is_slip = |it: &&str| it.len() >= 3 && !is_english(it) && !self.is_closed(at) && !self.ends_thing(at);
+        let word = self.word(at).filter(is_slip)?;
         let meant = sole_misspelled(word, &self.vocabulary.mended_orders)?;
         self.vocabulary.orders.longest(&[meant]).map(|(by, _)| by)
     }
@@ -493,9 +656,26 @@ impl<'a> Parser<'a> {
             }
             GENERIC_NOUN.clone_into(&mut thing.noun);
         } else {
+            if let [first @ .., place] = noun
+                && matches!(place.as_str(), "center" | "centre" | "middle" | "edge" | "corner")
+                && first.last().is_some_and(|it| self.is_support(it))
+            {
+                // "table center": the center of the table.
+                let whole = ObjectReference { noun: first.join(" "), ..self.empty_reference(start) };
+                thing.whole = Some(Box::new(ObjectReference { span: self.span_from(start), ..whole }));
+                thing.noun.clone_from(place);
+                return Ok(());
+            }
             thing.noun = noun.join(" ");
         }
         Ok(())
+    }
+
+    /// What things stand on or in.
+    pub(super) fn is_support(&self, noun: &str) -> bool {
+        let vocabulary = self.vocabulary;
+        [&vocabulary.surfaces, &vocabulary.containers, &vocabulary.parts].iter().any(|it| it.contains(noun))
+            || matches!(noun, "stove" | "board" | "mat" | "sink" | "cabinet" | "bench" | "bed" | "sofa" | "room")
     }
 
     /// "of ...": a part of something, or one name ("bottle of water").
@@ -572,18 +752,7 @@ impl<'a> Parser<'a> {
 
     pub(super) fn empty_reference(&self, at: usize) -> ObjectReference {
         let span = self.tokens.get(at).map_or(0..0, |it| it.span.start..it.span.start);
-        ObjectReference {
-            noun: String::new(),
-            attributes: Vec::new(),
-            quantity: Quantity::One,
-            out_of: None,
-            orders: Vec::new(),
-            relations: Vec::new(),
-            whole: None,
-            other: false,
-            answer: None,
-            span,
-        }
+        ObjectReference { span, ..ObjectReference::default() }
     }
 
     /// The head of `noun` in the singular, and whether it was plural.

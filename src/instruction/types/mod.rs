@@ -1,9 +1,9 @@
 //! The typed tree of an instruction.
 
-use std::fmt;
-use std::ops::Range;
+mod display;
+mod json;
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::ops::Range;
 
 /// A place in the instruction's text: byte offsets into its UTF-8, start inclusive, end exclusive.
 pub type Span = Range<usize>;
@@ -22,12 +22,31 @@ pub struct Instruction {
     pub destination: Option<Destination>,
     /// To whom, as said ("me").
     pub recipient: Option<String>,
-    /// With what, as said ("left hand").
+    /// With which part of the robot, as said ("left hand").
     pub instrument: Option<String>,
+    /// With which thing: the sponge of "wipe the table with a sponge".
+    pub tool: Option<ObjectReference>,
+    /// How, as said: "gently", "upright", "in half".
+    pub manner: Vec<String>,
+    /// By how much to turn.
+    pub rotation: Option<Rotation>,
+    /// What for, as said: "open the door".
+    pub purpose: Option<String>,
+    /// What must be left alone.
+    pub avoid: Vec<ObjectReference>,
     /// What to do afterwards.
     pub then: Option<Box<Instruction>>,
     /// The part of the text that says all this, without `then`.
     pub span: Span,
+}
+
+/// A turn, as far as the words tell it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rotation {
+    /// Degrees, positive counterclockwise as seen from above (REP 103), also where no sense is told.
+    pub degrees: f64,
+    /// Whether the words tell the sense, "clockwise" or "counterclockwise".
+    pub sense_told: bool,
 }
 
 /// What to do, in the vocabulary's canonical names.
@@ -54,12 +73,12 @@ pub enum Action {
     Find,
     GoTo,
     Stop,
-    /// An action that only the user's vocabulary names.
+    /// Any other: a name of the user's vocabulary, or the verb as said, with its particle ("wipe", "knock over").
     Custom(String),
 }
 
 /// A thing as the words describe it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ObjectReference {
     /// The head noun, lower case, singular: "mug", "wine bottle". [`GENERIC_NOUN`] where the words leave it open ("the red one").
     pub noun: String,
@@ -77,6 +96,10 @@ pub struct ObjectReference {
     pub whole: Option<Box<ObjectReference>>,
     /// "the other mug": not the one spoken of before.
     pub other: bool,
+    /// "all but the red one": what is not meant.
+    pub except: Vec<ObjectReference>,
+    /// "either the red mug or the blue one": what may be taken in its place.
+    pub alternatives: Vec<ObjectReference>,
     /// What was answered when asked which of several is meant: "the left one" says which of those it is.
     pub answer: Option<Box<ObjectReference>>,
     /// Where in the text.
@@ -93,6 +116,8 @@ pub struct Attribute {
     pub kind: AttributeKind,
     /// The word or words, lower case: "red", "dark blue".
     pub word: String,
+    /// "that is not red".
+    pub negated: bool,
 }
 
 /// What an attribute is about.
@@ -113,9 +138,10 @@ pub enum AttributeKind {
 }
 
 /// How many things are meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Quantity {
     /// "the mug": one, and it matters which.
+    #[default]
     One,
     /// "a mug", "two of the mugs", "any three cups": so many, whichever.
     Any(usize),
@@ -166,6 +192,10 @@ pub struct Relation {
     pub landmarks: Vec<ObjectReference>,
     /// For [`RelationKind::ClosestTo`] and [`RelationKind::FarthestFrom`]: 1 is the closest (farthest).
     pub rank: usize,
+    /// "two inches from the plate": how far, meters.
+    pub distance_m: Option<f64>,
+    /// "that is not on the plate".
+    pub negated: bool,
     /// Where in the text.
     pub span: Span,
 }
@@ -212,6 +242,10 @@ pub struct Destination {
     pub relation: RelationKind,
     /// One, or two for "between"; none for a bare direction ("to the left"): then it is relative to where the target is.
     pub landmarks: Vec<ObjectReference>,
+    /// "10 cm to the left": how far from the landmark, or from where the target is; meters.
+    pub distance_m: Option<f64>,
+    /// "on the table, next to the mug": what else must hold of the place.
+    pub also: Vec<Relation>,
     /// Where in the text.
     pub span: Span,
 }
@@ -227,17 +261,29 @@ pub struct ParseError {
 }
 
 impl Instruction {
-    /// The targets, the destination's landmarks, and the landmarks and wholes of all of these; not of what comes `then`.
+    /// This step and all that come after it, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &Instruction> {
+        std::iter::successors(Some(self), |it| it.then.as_deref())
+    }
+
+    /// The targets, the destination's landmarks, the tool, what must be left alone, and the landmarks and wholes of all of these;
+    /// not of what comes `then`.
     pub fn references(&self) -> Vec<&ObjectReference> {
-        let mut found: Vec<&ObjectReference> =
-            self.targets.iter().chain(self.destination.iter().flat_map(|it| &it.landmarks)).collect();
+        let mut found: Vec<&ObjectReference> = self.named().collect();
         let mut next = 0;
         while let Some(&reference) = found.get(next) {
-            let landmarks = reference.relations.iter().flat_map(|it| &it.landmarks);
-            found.extend(landmarks.chain(reference.whole.as_deref()).chain(reference.answer.as_deref()));
+            found.extend(reference.spoken_with());
             next += 1;
         }
         found
+    }
+
+    /// What is named by the step itself: targets first.
+    fn named(&self) -> impl Iterator<Item = &ObjectReference> {
+        let destination = self.destination.iter();
+        let also = destination.clone().flat_map(|it| &it.also).flat_map(|it| &it.landmarks);
+        let landmarks = destination.flat_map(|it| &it.landmarks);
+        self.targets.iter().chain(landmarks).chain(also).chain(&self.tool).chain(&self.avoid)
     }
 
     /// Whether the words name a side: left, right, front or back, which depend on who looks.
@@ -254,29 +300,31 @@ impl Instruction {
     /// A part asks for its whole as well.
     pub fn queries(&self) -> Vec<String> {
         let mut phrases = Vec::new();
-        for target in &self.targets {
-            target.collect_queries(&mut phrases);
-        }
-        for landmark in self.destination.iter().flat_map(|it| &it.landmarks) {
-            landmark.collect_queries(&mut phrases);
-        }
-        if let Some(then) = &self.then {
-            for phrase in then.queries() {
-                push_distinct(&mut phrases, phrase);
-            }
+        for reference in self.steps().flat_map(Self::named) {
+            reference.collect_queries(&mut phrases);
         }
         phrases
     }
 }
 
 impl ObjectReference {
+    /// The references that say which one is meant: landmarks, the whole, an answer, exceptions, alternatives.
+    fn spoken_with(&self) -> impl Iterator<Item = &ObjectReference> {
+        let landmarks = self.relations.iter().flat_map(|it| &it.landmarks);
+        landmarks
+            .chain(self.whole.as_deref())
+            .chain(self.answer.as_deref())
+            .chain(&self.except)
+            .chain(&self.alternatives)
+    }
+
     /// The phrase a detector is asked for: what can be seen on the thing alone, so neither order nor relations nor
     /// relative size. "the second big red cup left of the plate" asks for "red cup".
     pub fn query(&self) -> String {
         let mut phrase = String::new();
         let mut after_color = false;
         for attribute in &self.attributes {
-            if matches!(attribute.kind, AttributeKind::Size(_)) {
+            if matches!(attribute.kind, AttributeKind::Size(_)) || attribute.negated {
                 continue;
             }
             let is_color = attribute.kind == AttributeKind::Color;
@@ -301,16 +349,17 @@ impl ObjectReference {
 
     fn collect_queries(&self, phrases: &mut Vec<String>) {
         push_distinct(phrases, self.query());
-        if let Some(whole) = &self.whole {
-            whole.collect_queries(phrases);
+        // "the mug that is not red": which of the mugs are red is asked as well.
+        for attribute in self.attributes.iter().filter(|it| it.negated) {
+            push_distinct(phrases, format!("{} {}", attribute.word, self.noun));
         }
-        if let Some(answer) = &self.answer {
-            answer.collect_queries(phrases);
+        for reference in self.whole.as_deref().into_iter().chain(self.answer.as_deref()) {
+            reference.collect_queries(phrases);
         }
-        for relation in self.relations.iter().filter(|it| it.kind != RelationKind::With) {
-            for landmark in &relation.landmarks {
-                landmark.collect_queries(phrases);
-            }
+        let relations = self.relations.iter().filter(|it| it.kind != RelationKind::With);
+        let landmarks = relations.flat_map(|it| &it.landmarks);
+        for reference in landmarks.chain(&self.except).chain(&self.alternatives) {
+            reference.collect_queries(phrases);
         }
     }
 }
@@ -474,192 +523,6 @@ impl OrderBy {
             Self::Narrowest => "narrowest",
         }
     }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// One line, every part of the tree in it: `put {[leftmost #1] red mug} on {plate}; then close {drawer}`.
-impl fmt::Display for Instruction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.action)?;
-        for (target_idx, target) in self.targets.iter().enumerate() {
-            write!(f, "{} {target}", if target_idx == 0 { "" } else { " and" })?;
-        }
-        if let Some(destination) = &self.destination {
-            write!(f, " -> {}", destination.relation.name())?;
-            for (landmark_idx, landmark) in destination.landmarks.iter().enumerate() {
-                write!(f, "{} {landmark}", if landmark_idx == 0 { "" } else { " and" })?;
-            }
-        }
-        if let Some(recipient) = &self.recipient {
-            write!(f, " for {recipient}")?;
-        }
-        if let Some(instrument) = &self.instrument {
-            write!(f, " using {instrument}")?;
-        }
-        if let Some(then) = &self.then {
-            write!(f, "; then {then}")?;
-        }
-        Ok(())
-    }
-}
-
-/// `{both mug | leftmost 2 | left_of {plate}}`: quantity unless one, sizes and phrase, then orders, whole and relations.
-impl fmt::Display for ObjectReference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("{")?;
-        match self.quantity {
-            Quantity::One => {}
-            Quantity::Any(n) => write!(f, "any {n} ")?,
-            Quantity::Exactly(n) => write!(f, "exactly {n} ")?,
-            Quantity::All => f.write_str("all ")?,
-        }
-        if self.other {
-            f.write_str("other ")?;
-        }
-        for attribute in &self.attributes {
-            if matches!(attribute.kind, AttributeKind::Size(_)) {
-                write!(f, "{} ", attribute.word)?;
-            }
-        }
-        f.write_str(&self.query())?;
-        for order in &self.orders {
-            write!(f, " | {}", order.by.name())?;
-            if order.rank != 1 {
-                write!(f, " {}", order.rank)?;
-            }
-        }
-        if let Some(n) = self.out_of {
-            write!(f, " | out of {n}")?;
-        }
-        if let Some(whole) = &self.whole {
-            write!(f, " | of {whole}")?;
-        }
-        for relation in self.relations.iter().filter(|it| it.kind != RelationKind::With) {
-            write!(f, " | {}", relation.kind.name())?;
-            if relation.rank != 1 {
-                write!(f, " {}", relation.rank)?;
-            }
-            for landmark in &relation.landmarks {
-                write!(f, " {landmark}")?;
-            }
-        }
-        if let Some(answer) = &self.answer {
-            write!(f, " | answered {answer}")?;
-        }
-        f.write_str("}")
-    }
-}
-
-impl Serialize for Instruction {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("action", self.action.name())?;
-        map.serialize_entry("targets", &self.targets)?;
-        map.serialize_entry("destination", &self.destination)?;
-        if let Some(recipient) = &self.recipient {
-            map.serialize_entry("recipient", recipient)?;
-        }
-        if let Some(instrument) = &self.instrument {
-            map.serialize_entry("instrument", instrument)?;
-        }
-        if let Some(then) = &self.then {
-            map.serialize_entry("then", then)?;
-        }
-        map.serialize_entry("span", &span_array(&self.span))?;
-        map.end()
-    }
-}
-
-impl Serialize for ObjectReference {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        self.serialize_entries(&mut map)?;
-        map.end()
-    }
-}
-
-impl ObjectReference {
-    fn serialize_entries<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
-        map.serialize_entry("phrase", &self.query())?;
-        map.serialize_entry("noun", &self.noun)?;
-        let words: Vec<&str> = self.attributes.iter().map(|it| it.word.as_str()).collect();
-        map.serialize_entry("attributes", &words)?;
-        map.serialize_entry("quantity", self.quantity.name())?;
-        map.serialize_entry("count", &self.quantity.count())?;
-        if let Some(n) = self.out_of {
-            map.serialize_entry("out_of", &n)?;
-        }
-        if !self.orders.is_empty() {
-            map.serialize_entry("orders", &self.orders)?;
-        }
-        if self.other {
-            map.serialize_entry("other", &true)?;
-        }
-        if let Some(whole) = &self.whole {
-            map.serialize_entry("part_of", whole)?;
-        }
-        map.serialize_entry("relations", &self.relations)?;
-        map.serialize_entry("span", &span_array(&self.span))
-    }
-}
-
-impl Serialize for Order {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry("by", &self.by)?;
-        map.serialize_entry("rank", &self.rank)?;
-        map.end()
-    }
-}
-
-impl Serialize for Relation {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("type", &self.kind)?;
-        map.serialize_entry("landmarks", &self.landmarks)?;
-        if self.rank != 1 {
-            map.serialize_entry("rank", &self.rank)?;
-        }
-        map.serialize_entry("span", &span_array(&self.span))?;
-        map.end()
-    }
-}
-
-/// The first landmark's keys stand beside `relation`; further ones ("between") are under `landmarks`.
-impl Serialize for Destination {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("relation", &self.relation)?;
-        if let Some(landmark) = self.landmarks.first() {
-            landmark.serialize_entries(&mut map)?;
-        } else {
-            map.serialize_entry("phrase", &None::<&str>)?;
-            map.serialize_entry("noun", &None::<&str>)?;
-            map.serialize_entry("span", &span_array(&self.span))?;
-        }
-        if self.landmarks.len() > 1 {
-            map.serialize_entry("landmarks", &self.landmarks)?;
-        }
-        map.end()
-    }
-}
-
-impl Serialize for ParseError {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry("message", &self.message)?;
-        map.serialize_entry("span", &span_array(&self.span))?;
-        map.end()
-    }
-}
-
-fn span_array(span: &Span) -> [usize; 2] {
-    [span.start, span.end]
 }
 
 fn push_distinct(phrases: &mut Vec<String>, phrase: String) {
