@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Makes config/english_words.txt from Debian's packages wamerican-small (SCOWL) and wordnet-base.
+"""Makes config/english_words.txt from Debian's packages wamerican and wamerican-small (SCOWL) and wordnet-base.
 
-usage: make_lexicon.py FOLDER  (with the unpacked usr/share/dict and usr/share/wordnet of both packages)
+usage: make_lexicon.py FOLDER  (with the unpacked usr/share/dict and usr/share/wordnet of all packages)
 
 A line is a word in lower case and what it may be. `V`: more often a verb than anything else, counted over WordNet's tagged
 texts, or over its senses where these have no count. `v`: a verb as well. `r`: a rare verb that never has an object. `n`: a noun or an adjective only. `-`: neither is known.
-`took =take` gives the plain form of an irregular verb; `knock over V` is a verb with its particle.
+`took =take` gives the plain form of an irregular verb; `knock over V` is a verb with its particle. A `+` behind it: a word
+that is not among the most frequent, so no slip is taken for it.
 """
 
 import pathlib
@@ -66,7 +67,11 @@ def flag(word: str, number: Counter, uses: Counter, transitive: set[str]) -> str
 def main() -> None:
     number, uses = senses()
     is_plain = re.compile("[a-z]+").fullmatch
-    words = set(filter(is_plain, (FOLDER / "usr/share/dict/american-english-small").read_text().split()))
+    frequent, all_words = (
+        set(filter(is_plain, (FOLDER / "usr/share/dict" / name).read_text().split()))
+        for name in ("american-english-small", "american-english")
+    )
+    words = frequent | all_words
     words |= {word for word, kind in uses if kind == "v" and is_plain(word)}
     transitive = with_objects()
     entries = {word: flag(word, number, uses, transitive) for word in words}
@@ -78,7 +83,9 @@ def main() -> None:
         verb, _, particle = phrase.partition("_")
         if kind == "v" and particle in PARTICLES and verb in words:
             entries[f"{verb} {particle}"] = "V"
-    lines = [f"{word} {flag}" for word, flag in sorted(entries.items())]
+    lines = [
+        f"{word} {flag}" + ("" if word in frequent or " " in word else "+") for word, flag in sorted(entries.items())
+    ]
     pathlib.Path("config/english_words.txt").write_text("\n".join(lines) + "\n")
 
 

@@ -20,6 +20,7 @@ mod pronouns;
 mod thing;
 
 use self::clause::push_task;
+use super::lexicon::mended_noun;
 use super::token::Token;
 use super::types::{Action, Attribute, Instruction, ObjectReference, Order, OrderBy, ParseError, RelationKind, Span};
 use super::vocabulary::{Verb, Vocabulary};
@@ -51,22 +52,45 @@ impl From<ParseError> for Failure {
 
 /// The chain of tasks in `tokens`.
 pub(super) fn parse_tokens(tokens: &[Token], vocabulary: &Vocabulary) -> Result<Instruction, Failure> {
-    let words = tokens.iter().map(|it| it.text.as_str()).collect();
-    let mut parser = Parser {
-        tokens,
-        words,
-        vocabulary,
-        position: 0,
-        split: None,
-        particle: None,
-        verb_word: String::new(),
-        verb_is_open: false,
-        verb_takes_recipient: false,
-        pending_manner: Vec::new(),
-        opened: None,
-        avoid: Vec::new(),
+    Parser::new(tokens, vocabulary).text(None)
+}
+
+/// Mends slips in the names of things: words of no closed class that are no English words.
+pub(super) fn mend_nouns(tokens: &mut [Token], vocabulary: &Vocabulary) {
+    for token in tokens.iter_mut().filter(|it| it.is_word && !it.is_name) {
+        let is_quality = [&vocabulary.mended_orders, &vocabulary.color_words]
+            .iter()
+            .any(|it| thing::sole_misspelled(&token.text, it).is_some());
+        if is_quality || vocabulary.is_closed(&token.text) || vocabulary.reserved.contains(&token.text) {
+            continue;
+        }
+        if let Some(noun) = mended_noun(&token.text) {
+            noun.clone_into(&mut token.text);
+        }
+    }
+}
+
+/// The chain of tasks in `tokens`, after something was spoken of.
+pub(super) fn parse_after(
+    tokens: &[Token],
+    vocabulary: &Vocabulary,
+    spoken_of: &Instruction,
+) -> Result<Instruction, Failure> {
+    let mut parser = Parser::new(tokens, vocabulary);
+    parser.text(Some(spoken_of))
+}
+
+/// What a statement such as "the remote has gone missing" or "there's a puddle" is about.
+pub(super) fn subject(tokens: &[Token], vocabulary: &Vocabulary) -> Option<Instruction> {
+    let mut parser = Parser::new(tokens, vocabulary);
+    let words = |n: usize| parser.words.get(..n);
+    parser.position = match (words(1), words(2)) {
+        (Some(["there's" | "here's"]), _) => 1,
+        (_, Some(["there", "is" | "are"] | ["i", "see" | "have" | "spilled" | "dropped" | "left"])) => 2,
+        _ if parser.determiner_at(0) => 0,
+        _ => return None,
     };
-    parser.text()
+    parser.bare(parser.position).ok()
 }
 
 /// Mends slips in verbs before anything is read: a word where a verb may stand, no English one, that is a verb of the vocabulary but
@@ -101,7 +125,10 @@ struct Parser<'a> {
     particle: Option<Verb>,
     /// The clause's verb as said, in the plain form.
     verb_word: String,
+    verb_takes_destination: bool,
     verb_is_open: bool,
+    /// The verb can leave its object in a state ("push the drawer shut") and be done with a tool.
+    is_resultative: bool,
     verb_takes_recipient: bool,
     /// Manners that stood between a thing and its place: "diagonally to the corner".
     pending_manner: Vec<String>,
@@ -128,6 +155,8 @@ struct Modifier {
     after_closest: bool,
     /// Behind a comma.
     after_comma: bool,
+    /// Behind the verb's particle: "put the money away in the safe".
+    after_particle: bool,
     /// "that is not".
     negated: bool,
     /// "10 cm to the left": meters.
@@ -146,22 +175,51 @@ enum Meaning {
 type Things = Vec<(ObjectReference, Vec<Modifier>)>;
 
 impl<'a> Parser<'a> {
-    fn text(&mut self) -> Result<Instruction, Failure> {
+    fn new(tokens: &'a [Token], vocabulary: &'a Vocabulary) -> Self {
+        Self {
+            tokens,
+            words: tokens.iter().map(|it| it.text.as_str()).collect(),
+            vocabulary,
+            position: 0,
+            split: None,
+            particle: None,
+            verb_word: String::new(),
+            verb_takes_destination: false,
+            verb_is_open: false,
+            is_resultative: false,
+            verb_takes_recipient: false,
+            pending_manner: Vec::new(),
+            opened: None,
+            avoid: Vec::new(),
+        }
+    }
+
+    /// All of it; `spoken_of` is what pronouns may mean at its start.
+    fn text(&mut self, spoken_of: Option<&Instruction>) -> Result<Instruction, Failure> {
         let mut tasks: Vec<Instruction> = Vec::new();
         self.skip_joints();
+        // "before you close the trunk, put the tire in it": the first is done last.
+        let you = usize::from(self.word(1) == Some("you"));
+        let is_reversed = self.word(0) == Some("before") && self.is_verb(1 + you);
+        if is_reversed {
+            self.position = 1 + you;
+        }
         let mut left_alone = None;
         while self.position < self.tokens.len() {
             if let Some(length) = self.prohibition_at(self.position).filter(|_| self.verb_at(self.position).is_none()) {
                 let failure = self.unexpected();
-                self.prohibition(length, tasks.last())?;
+                self.prohibition(length, tasks.last().or(spoken_of))?;
                 left_alone.get_or_insert(failure);
+            } else if self.left_alone()? {
+                let message = "expected something to do, got only what to leave".to_owned();
+                left_alone.get_or_insert(self.fail_at(0, message));
             } else if self.is_list_of_names(&tasks) {
                 let more = self.bare(self.position)?;
                 if let Some(task) = tasks.last_mut() {
                     task.targets.extend(more.targets);
                 }
             } else {
-                for task in self.clause(tasks.last())? {
+                for task in self.clause(tasks.last().or(spoken_of))? {
                     push_task(&mut tasks, task);
                 }
             }
@@ -173,6 +231,9 @@ impl<'a> Parser<'a> {
         }
         if let (true, Some(failure)) = (tasks.is_empty(), left_alone) {
             return Err(failure);
+        }
+        if is_reversed && tasks.len() > 1 {
+            tasks.rotate_left(1);
         }
         let mut chain = None;
         for mut task in tasks.into_iter().rev() {
@@ -234,6 +295,7 @@ impl<'a> Parser<'a> {
         let vocabulary = self.vocabulary;
         word == "of"
             || word == "'s"
+            || word == "for" && (self.determiner_at(at + 1) || matches!(self.word(at + 1), Some("me" | "us")))
             || vocabulary.reserved.contains(word)
             || vocabulary.conjunctions.longest(rest).is_some()
             || vocabulary.sequencers.longest(rest).is_some()
@@ -247,6 +309,7 @@ impl<'a> Parser<'a> {
             || vocabulary.directions.longest(rest).is_some() && !vocabulary.orders.contains_word(word)
             || self.is_relation_start(at)
             || self.manner_at(at).is_some()
+            || vocabulary.exceptions.longest(rest).is_some()
     }
 
     /// Prepositions, but not order words that also begin relations ("near", "left") before a noun ("the near cup").
@@ -278,10 +341,30 @@ impl<'a> Parser<'a> {
         (!doubles || length > 1).then_some(length)
     }
 
+    /// "honey, can you" at the start of a sentence, "but" or "after" before a verb.
+    fn called_at(&self, at: usize) -> bool {
+        let next = at + 1;
+        match self.word(at) {
+            Some("but" | "after") => self.is_verb(next) || self.inflected_verb_at(next).is_some(),
+            Some(word) => {
+                at == 0
+                    && self.vocabulary.vocatives.contains(word)
+                    && (self.is_verb(next) || self.filler_at(next).is_some() || self.words.get(next) == Some(&","))
+            }
+            None => false,
+        }
+    }
+
     /// "bro", at the end of a sentence.
     fn vocative_at(&self, at: usize) -> bool {
         let ends = self.tokens.get(at + 1).is_none_or(|it| it.text == ".");
-        ends && at > 0 && self.word(at).is_some_and(|it| self.vocabulary.vocatives.contains(it))
+        let is_named = at > 0 && {
+            let before = self.words[at - 1];
+            self.determiner_at(at - 1)
+                || matches!(before, "to" | "for" | "of" | "and" | "with")
+                || self.vocabulary.relations.contains_word(before)
+        };
+        ends && at > 0 && !is_named && self.word(at).is_some_and(|it| self.vocabulary.vocatives.contains(it))
     }
 
     /// Nothing more of the clause stands here.
@@ -291,8 +374,9 @@ impl<'a> Parser<'a> {
             return true;
         }
         let rest = &self.words[at..];
+        let is_relation = self.vocabulary.relations.longest(rest).is_some_and(|(_, length)| length > 1); // "next to"
         self.vocabulary.conjunctions.longest(rest).is_some()
-            || self.vocabulary.sequencers.longest(rest).is_some()
+            || self.vocabulary.sequencers.longest(rest).is_some() && !is_relation
             || self
                 .vocabulary
                 .fillers
@@ -328,6 +412,10 @@ impl<'a> Parser<'a> {
                     .filter_map(|it| it.longest(rest))
                     .map(|((), length)| length)
                     .max();
+            if self.called_at(self.position) {
+                self.position += 1;
+                continue;
+            }
             // A verb may begin with a filler's word ("go to").
             let verb = self.vocabulary.verbs.longest(rest).map_or(0, |(_, length)| length);
             match length {
@@ -420,7 +508,7 @@ impl<'a> Parser<'a> {
 
     /// "what is on the table", "tell me how many", "is the mug red".
     fn is_question(&self, at: usize) -> bool {
-        let begins = at == 0 || self.ends_clause(at - 1) || self.filler_at(at - 1).is_some();
+        let begins = at == 0 || self.ends_clause(at - 1) || self.vocabulary.fillers.ends(&self.words[..at]);
         match self.word(at) {
             Some("what" | "why" | "how" | "who" | "whose" | "what's") => true,
             Some("is" | "are" | "was" | "were" | "does" | "do" | "did" | "has" | "have" | "which" | "describe" | "tell") => begins,

@@ -24,7 +24,7 @@ pub(super) enum WordUse {
 
 /// How a word, or a verb and its particle, is used; none for what is no English word.
 pub(super) fn word_use(word: &str) -> Option<WordUse> {
-    Some(match flag_of(word)? {
+    Some(match flag_of(word)?.trim_end_matches('+') {
         "V" => WordUse::MostlyVerb,
         "v" => WordUse::AlsoVerb,
         "n" | "r" => WordUse::Name,
@@ -34,18 +34,68 @@ pub(super) fn word_use(word: &str) -> Option<WordUse> {
 
 /// Whether a word is English; hyphenated ones are when their parts are.
 pub(super) fn is_english(word: &str) -> bool {
-    let known = |it: &str| flag_of(it).is_some() || it.chars().all(|c| c.is_ascii_digit());
-    known(word) || word.split(['-', '\'']).filter(|it| !it.is_empty()).all(known)
+    const CONTRACTIONS: [&str; 7] = ["m", "re", "ve", "ll", "d", "s", "t"];
+    let known = |it: &str| {
+        flag_of(it).is_some() || it == "i" || it.chars().all(|c| c.is_ascii_digit())
+    };
+    let part = |it: &str| known(it) || CONTRACTIONS.contains(&it);
+    known(word) || word.contains(['-', '\'']) && word.split(['-', '\'']).filter(|it| !it.is_empty()).all(part)
+}
+
+/// The noun that a word is but for one slip, where it is no English word and only one fits: letters swapped, one left out, or one
+/// too many.
+pub(super) fn mended_noun(word: &str) -> Option<&'static str> {
+    if word.len() < 5 || !word.chars().all(|it| it.is_ascii_lowercase()) || is_english(word) {
+        return None;
+    }
+    let letters: Vec<char> = word.chars().collect();
+    let without = |at: usize| letters.iter().enumerate().filter(|it| it.0 != at).map(|it| *it.1).collect::<String>();
+    let swapped = (1..letters.len()).map(|at| {
+        let mut swapped = letters.clone();
+        swapped.swap(at - 1, at);
+        swapped.into_iter().collect::<String>()
+    });
+    let with_one_more = (0..=letters.len()).flat_map(|at| {
+        let (before, after) = word.split_at(at);
+        ('a'..='z').map(move |it| format!("{before}{it}{after}"))
+    });
+    let plural = |it: &str| it.strip_suffix('s').is_some_and(|it| word_use(it).is_some_and(WordUse::may_be_name));
+    let is_frequent = |it: &str| flag_of(it).is_some_and(|flag| !flag.ends_with('+'));
+    let is_noun = |it: &String| is_frequent(it) && (word_use(it).is_some_and(WordUse::may_be_name) || plural(it));
+    // A swap is the likeliest slip: "chiar" is rather "chair" than "char".
+    for slips in [swapped.collect::<Vec<_>>(), with_one_more.chain((0..letters.len()).map(without)).collect()] {
+        let mut fitting: Vec<String> = slips.into_iter().filter(is_noun).collect();
+        fitting.sort();
+        fitting.dedup();
+        if let [only] = &fitting[..] {
+            return entry_of(only).map(|it| it.0);
+        }
+        if !fitting.is_empty() {
+            return None;
+        }
+    }
+    None
+}
+
+impl WordUse {
+    fn may_be_name(self) -> bool {
+        matches!(self, Self::Name | Self::AlsoVerb)
+    }
 }
 
 /// Whether a word may stand for what is done to a thing. Rare verbs that never have an object ("gab") may not.
 pub(super) fn may_be_verb(word: &str) -> bool {
-    is_english(word) && flag_of(word) != Some("r")
+    is_english(word) && flag_of(word).is_none_or(|it| it.trim_end_matches('+') != "r")
+}
+
+/// Whether a word can only be the past of a verb: "went".
+pub(super) fn is_past_verb(word: &str) -> bool {
+    flag_of(word).is_some_and(|it| it.starts_with('='))
 }
 
 /// The plain form of an inflected verb: "moved", "moving", "moves" and "took" give "move" and "take".
 pub(super) fn plain_verb(word: &str) -> Option<String> {
-    if let Some(irregular) = flag_of(word).and_then(|it| it.strip_prefix('=')) {
+    if let Some(irregular) = flag_of(word).and_then(|it| it.trim_end_matches('+').strip_prefix('=')) {
         return Some(irregular.to_owned());
     }
     let is_verb = |it: &str| matches!(word_use(it), Some(WordUse::MostlyVerb | WordUse::AlsoVerb));
@@ -66,10 +116,15 @@ pub(super) fn plain_verb(word: &str) -> Option<String> {
 }
 
 fn flag_of(word: &str) -> Option<&'static str> {
+    entry_of(word).map(|it| it.1)
+}
+
+/// A listed word and its flag.
+fn entry_of(word: &str) -> Option<(&'static str, &'static str)> {
     let parts = |line: &&'static str| line.rsplit_once(' ').unwrap_or((line, ""));
     // The lines are sorted with their flags, and a space comes before all letters.
     let at = LINES.binary_search_by_key(&word, |line| parts(line).0).ok()?;
-    Some(parts(&LINES[at]).1)
+    Some(parts(&LINES[at]))
 }
 
 #[cfg(test)]
@@ -83,6 +138,22 @@ mod tests {
             assert_eq!(flag_of(word), Some(flag), "{line}");
         }
         assert!(LINES.len() > 40_000);
+    }
+
+    #[test]
+    fn slips_in_nouns() {
+        for (slip, noun) in [
+            ("basekt", "basket"),
+            ("chiar", "chair"),
+            ("scredriver", "screwdriver"),
+            ("hamer", "hammer"),
+            ("pltae", "plate"),
+            ("zorble", ""),
+            ("plate", ""),
+            ("rxbar", ""),
+        ] {
+            assert_eq!(mended_noun(slip).unwrap_or_default(), noun, "{slip}");
+        }
     }
 
     #[test]

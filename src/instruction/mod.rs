@@ -37,16 +37,21 @@ pub fn parse(text: &str, vocabulary: &Vocabulary) -> Result<Instruction, ParseEr
     })
 }
 
-/// "I spilled my coke, can you bring me another?": the instruction behind a statement.
+/// "I spilled my coke, can you bring me another?", "the remote is missing, find it": the instruction behind a statement.
 fn after_statement(tokens: &[token::Token], vocabulary: &Vocabulary) -> Option<Instruction> {
-    const SUBJECTS: [&str; 14] =
-        ["i", "i'm", "i've", "we", "we're", "we've", "it's", "there's", "there", "it", "my", "he", "she", "they"];
+    const SUBJECTS: [&str; 15] =
+        ["i", "i'm", "i've", "we", "we're", "we've", "it's", "there's", "there", "it", "my", "he", "she", "they", "the"];
     let first = tokens.iter().find(|it| it.is_word)?;
     if !SUBJECTS.contains(&first.text.as_str()) {
         return None;
     }
     let mark = tokens.iter().position(|it| matches!(it.text.as_str(), "," | "."))?;
-    let parsed = parse_mended(tokens[mark + 1..].to_vec(), vocabulary).ok()?;
+    let rest = &tokens[mark + 1..];
+    let alone = parse_mended(rest.to_vec(), vocabulary).ok();
+    let parsed = alone.or_else(|| {
+        let subject = grammar::subject(&tokens[..mark], vocabulary)?;
+        grammar::parse_after(rest, vocabulary, &subject).ok()
+    })?;
     let begins_with_action = parsed.action != Action::Find || parsed.span.start != parsed.targets.first()?.span.start;
     begins_with_action.then_some(parsed)
 }
@@ -54,6 +59,7 @@ fn after_statement(tokens: &[token::Token], vocabulary: &Vocabulary) -> Option<I
 /// The instruction of `tokens`, with slips in the words of the grammar mended.
 fn parse_mended(mut tokens: Vec<token::Token>, vocabulary: &Vocabulary) -> Result<Instruction, ParseError> {
     grammar::mend_verbs(&mut tokens, vocabulary);
+    grammar::mend_nouns(&mut tokens, vocabulary);
     let mut failure = match grammar::parse_tokens(&tokens, vocabulary) {
         Ok(instruction) => return Ok(instruction),
         Err(failure) => failure,

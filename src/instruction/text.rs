@@ -31,7 +31,14 @@ const JSON_KEYS: [&str; 9] = [
 pub(super) fn plain(text: &str) -> Vec<Character> {
     let within = json_value(text).unwrap_or(0..text.len());
     let mut plain = Vec::with_capacity(within.len());
+    let mut tag_end = 0; // where "<GROUNDING>" ends
     for (at, letter) in text[within.clone()].char_indices() {
+        if letter == '<' {
+            tag_end = tag_end.max(at + tag_length(&text[within.start + at..within.end]));
+        }
+        if at < tag_end {
+            continue;
+        }
         let (start, end) = (within.start + at, within.start + at + letter.len_utf8());
         if is_invisible(letter) {
             continue;
@@ -43,6 +50,15 @@ pub(super) fn plain(text: &str) -> Vec<Character> {
         }
     }
     plain
+}
+
+/// The length of a tag such as `<OPEN_VOCABULARY_DETECTION>` or `</s>` at the start of a text, 0 where there is none.
+fn tag_length(text: &str) -> usize {
+    let is_inside = |it: char| it.is_ascii_alphanumeric() || matches!(it, '_' | '/' | '|' | '-');
+    match text[1..].find(|it| !is_inside(it)) {
+        Some(length @ 1..=40) if text[1 + length..].starts_with('>') => length + 2,
+        _ => 0,
+    }
 }
 
 /// Where in a JSON object's text the instruction stands; none for any other text.

@@ -29,7 +29,7 @@ pub(super) fn tokenize(text: &str, vocabulary: &Vocabulary) -> Result<Vec<Token>
             span: 0..text.len(),
         });
     }
-    let tokens = without_labels(raw_tokens(&plain(text))?, vocabulary);
+    let tokens = without_frame(without_labels(raw_tokens(&plain(text))?, vocabulary));
     let tokens: Vec<Token> = tokens.into_iter().flat_map(|it| written_out(it, vocabulary)).collect();
     if !tokens.iter().any(|it| it.is_word) {
         let message = "expected an instruction such as \"pick up the red cup\", got no words".to_owned();
@@ -76,6 +76,15 @@ fn raw_tokens(characters: &[Character]) -> Result<Vec<Token>, ParseError> {
             at += 1;
         }
         push_word(&mut tokens, &characters[start..at]);
+        let is_plural_owner = characters[at - 1].letter == 's'
+            && matches!(characters.get(at), Some(Character { letter: '\'' | '’', .. }))
+            && characters.get(at + 1).is_some_and(|it| it.letter == ' ')
+            && !characters[..start].iter().any(|it| matches!(it.letter, '\'' | '‘' | '’'));
+        if is_plural_owner {
+            // "the kids' shoes".
+            let Character { start, end, .. } = characters[at];
+            tokens.push(Token { text: "'s".to_owned(), span: start..end, is_word: true, is_name: false });
+        }
     }
     let n_words = tokens.iter().filter(|it| it.is_word).count();
     let is_title = 2 * tokens.iter().filter(|it| it.is_name).count() > n_words;
@@ -92,14 +101,16 @@ fn push_mark(tokens: &mut Vec<Token>, characters: &[Character], at: usize) {
         '\n' if is_new_line => ".".to_owned(),
         it if it.is_whitespace() || it.is_control() => return,
         '.' | ';' | '!' | '?' | '…' => ".".to_owned(),
-        '"' | '“' | '”' | '„' | '«' | '»' | '\'' | '’' | '‘' | '`' | '*' | '_' | '#' | '>' | '<' | '~' | '°' => return,
+        '"' | '“' | '”' | '„' | '«' | '»' | '\'' | '’' | '‘' | '`' | '*' | '_' | '#' | '>' | '<' | '~' => return,
+        '-' if characters.get(at + 1).is_some_and(|it| it.letter == '>') => return,
         ',' | '-' | '–' | '—' | '•' | '·' | '|' => ",".to_owned(),
         '(' | '[' => "(".to_owned(),
         ')' | ']' => ")".to_owned(),
         '+' => "&".to_owned(),
+        '°' => "degrees".to_owned(),
         other => other.to_string(),
     };
-    let is_word = text == "&";
+    let is_word = text == "&" || text == "degrees";
     tokens.push(Token { text, span: start..end, is_word, is_name: false });
 }
 
@@ -146,9 +157,10 @@ fn without_labels(tokens: Vec<Token>, vocabulary: &Vocabulary) -> Vec<Token> {
         let words: Vec<&str> = kept[sentence..].iter().map(|it| it.text.as_str()).collect();
         match token.text.as_str() {
             ":" => {
-                let is_label = words.len() <= 3 && words.iter().all(|it| is_label_word(it, vocabulary));
-                if is_label {
-                    kept.truncate(sentence);
+                let n_label = words.iter().rev().take_while(|it| is_label_word(it, vocabulary)).count();
+                let is_last = token_idx + 1 == n_tokens;
+                if words.len() <= 3 && n_label == words.len() || is_last && n_label > 0 {
+                    kept.truncate(kept.len() - n_label);
                     continue;
                 }
                 ".".clone_into(&mut token.text);
@@ -158,11 +170,19 @@ fn without_labels(tokens: Vec<Token>, vocabulary: &Vocabulary) -> Vec<Token> {
                 kept.truncate(sentence);
                 continue;
             }
-            ")" if matches!(words[..], ["(", number] if number.parse::<u32>().is_ok()) => {
+            ")" if matches!(words[..], ["(", number] if number.parse::<u32>().is_ok())
+                || !words.is_empty() && words.len() <= 2 && words.iter().all(|it| is_label_word(it, vocabulary)) =>
+            {
                 kept.truncate(sentence);
                 continue;
             }
-            "." if matches!(words.last(), Some(&("no" | "nr"))) => continue,
+            "." if matches!(words.last(), Some(&("no" | "nr"))) => {
+                // "the no. 2 pencil".
+                if let Some(last) = kept.last_mut() {
+                    "number".clone_into(&mut last.text);
+                }
+                continue;
+            }
             _ => {}
         }
         let ends = token.text == "." || token.text == "," && sentence == kept.len();
@@ -172,6 +192,16 @@ fn without_labels(tokens: Vec<Token>, vocabulary: &Vocabulary) -> Vec<Token> {
         }
     }
     kept
+}
+
+/// Without brackets around all of it.
+fn without_frame(mut tokens: Vec<Token>) -> Vec<Token> {
+    let is = |token: Option<&Token>, mark: &str| token.is_some_and(|it| it.text == mark);
+    while is(tokens.first(), "(") && is(tokens.last(), ")") {
+        tokens.pop();
+        tokens.remove(0);
+    }
+    tokens
 }
 
 fn is_label_word(word: &str, vocabulary: &Vocabulary) -> bool {
@@ -186,7 +216,8 @@ fn written_out(token: Token, vocabulary: &Vocabulary) -> Vec<Token> {
         written.split(' ').collect()
     } else if token.text.contains('-') && !vocabulary.is_closed(&token.text) {
         let parts: Vec<&str> = token.text.split('-').collect();
-        if !parts.iter().all(|it| vocabulary.is_closed(it)) {
+        let is_sentence = vocabulary.verbs.contains_word(parts[0]) && parts.contains(&"the");
+        if !is_sentence && !parts.iter().all(|it| vocabulary.may_be_hyphenated(it)) {
             return vec![token];
         }
         parts

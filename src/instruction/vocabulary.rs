@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 
-use super::lexicon::may_be_verb;
+use super::lexicon::{is_english, may_be_verb};
 use super::types::{Action, AttributeKind, OrderBy, RelationKind};
 
 /// The words the grammar knows. [`Vocabulary::default`] is `config/vocabulary.yaml` as built in.
@@ -28,6 +28,12 @@ pub struct Vocabulary {
     /// Units of length, meters.
     pub(super) lengths: BTreeMap<String, f64>,
     pub(super) exceptions: Table<()>,
+    /// Verbs that are done with a tool: "wipe the table with a sponge".
+    pub(super) tool_verbs: HashSet<String>,
+    /// Things that others are opened, pushed and turned with.
+    pub(super) tools: HashSet<String>,
+    /// What things have on them: "the vial with the red label".
+    pub(super) features: HashSet<String>,
     pub(super) conjunctions: Table<()>,
     pub(super) sequencers: Table<()>,
     pub(super) determiners: Table<Determiner>,
@@ -57,6 +63,8 @@ pub struct Vocabulary {
     pub(super) units: HashSet<String>,
     pub(super) containers: HashSet<String>,
     pub(super) surfaces: HashSet<String>,
+    /// Other things that have a middle, edges and corners to put something on.
+    pub(super) supports: HashSet<String>,
     pub(super) instruments: HashSet<String>,
     pub(super) irregular_plurals: BTreeMap<String, String>,
     pub(super) plural_only: HashSet<String>,
@@ -207,12 +215,18 @@ impl Vocabulary {
             .chain(goals.words())
             .chain(conjunctions.words())
             .chain(determiners.words())
+            .chain(raw.sequencers.iter().flat_map(|it| it.split(' ')))
             .filter(|it| it.len() > 1)
             .map(str::to_owned)
             .collect();
         structure_words.sort();
         structure_words.dedup();
-        let verb_words = verbs.by_first_word.keys().cloned().collect();
+        let of_verb = |phrase: &Vec<String>| match &phrase[..] {
+            [word] => Some(word.clone()),
+            [word, second] if particles.contains(second) || matches!(second.as_str(), "to" | "at" | "for") => Some(word.clone()),
+            _ => None,
+        };
+        let verb_words = verbs.by_first_word.values().flatten().filter_map(|(phrase, _)| of_verb(phrase)).collect();
         Ok(Self {
             verbs,
             split_verbs,
@@ -226,6 +240,9 @@ impl Vocabulary {
             manners: Table::from_list(&raw.manners)?,
             lengths: raw.lengths,
             exceptions: Table::from_list(&raw.exceptions)?,
+            tool_verbs: raw.tool_verbs.into_iter().collect(),
+            tools: raw.tools.into_iter().collect(),
+            features: raw.features.into_iter().collect(),
             conjunctions,
             sequencers: Table::from_list(&raw.sequencers)?,
             determiners,
@@ -255,6 +272,7 @@ impl Vocabulary {
             units: raw.units.into_iter().collect(),
             containers: raw.containers.into_iter().collect(),
             surfaces: raw.surfaces.into_iter().collect(),
+            supports: raw.supports.into_iter().collect(),
             instruments: raw.instruments.into_iter().collect(),
             irregular_plurals: raw.irregular_plurals,
             plural_only: raw.plural_only.into_iter().collect(),
@@ -271,6 +289,17 @@ impl Vocabulary {
 }
 
 impl Vocabulary {
+    /// Whether a word tells a place in a row or a color, and may be a part of "third-from-left" or "dark-blue".
+    pub(super) fn may_be_hyphenated(&self, word: &str) -> bool {
+        let is_color = matches!(self.attributes.longest(&[word]), Some((AttributeKind::Color, _)));
+        is_color
+            || self.orders.contains_word(word)
+            || self.color_modifiers.contains(word)
+            || self.ordinals.contains_key(word)
+            || self.last.contains(word)
+            || matches!(word, "from" | "to" | "the" | "of" | "in" | "on" | "most")
+    }
+
     /// Whether a single word belongs to a closed class.
     pub(super) fn is_closed(&self, word: &str) -> bool {
         self.structure_words.binary_search_by(|it| it.as_str().cmp(word)).is_ok()
@@ -283,24 +312,26 @@ impl Vocabulary {
             || word == "most"
     }
 
+    /// The verbs of the vocabulary that a word is but for one slip, in order.
+    pub(super) fn verbs_near(&self, word: &str) -> Vec<&str> {
+        let near = |it: &&String| it.len() >= 3 && one_edit_apart(it, word);
+        let mut near: Vec<&str> = self.verb_words.iter().filter(near).map(String::as_str).collect();
+        near.sort_unstable();
+        near
+    }
+
     /// The one word of the vocabulary's verbs that `word` is but for one slip, where it is no English word.
     pub(super) fn mended_verb(&self, word: &str) -> Option<&str> {
         if word.chars().count() < 3 || may_be_verb(word) {
             return None;
         }
-        let first = word.chars().next();
-        let mut near = self.verb_words.iter().filter(|it| it.len() >= 3 && one_edit_apart(it, word));
-        let (one, more) = (near.next()?, near.next());
-        if more.is_none() {
-            return Some(one);
-        }
+        let near = self.verbs_near(word);
         // The first letter is seldom wrong: "graab" is "grab".
-        let mut near = self
-            .verb_words
-            .iter()
-            .filter(|it| it.len() >= 3 && it.chars().next() == first && one_edit_apart(it, word));
-        let one = near.next()?;
-        near.next().is_none().then_some(one.as_str())
+        let alike: Vec<&str> = near.iter().filter(|it| it.chars().next() == word.chars().next()).copied().collect();
+        match (&near[..], &alike[..]) {
+            ([only], _) | (_, [only]) => Some(only),
+            _ => None,
+        }
     }
 }
 
@@ -375,12 +406,19 @@ impl<T: Clone> Table<T> {
         let entries = self.by_first_word.values().flatten().filter(|(phrase, _)| {
             phrase.len() > 1 && phrase.len() <= words.len() && {
                 let mut wrong = phrase.iter().zip(words).filter(|(a, b)| a != b);
-                wrong.next().is_some_and(|(a, b)| a.len() >= 4 && b.len() >= 3 && one_edit_apart(a, b))
+                let is_slip = |a: &str, b: &str| a.len() >= 4 && b.len() >= 3 && one_edit_apart(a, b) && !is_english(b);
+                wrong.next().is_some_and(|(a, b)| is_slip(a, b))
                     && wrong.next().is_none()
             }
         });
         let (phrase, meaning) = entries.max_by_key(|(phrase, _)| (phrase.len(), phrase.clone()))?;
         Some((meaning, phrase.len()))
+    }
+
+    /// Whether `words` ends with one of the phrases.
+    pub(super) fn ends(&self, words: &[&str]) -> bool {
+        let is_last = |at: usize| self.longest(&words[at..]).is_some_and(|(_, length)| at + length == words.len());
+        (0..words.len()).rev().take(8).any(is_last)
     }
 
     pub(super) fn contains_word(&self, word: &str) -> bool {
@@ -441,6 +479,9 @@ struct RawVocabulary {
     manners: Vec<String>,
     lengths: BTreeMap<String, f64>,
     exceptions: Vec<String>,
+    tool_verbs: Vec<String>,
+    tools: Vec<String>,
+    features: Vec<String>,
     conjunctions: Vec<String>,
     sequencers: Vec<String>,
     determiners: RawDeterminers,
@@ -476,6 +517,7 @@ struct RawVocabulary {
     units: Vec<String>,
     containers: Vec<String>,
     surfaces: Vec<String>,
+    supports: Vec<String>,
     instruments: Vec<String>,
     irregular_plurals: BTreeMap<String, String>,
     plural_only: Vec<String>,
@@ -542,6 +584,9 @@ impl RawVocabulary {
             (&mut self.labels, more.labels),
             (&mut self.manners, more.manners),
             (&mut self.exceptions, more.exceptions),
+            (&mut self.tool_verbs, more.tool_verbs),
+            (&mut self.tools, more.tools),
+            (&mut self.features, more.features),
             (&mut self.conjunctions, more.conjunctions),
             (&mut self.sequencers, more.sequencers),
             (&mut self.determiners.definite, more.determiners.definite),
@@ -571,6 +616,7 @@ impl RawVocabulary {
             (&mut self.units, more.units),
             (&mut self.containers, more.containers),
             (&mut self.surfaces, more.surfaces),
+            (&mut self.supports, more.supports),
             (&mut self.instruments, more.instruments),
             (&mut self.plural_only, more.plural_only),
             (&mut self.reserved, more.reserved),

@@ -14,7 +14,9 @@ impl<'a> Parser<'a> {
         let start = self.position;
         let mut manner = Vec::new();
         self.manners(&mut manner);
-        self.skip_fillers_before_thing();
+        if self.verb_at(self.position).is_none() {
+            self.skip_fillers_before_thing();
+        }
         if self.word(self.position) == Some("use") || self.word(self.position) == Some("using") {
             return self.clause_with_tool(start, manner, previous);
         }
@@ -47,7 +49,12 @@ impl<'a> Parser<'a> {
             self.skip_fillers();
             return Ok(vec![self.task(&verb, Vec::new(), None, start)]);
         }
+        self.verb_takes_destination = verb.takes_destination;
         self.verb_is_open = matches!(verb.action, Action::Custom(_));
+        self.is_resultative = matches!(
+            verb.action,
+            Action::Custom(_) | Action::Push | Action::Pull | Action::Open | Action::Close | Action::Turn | Action::Press
+        );
         self.verb_takes_recipient = matches!(verb.action, Action::HandOver | Action::Custom(_))
             || matches!(self.verb_word.as_str(), "bring" | "fetch" | "get" | "deliver" | "carry");
         self.particle = None;
@@ -61,6 +68,13 @@ impl<'a> Parser<'a> {
         }
         self.skip_fillers_before_thing();
         self.manners(&mut manner);
+        if self.ends_clause(self.position)
+            && verb.target == TargetNeed::Required
+            && let Some(next) = self.after_joint(self.position).filter(|it| self.is_verb(*it) && *it > self.position)
+            && self.words[next - 1] != "."
+        {
+            return self.shared_object(&verb, start, next, previous);
+        }
         let things = if self.ends_clause(self.position) {
             if verb.target == TargetNeed::Optional {
                 Vec::new()
@@ -120,6 +134,26 @@ impl<'a> Parser<'a> {
         Ok(done)
     }
 
+    /// "approach and touch the stamp": both are done to the same.
+    fn shared_object(
+        &mut self,
+        verb: &Verb,
+        start: usize,
+        next: usize,
+        previous: Option<&Instruction>,
+    ) -> Result<Vec<Instruction>, Failure> {
+        let before = self.position;
+        self.position = next;
+        let mut rest = self.clause(previous)?;
+        let Some(shared) = rest.first().map(|it| it.targets.clone()).filter(|it| !it.is_empty()) else {
+            self.position = before;
+            return Err(self.expected(&format!("what to {}", verb.action.name().replace('_', " "))));
+        };
+        let first = self.task(verb, shared, None, start);
+        rest.insert(0, first);
+        Ok(rest)
+    }
+
     /// A clause without a verb: find it.
     pub(super) fn bare(&mut self, start: usize) -> Result<Instruction, Failure> {
         let things = self.things(0)?;
@@ -173,6 +207,10 @@ impl<'a> Parser<'a> {
                 .filter(|(weight, _)| *weight > 0)
                 .max_by_key(|(weight, _)| *weight)
                 .map(|(_, it)| it);
+            // "chop them on the board": which ones they are is known, so it is where.
+            let is_pronoun = thing.noun == IT || thing.noun == THEM;
+            let first_place = || modifiers.iter().position(|it| matches!(it.meaning, Meaning::Relation(..)) && !self.is_source(it));
+            let chosen = chosen.or_else(|| first_place().filter(|_| is_pronoun));
             let mut destination = None;
             if let Some(chosen) = chosen {
                 let mut after = modifiers.split_off(chosen);
@@ -184,7 +222,7 @@ impl<'a> Parser<'a> {
                     Some(first) => (first, Some(modifier)),
                     None => (modifier, None),
                 };
-                let distance_m = modifier.distance_m;
+                let (distance_m, said_at) = (modifier.distance_m, modifier.token_idx);
                 let span = modifier.span.clone();
                 let (relation, mut landmarks) = self.placed(modifier)?;
                 let mut also = also.map(|it| self.also(it)).transpose()?;
@@ -194,10 +232,10 @@ impl<'a> Parser<'a> {
                     None if after.is_empty() => {}
                     None => return Err(self.fail_at(after[0].token_idx, self.misplaced(&after[0]))),
                 }
-                let (relation, landmarks) = region(relation, landmarks);
+                let (relation, landmarks) = region(relation, landmarks, self.words[said_at]);
                 destination =
                     Some(Destination { relation, landmarks, distance_m, also: also.into_iter().collect(), span });
-                if !verb.takes_destination {
+                if matches!(verb.action, Action::PickUp) {
                     action = Action::Move;
                 }
             }
@@ -405,9 +443,18 @@ impl<'a> Parser<'a> {
         {
             return 0; // "bring all the snacks on the table"
         }
+        if !verb.takes_destination
+            && modifier.towards
+            && matches!(verb.action, Action::Turn | Action::Custom(_))
+            && let Meaning::Place(order) = modifier.meaning
+            && modifiers.len() == 1
+            && is_last
+        {
+            return usize::from(order.rank == 1 && is_side(order.by)); // "twist the faucet to the left"
+        }
         if !verb.takes_destination || verb.action == Action::HandOver {
             // "take the cup to the table": a pick-up with a goal is a move. "Give me the cup on the table" goes nowhere else.
-            let brings = matches!(verb.action, Action::PickUp | Action::HandOver);
+            let brings = matches!(verb.action, Action::PickUp | Action::HandOver | Action::Custom(_));
             let is_near = matches!(modifier.meaning, Meaning::Relation(RelationKind::Near, ..));
             return if modifier.goal && brings && !is_near { 9 } else { 0 };
         }
@@ -424,6 +471,7 @@ impl<'a> Parser<'a> {
                 | RelationKind::FarthestFrom
                 | RelationKind::From => 0,
                 _ if modifier.goal => 9,
+                RelationKind::On | RelationKind::In if modifier.after_particle => 8,
                 RelationKind::On | RelationKind::In if landmarks.iter().any(|it| self.is_surface(it)) => 2,
                 RelationKind::On | RelationKind::In => 6,
                 _ if modifier.towards => 5,
@@ -443,8 +491,11 @@ impl<'a> Parser<'a> {
         self.joined_particle(verb, task);
         loop {
             let before = self.position;
+            self.purpose(task);
             self.skip_fillers_but_places(verb, task);
-            if task.destination.is_none() && verb.takes_destination {
+            let has_direction = verb.takes_destination || matches!(verb.action, Action::Turn | Action::Custom(_));
+            if task.destination.is_none() && has_direction {
+                self.position += self.degree_at(self.position).unwrap_or(0);
                 task.destination = self.direction();
             }
             self.distance(task);
@@ -461,18 +512,23 @@ impl<'a> Parser<'a> {
                 task.instrument = Some(instrument);
             }
             if task.tool.is_none() {
-                task.tool = self.tool(verb)?;
+                task.tool = self.tool(verb, task.targets.first())?;
             }
-            self.purpose(task);
             self.recipient_behind(recipient);
             if let Some(length) = self.prohibition_at(self.position).filter(|_| self.word(self.position) == Some("without")) {
-                self.prohibition(length, None)?;
+                let named = task.clone();
+                self.prohibition(length, Some(&named))?;
+                if self.word(self.position).is_some_and(|it| self.vocabulary.particles.contains(it)) {
+                    self.position += 1; // "without blowing it out"
+                }
             }
             if self.position == before {
                 break;
             }
         }
-        self.trailing_order(task.targets.last_mut());
+        if task.destination.is_none() {
+            self.trailing_order(task.targets.last_mut());
+        }
         self.skip_fillers();
         task.span.end = self.span_from(self.position.saturating_sub(1)).end.max(task.span.start);
         Ok(())
@@ -552,6 +608,16 @@ impl<'a> Parser<'a> {
     fn distance(&mut self, task: &mut Instruction) {
         let by = usize::from(self.word(self.position) == Some("by"));
         let Some((meters, length)) = self.measure_at(self.position + by) else { return };
+        let way = match self.verb_word.as_str() {
+            "raise" | "lift" | "elevate" => Some(RelationKind::Above),
+            "lower" => Some(RelationKind::Under),
+            _ => None,
+        };
+        if let (None, Some(relation)) = (&task.destination, way) {
+            let span = self.span_from(self.position);
+            task.destination =
+                Some(Destination { relation, landmarks: Vec::new(), distance_m: None, also: Vec::new(), span });
+        }
         if let Some(destination) = task.destination.as_mut().filter(|it| it.distance_m.is_none()) {
             destination.distance_m = Some(meters);
             self.position += by + length;
@@ -559,14 +625,18 @@ impl<'a> Parser<'a> {
     }
 
     /// "with a sponge" behind what is wiped.
-    fn tool(&mut self, verb: &Verb) -> Result<Option<ObjectReference>, Failure> {
+    fn tool(&mut self, verb: &Verb, target: Option<&ObjectReference>) -> Result<Option<ObjectReference>, Failure> {
         let word = self.word(self.position);
-        let is_tool = word == Some("using") || word == Some("with") && matches!(verb.action, Action::Custom(_));
+        let is_open = matches!(verb.action, Action::Custom(_)) || self.is_resultative;
+        let is_tool = word == Some("using") || word == Some("with") && is_open;
         if !is_tool || !self.starts_thing(self.position + 1) {
             return Ok(None);
         }
         self.position += 1;
         let mut tool = self.thing(0)?;
+        if let Some(target) = target.filter(|_| self.is_one(&tool)) {
+            tool.noun.clone_from(&target.noun); // "swap the bit with the new one"
+        }
         let modifiers = self.modifiers(0)?;
         self.attach(&mut tool, modifiers)?;
         Ok(Some(tool))
@@ -616,13 +686,23 @@ impl<'a> Parser<'a> {
 
     /// "the mug left": an order word behind its noun.
     pub(super) fn trailing_order(&mut self, target: Option<&mut ObjectReference>) {
-        if let Some(target) = target
-            && let Some((&by, length)) = self.vocabulary.orders.longest(self.rest())
-            && self.ends_clause(self.position + length)
-        {
+        let Some(target) = target else { return };
+        for length in self.orders_to_the_end(self.position) {
+            if let Some((&by, _)) = self.vocabulary.orders.longest(self.rest()) {
+                target.orders.push(Order { by, rank: 1 });
+            }
             self.position += length;
-            target.orders.push(Order { by, rank: 1 });
         }
+    }
+
+    /// The lengths of the order words from a place up to the end of the clause: "bottom right". None where something else stands there.
+    pub(super) fn orders_to_the_end(&self, start: usize) -> Vec<usize> {
+        let (mut at, mut lengths) = (start, Vec::new());
+        while let Some((_, length)) = self.words.get(at..).and_then(|it| self.vocabulary.orders.longest(it)) {
+            lengths.push(length);
+            at += length;
+        }
+        if self.ends_clause(at) { lengths } else { Vec::new() }
     }
 
     /// "with your left hand".
@@ -646,6 +726,12 @@ impl<'a> Parser<'a> {
 
     pub(super) fn verb(&mut self) -> Result<Option<Verb>, Failure> {
         self.skip_aspect();
+        if matches!(self.word(self.position), Some("go" | "come"))
+            && self.verb_at(self.position).is_none()
+            && self.is_verb(self.position + 1)
+        {
+            self.position += 1; // "go shove the block"
+        }
         let other = self.phrasal_at(self.position);
         let other = other.or_else(|| match self.verb_at(self.position) {
             Some((verb, length)) => Some((verb.clone(), length)),
@@ -657,6 +743,9 @@ impl<'a> Parser<'a> {
             }
             if self.is_question(self.position) {
                 return Err(self.unexpected());
+            }
+            if let Some(failure) = self.unclear_slip(self.position) {
+                return Err(failure);
             }
             if let Some((verb, length)) = self.open_verb_at(self.position) {
                 self.position += length;
@@ -727,7 +816,8 @@ impl<'a> Parser<'a> {
 
     /// "me" right behind "hand".
     pub(super) fn viewer(&mut self) -> Option<String> {
-        let word = self.word(self.position).filter(|it| matches!(*it, "me" | "us"))?;
+        let is_given = |it: &&str| matches!(*it, "him" | "her" | "them") && self.determiner_at(self.position + 1);
+        let word = self.word(self.position).filter(|it| matches!(*it, "me" | "us") || is_given(it))?;
         self.position += 1;
         Some(word.to_owned())
     }
@@ -778,12 +868,21 @@ pub(super) fn push_task(tasks: &mut Vec<Instruction>, task: Instruction) {
 }
 
 /// The place within a thing that "at the center of it" names: "in the middle of the table", "from table center".
-pub(super) fn region(kind: RelationKind, mut landmarks: Vec<ObjectReference>) -> (RelationKind, Vec<ObjectReference>) {
-    let holds = matches!(
+pub(super) fn region(
+    kind: RelationKind,
+    mut landmarks: Vec<ObjectReference>,
+    said: &str,
+) -> (RelationKind, Vec<ObjectReference>) {
+    let holds = kind == RelationKind::To && said == "to" || matches!(
         kind,
         RelationKind::On | RelationKind::In | RelationKind::Near | RelationKind::From | RelationKind::NextTo
     );
     let [landmark] = &mut landmarks[..] else { return (kind, landmarks) };
+    let is_gap = matches!(landmark.noun.as_str(), "gap" | "space" | "area" | "spot" | "region");
+    let between = landmark.relations.iter().position(|it| it.kind == RelationKind::Between);
+    if let Some(between) = between.filter(|_| is_gap) {
+        return (RelationKind::Between, landmark.relations.swap_remove(between).landmarks);
+    }
     if !holds || !landmark.orders.is_empty() || !landmark.attributes.is_empty() {
         return (kind, landmarks);
     }
@@ -793,6 +892,8 @@ pub(super) fn region(kind: RelationKind, mut landmarks: Vec<ObjectReference>) ->
         "corner" => RelationKind::AtCornerOf,
         "front" => RelationKind::AtFrontOf,
         "back" | "rear" => RelationKind::AtBackOf,
+        "left" | "far left" => RelationKind::AtLeftOf,
+        "right" | "far right" => RelationKind::AtRightOf,
         _ => return (kind, landmarks),
     };
     match landmark.whole.take() {

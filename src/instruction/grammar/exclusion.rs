@@ -1,23 +1,25 @@
 //! What is not meant: "all but the red one", "the red one, not the blue one", "don't touch the knife".
 
-use super::pronouns::{main_place, replace_landmark};
-use super::{Failure, Parser};
+use super::pronouns::replace_landmark;
+use super::{Failure, Modifier, Parser};
 use crate::instruction::lexicon::plain_verb;
 use crate::instruction::types::{GENERIC_NOUN, Instruction, ObjectReference, RelationKind};
 
 impl Parser<'_> {
-    /// "but the red one" behind a thing: what is excepted from it.
-    pub(super) fn exceptions(&mut self, depth: usize) -> Result<Vec<ObjectReference>, Failure> {
+    /// "but the red one" behind a thing: what is excepted from it, and what follows that belongs to the thing itself
+    /// ("everything but the knife to the sink").
+    pub(super) fn exceptions(&mut self, depth: usize) -> Result<(Vec<ObjectReference>, Vec<Modifier>), Failure> {
         let mut excepted = Vec::new();
+        let mut rest = Vec::new();
         let start = self.position;
         let comma = usize::from(self.tokens.get(start).is_some_and(|it| it.text == ","));
         let Some(((), length)) = self.words.get(start + comma..).and_then(|it| self.vocabulary.exceptions.longest(it)) else {
-            return Ok(excepted);
+            return Ok((excepted, rest));
         };
         self.position = start + comma + length;
         if !self.starts_thing(self.position) || self.is_verb(self.position) {
             self.position = start;
-            return Ok(excepted);
+            return Ok((excepted, rest));
         }
         let is_number = self.word(self.position).is_some_and(|it| self.count_of(it).is_some());
         if is_number && self.ends_thing(self.position + 1) {
@@ -25,8 +27,10 @@ impl Parser<'_> {
             self.position = start + comma;
             return Err(self.unexpected());
         }
-        let start_of_thing = self.position;
-        for (mut thing, modifiers) in self.things(depth + 1)? {
+        for (mut thing, mut modifiers) in self.things(depth + 1)? {
+            let is_outer = |it: &Modifier| !it.relative && (it.goal || self.verb_takes_destination);
+            let own = modifiers.iter().position(is_outer).unwrap_or(modifiers.len());
+            rest.extend(modifiers.split_off(own));
             self.attach(&mut thing, modifiers)?;
             let tells_which = thing.noun != GENERIC_NOUN
                 || !(thing.attributes.is_empty() && thing.orders.is_empty() && thing.relations.is_empty());
@@ -36,8 +40,7 @@ impl Parser<'_> {
             }
             excepted.push(thing);
         }
-        debug_assert!(self.position > start_of_thing, "a thing has words");
-        Ok(excepted)
+        Ok((excepted, rest))
     }
 
     /// "do not touch", "avoid", at the start of a clause: the number of words before what must be left alone.
@@ -47,6 +50,7 @@ impl Parser<'_> {
             ("be", Some("careful")) if self.word(at + 2) == Some("not") && self.word(at + 3) == Some("to") => 4,
             ("make", Some("sure")) if self.word(at + 2) == Some("not") && self.word(at + 3) == Some("to") => 4,
             ("don't" | "never" | "avoid", _) => 1,
+            ("not", _) if self.determiner_at(at + 1) => 1,
             ("without", Some(next)) if next.ends_with("ing") && plain_verb(next).is_some() => 1,
             _ => return None,
         };
@@ -60,6 +64,28 @@ impl Parser<'_> {
         Some(skip + length.unwrap_or(0))
     }
 
+    /// "leave the saucers alone", "leave the scooter": not to be touched.
+    pub(super) fn left_alone(&mut self) -> Result<bool, Failure> {
+        if self.word(self.position) != Some("leave") || !self.starts_thing(self.position + 1) {
+            return Ok(false);
+        }
+        let before = self.position;
+        self.position += 1;
+        let things = self.things(0)?;
+        let alone = matches!(self.word(self.position), Some("alone" | "be"));
+        self.position += usize::from(alone);
+        let is_placed = things.iter().any(|(thing, modifiers)| !modifiers.is_empty() || thing.noun.starts_with('\u{1}'));
+        if !self.ends_clause(self.position) || is_placed && !alone {
+            self.position = before;
+            return Ok(false);
+        }
+        for (mut thing, modifiers) in things {
+            self.attach(&mut thing, modifiers)?;
+            self.avoid.push(thing);
+        }
+        Ok(true)
+    }
+
     /// Takes a prohibition of `length` words and the things it is about.
     pub(super) fn prohibition(&mut self, length: usize, previous: Option<&Instruction>) -> Result<(), Failure> {
         let failure = self.unexpected();
@@ -69,7 +95,7 @@ impl Parser<'_> {
         }
         for (mut thing, modifiers) in self.things(0)? {
             self.attach(&mut thing, modifiers)?;
-            replace_landmark(&mut thing, RelationKind::With, previous.and_then(main_place))?;
+            replace_landmark(&mut thing, RelationKind::With, previous.and_then(|it| it.targets.first()))?;
             self.avoid.push(thing);
         }
         self.skip_fillers();

@@ -9,8 +9,15 @@ impl Parser<'_> {
     pub(super) fn manner_at(&self, at: usize) -> Option<usize> {
         let word = self.word(at)?;
         let listed = self.vocabulary.manners.longest(&self.words[at..]).map(|((), length)| length);
+        let is_result = self.is_resultative
+            && matches!(word, "open" | "shut" | "closed" | "clean" | "dry" | "empty" | "flat" | "full")
+            && self.ends_clause(at + 1);
+        let listed = listed.or(is_result.then_some(1));
         let length = listed.or_else(|| is_adverb(word).then_some(1))?;
         let next = at + length;
+        if self.vocabulary.exceptions.longest(&self.words[at..]).is_some() {
+            return None; // "apart from"
+        }
         let is_degree = self.skip_relation_fillers(at) > at || self.vocabulary.relation_fillers.longest(&self.words[at..]).is_some();
         let places = self.relation_at(next).is_some() || self.side_at(next).is_some() || self.vocabulary.directions.contains_word(self.words.get(next).unwrap_or(&""));
         if is_degree && places {
@@ -39,6 +46,17 @@ impl Parser<'_> {
         }
     }
 
+    /// "slightly" before a direction, with the number of words.
+    pub(super) fn degree_at(&self, at: usize) -> Option<usize> {
+        let ((), length) = self.vocabulary.relation_fillers.longest(self.words.get(at..)?)?;
+        let next = at + length;
+        let word = self.words.get(next).copied().unwrap_or_default();
+        let places = self.vocabulary.directions.contains_word(word)
+            || self.vocabulary.orders.contains_word(word) && self.ends_clause(next + 1)
+            || self.side_at(next).is_some();
+        places.then_some(length)
+    }
+
     /// A manner that stands between a thing and its place is kept for the clause: "gently on the tray".
     pub(super) fn manner_before_place(&mut self) {
         while let Some(length) = self.manner_at(self.position) {
@@ -55,7 +73,7 @@ impl Parser<'_> {
     pub(super) fn measure_at(&self, at: usize) -> Option<(f64, usize)> {
         let about = usize::from(matches!(
             self.word(at),
-            Some("about" | "approximately" | "roughly" | "exactly" | "around" | "another" | "within")
+            Some("about" | "approximately" | "roughly" | "exactly" | "around" | "another" | "within" | "at")
         ));
         let (number, words) = self.number_at(at + about)?;
         let unit = at + about + words;

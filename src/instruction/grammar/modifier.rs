@@ -11,7 +11,8 @@ impl Parser<'_> {
             self.manner_before_place();
             let start = self.position;
             let is_purpose = self.word(start) == Some("to") && self.is_action_at(start + 1);
-            if is_purpose || self.manner_at(start).is_some() || self.rotation_at(start).is_some() {
+            let is_amount = self.word(start) == Some("by") && self.measure_at(start + 1).is_some();
+            if is_purpose || is_amount || self.manner_at(start).is_some() || self.rotation_at(start).is_some() {
                 return Ok(modifiers);
             }
             let mut at = start;
@@ -20,8 +21,8 @@ impl Parser<'_> {
                 && !self.words[at..next].contains(&".")
                 && (self.relation_at(self.skip_relation_fillers(next)).is_some()
                     || self.side_at(next).is_some())
-                && !modifiers.is_empty()
-                && self.verb_at(next).is_none()
+                && (!modifiers.is_empty() || self.words[at] == "," && self.words[..next].len() == at + 1)
+                && !self.is_verb(next)
             {
                 at = next;
                 to_head = true;
@@ -48,8 +49,9 @@ impl Parser<'_> {
             }
             let measure = self.measure_at(at);
             let measured = at + measure.map_or(0, |(_, length)| length);
-            let filled = self.skip_relation_fillers(measured);
-            if self.relation_at(filled).is_some() || self.side_at(filled).is_some() {
+            let within = measure.is_some() && self.word(at) == Some("within") && self.word(measured) == Some("of");
+            let filled = if within { measured } else { self.skip_relation_fillers(measured) };
+            if within || self.relation_at(filled).is_some() || self.side_at(filled).is_some() {
                 at = filled;
             } else if measure.is_some() {
                 self.position = start;
@@ -64,16 +66,25 @@ impl Parser<'_> {
                 towards: matches!(self.word(at), Some("to")),
                 after_closest: false,
                 after_comma,
+                after_particle: false,
                 negated,
                 distance_m: measure.map(|it| it.0),
                 token_idx: at,
                 span: 0..0,
             };
-            if let Some(corner) = self.corner(at, depth)? {
+            if within {
+                self.position = at + 1;
+                modifier.meaning = self.related(RelationKind::Near, depth)?;
+            } else if let Some(corner) = self.corner(at, depth)? {
                 modifier.meaning = Meaning::Relation(RelationKind::On, vec![corner], 1);
             } else if let Some((order, length)) = self.side_at(at) {
                 self.position += length;
                 modifier.meaning = Meaning::Place(order);
+                if let Some(second) = self.second_side(order) {
+                    // "from the bottom right": both.
+                    modifiers.push(modifier.clone());
+                    modifier.meaning = Meaning::Place(second);
+                }
                 let by = usize::from(self.word(self.position) == Some("by"));
                 if let Some((meters, length)) = self.measure_at(self.position + by).filter(|_| modifier.distance_m.is_none()) {
                     modifier.distance_m = Some(meters);
@@ -182,13 +193,21 @@ impl Parser<'_> {
         }
     }
 
+    /// The second of two sides, "right" of "at the bottom right", where the position is behind both.
+    fn second_side(&self, first: Order) -> Option<Order> {
+        let (&by, _) = self.vocabulary.orders.longest(self.words.get(self.position - 1..self.position)?)?;
+        let (&before, _) = self.vocabulary.orders.longest(self.words.get(self.position.checked_sub(2)?..self.position - 1)?)?;
+        let is_second = matches!(by, OrderBy::Leftmost | OrderBy::Rightmost) && is_depth_or_height(before);
+        (is_second && before == first.by).then_some(Order { by, rank: 1 })
+    }
+
     /// "at the top left of the tray": that corner of it.
     fn corner(&mut self, start: usize, depth: usize) -> Result<Option<ObjectReference>, Failure> {
         let the = usize::from(self.word(start + 1) == Some("the"));
         let first = start + 1 + the;
         let side = |at: usize| {
             let (&by, length) = self.vocabulary.orders.longest(self.words.get(at..)?)?;
-            is_side(by).then_some((Order { by, rank: 1 }, length))
+            (is_side(by) && by != OrderBy::Middle).then_some((Order { by, rank: 1 }, length))
         };
         let Some((one, length)) = side(first) else { return Ok(None) };
         let Some((other, more)) = side(first + length) else { return Ok(None) };
@@ -214,12 +233,21 @@ impl Parser<'_> {
 
     /// "wipe the table with a sponge": what stands behind "with" is used, unless it is a part of the thing.
     fn is_tool(&self, at: usize, relative: bool) -> bool {
-        if !self.verb_is_open || relative || !self.starts_thing(at) {
+        if relative || !self.starts_thing(at) {
+            return false;
+        }
+        let first_word = self.verb_word.split(' ').next().unwrap_or_default();
+        let takes_tool = self.verb_is_open || self.vocabulary.tool_verbs.contains(first_word);
+        if !takes_tool && !self.is_resultative {
             return false;
         }
         let end = (at..self.words.len()).find(|it| *it > at && !self.determiner_at(*it) && self.ends_thing(*it));
         let head = self.words.get(end.unwrap_or(self.words.len()) - 1);
-        head.is_some_and(|it| !self.vocabulary.parts.contains(*it) && !self.vocabulary.grips.contains(*it))
+        head.is_some_and(|it| {
+            let features = [&self.vocabulary.parts, &self.vocabulary.grips, &self.vocabulary.features];
+            let is_part = features.iter().any(|set| set.contains(*it));
+            takes_tool && !is_part || self.vocabulary.tools.contains(*it)
+        })
     }
 
     pub(super) fn is_viewer(&self, at: usize) -> bool {
@@ -261,6 +289,13 @@ impl Parser<'_> {
         let side = self.vocabulary.orders.longest(self.words.get(at..)?);
         let (&by, length) = side.or_else(|| Some((self.misspelled_order(at)?, 1)))?;
         at += length;
+        if let Some((&second, length)) = self.words.get(at..).and_then(|it| self.vocabulary.orders.longest(it))
+            && matches!(second, OrderBy::Leftmost | OrderBy::Rightmost)
+            && is_depth_or_height(by)
+            && (self.ends_clause(at + length) || self.relation_at(at + length).is_some())
+        {
+            at += length; // "at the bottom right"
+        }
         if let Some(((), length)) =
             self.vocabulary.side_words.longest(&self.words[at.min(self.words.len())..])
         {
@@ -387,7 +422,7 @@ impl Parser<'_> {
                     self.attach(landmark, rest)?;
                     rest = later;
                 }
-                let (kind, landmarks) = region(kind, landmarks);
+                let (kind, landmarks) = region(kind, landmarks, "");
                 let (distance_m, negated) = (first.distance_m, first.negated);
                 head.relations.push(Relation { kind, landmarks, rank, distance_m, negated, span: first.span });
                 self.attach(head, rest)
@@ -426,6 +461,10 @@ pub(super) fn add_place(thing: &mut ObjectReference, order: Order) {
         Some(given) if *given == order => {}
         _ => thing.orders.push(order),
     }
+}
+
+fn is_depth_or_height(by: OrderBy) -> bool {
+    matches!(by, OrderBy::Nearest | OrderBy::Farthest | OrderBy::Highest | OrderBy::Lowest)
 }
 
 fn is_opposite(a: OrderBy, b: OrderBy) -> bool {

@@ -1,6 +1,6 @@
 //! Verbs that the vocabulary has no action for: the action is the verb as said.
 
-use super::Parser;
+use super::{Failure, Parser};
 use crate::instruction::lexicon::{WordUse, is_english, plain_verb, word_use};
 use crate::instruction::types::Action;
 use crate::instruction::vocabulary::{TargetNeed, Verb};
@@ -37,9 +37,21 @@ impl Parser<'_> {
         let is_known = plain == word
             && (word_use(word) == Some(WordUse::MostlyVerb) || self.vocabulary.firm_verbs.contains(word))
             && self.vocabulary.other_verbs.contains_key(word)
-            && (self.starts_thing(at + 1) || self.ends_clause(at + 1));
-        let is_verb = is_before_object || is_known || self.is_split_phrasal(&plain, at);
+            && (self.starts_thing(at + 1) || self.ends_clause(at + 1) || self.relation_at(at + 1).is_some());
+        // "pipette 50 ml of buffer"; "tray 2" is a name.
+        let is_before_number = word_use(word).is_some_and(is_verb_use)
+            && self.word(at + 1).is_some_and(|it| self.count_of(it).is_some())
+            && !self.ends_thing(at + 2);
+        let is_verb = is_before_object || is_before_number || is_known || self.is_split_phrasal(&plain, at);
         is_verb.then(|| (self.open_verb(plain), 1))
+    }
+
+    /// A word that is no English one and may be a slip in several verbs: "puh" is "push" or "put".
+    pub(super) fn unclear_slip(&self, at: usize) -> Option<Failure> {
+        let word = self.word(at).filter(|it| it.len() >= 3 && !is_english(it) && self.open_verb_at(at).is_some())?;
+        let near: Vec<String> = self.vocabulary.verbs_near(word).iter().map(|it| format!("{it:?}")).collect();
+        let message = || format!("did not understand {word:?}: did you mean {}?", near.join(" or "));
+        (near.len() > 1).then(|| self.fail_at(at, message()))
     }
 
     /// The verb of the vocabulary whose plain form an inflected word is, before an object: "moved the cloth".
@@ -59,6 +71,11 @@ impl Parser<'_> {
     pub(super) fn phrasal_at(&self, at: usize) -> Option<(Verb, usize)> {
         let word = self.word(at)?;
         let (_, length) = self.vocabulary.verbs.longest(self.words.get(at..)?)?;
+        if let Some(three) = self.words.get(at..at + 3).map(|it| it.join(" "))
+            && self.vocabulary.other_verbs.contains_key(&three)
+        {
+            return Some((self.open_verb(three), 3)); // "get rid of"
+        }
         let particle = self.word(at + 1).filter(|it| length == 1 && self.vocabulary.particles.contains(*it))?;
         let phrase = format!("{word} {particle}");
         let is_phrasal = self.vocabulary.other_verbs.contains_key(&phrase)
@@ -150,9 +167,9 @@ impl Parser<'_> {
             || vocabulary.relations.contains_word(word)
             || vocabulary.goals.contains_word(word)
             || vocabulary.exceptions.contains_word(word)
-            || word.chars().any(|it| it.is_ascii_digit())
+            || word.chars().any(|it| it.is_ascii_digit() || it == '\'')
             || self.filler_at(at).is_some()
-            || matches!(word, "of" | "'s" | "that's" | "it's" | "to" | "i'd")
+            || matches!(word, "half" | "of" | "'s" | "that's" | "it's" | "to" | "i'd")
             || self.verb_at(at).is_some()
             || self.vocabulary.manners.longest(&self.words[at..]).is_some() && is_english(word)
     }

@@ -12,7 +12,7 @@ pub(super) fn resolve_pronouns(
 ) -> Result<(), ParseError> {
     let fixture = matches!(
         task.action,
-        Action::Open | Action::Close | Action::TurnOn | Action::TurnOff | Action::Turn | Action::Press
+        Action::Open | Action::Close | Action::TurnOn | Action::TurnOff | Action::Press
     );
     let mut targets = Vec::new();
     for target in std::mem::take(&mut task.targets) {
@@ -64,8 +64,8 @@ pub(super) fn resolve_pronouns(
             }
         }
     }
-    for named in &mut task.tool {
-        replace_landmark(named, RelationKind::With, referent)?;
+    if let Some(tool) = &mut task.tool {
+        replace_landmark(tool, RelationKind::With, referent)?;
     }
     task.targets = targets;
     Ok(())
@@ -113,6 +113,10 @@ pub(super) fn replace_landmark(
             && let Some(whole) = &referent.whole
         {
             referent = whole;
+        } else if relation == RelationKind::In && !holds {
+            // "take the lid off the kettle and put the bread in it".
+            let from = referent.relations.iter().find(|it| it.kind == RelationKind::From);
+            referent = from.and_then(|it| it.landmarks.first()).unwrap_or(referent);
         }
         *landmark = referent.clone();
         return Ok(());

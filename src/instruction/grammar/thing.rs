@@ -1,7 +1,7 @@
 //! Noun phrases: number, order, attributes, noun, and what is "of" something.
 
 use super::{Failure, IT, MAX_DEPTH, Modifier, MAX_NOUN_WORDS, Parser, THEM, Things, is_ordinal_only, is_side};
-use crate::instruction::lexicon::is_english;
+use crate::instruction::lexicon::{is_english, is_past_verb};
 use crate::instruction::types::{
     Attribute, AttributeKind, GENERIC_NOUN, ObjectReference, Order, OrderBy, Quantity,
 };
@@ -88,10 +88,15 @@ impl<'a> Parser<'a> {
                     self.particle = Some(verb.clone());
                     self.position += 1;
                     modifiers = self.modifiers(depth)?;
+                    if let Some(first) = modifiers.first_mut() {
+                        first.after_particle = true;
+                    }
                 }
                 None => modifiers = self.modifiers(depth)?,
             }
-            thing.except = self.exceptions(depth)?;
+            let (except, mut outer) = self.exceptions(depth)?;
+            thing.except = except;
+            modifiers.append(&mut outer);
             for except in &mut thing.except {
                 if thing.noun != IT && thing.noun != THEM && self.is_one(except) {
                     except.noun.clone_from(&thing.noun); // "every cup but the red one"
@@ -117,7 +122,7 @@ impl<'a> Parser<'a> {
                 self.name_ones(&mut things);
                 return Ok(things);
             };
-            if self.verb_at(next).is_some() && !self.determiner_at(next) || !self.starts_thing(next) {
+            if self.is_verb(next) && !self.determiner_at(next) || !self.starts_thing(next) {
                 self.name_ones(&mut things);
                 return Ok(things);
             }
@@ -163,11 +168,12 @@ impl<'a> Parser<'a> {
             return Err(self.unexpected());
         }
         self.position += 1;
+        modifiers.append(&mut self.modifiers(depth)?);
         Ok(())
     }
 
     fn exceptions_in_brackets(&mut self, thing: &mut ObjectReference, depth: usize) -> Result<bool, Failure> {
-        let mut except = self.exceptions(depth)?;
+        let (mut except, _) = self.exceptions(depth)?;
         let found = !except.is_empty();
         thing.except.append(&mut except);
         Ok(found)
@@ -263,6 +269,17 @@ impl<'a> Parser<'a> {
         let mut number = None;
         let mut plural_hint = false;
         let mut is_singular_only = false;
+        if self.word(start) == Some("half") && matches!(self.word(start + 1), Some("a" | "an" | "the" | "of")) {
+            let is_dozen = self.word(start + 2) == Some("dozen");
+            self.position += if is_dozen { 3 } else { 1 };
+            if is_dozen {
+                number = Some(Quantity::Any(6));
+                plural_hint = true;
+            } else {
+                thing.attributes.push(Attribute { kind: AttributeKind::Other, word: "half".to_owned(), negated: false });
+                self.skip_word("of");
+            }
+        }
         if let Some((&quantifier, length)) = self.vocabulary.quantifiers.longest(self.rest()) {
             let word = self.words[start];
             self.position += length;
@@ -317,6 +334,14 @@ impl<'a> Parser<'a> {
             some.span.start = thing.span.start;
             return Ok(some);
         }
+        let about = match (self.word(self.position), self.word(self.position + 1)) {
+            (Some("at"), Some("least" | "most")) => 2,
+            (Some("exactly" | "just" | "about" | "only"), _) => 1,
+            _ => 0,
+        };
+        if self.word(self.position + about).is_some_and(|it| self.count_of(it).is_some()) {
+            self.position += about;
+        }
         let measured = self.word(self.position + 1).is_some_and(|it| {
             self.vocabulary.units.contains(it) || self.vocabulary.lengths.contains_key(it)
         });
@@ -328,7 +353,8 @@ impl<'a> Parser<'a> {
         {
             self.position += 1;
             plural_hint |= count > 1;
-            number = Some(if definite == Some(Determiner::Definite) {
+            let is_all = definite == Some(Determiner::Definite) || number == Some(Quantity::All);
+            number = Some(if is_all {
                 Quantity::Exactly(count)
             } else {
                 Quantity::Any(count)
@@ -485,7 +511,7 @@ impl<'a> Parser<'a> {
                         return Ok(vec![name]);
                     }
                     // "the top of the cabinet" is a part.
-                    noun.push(word.to_owned());
+                    noun.push(self.words[at..at + length].join(" "));
                     self.position += length;
                     continue;
                 }
@@ -526,8 +552,11 @@ impl<'a> Parser<'a> {
                 break;
             }
             if !noun.is_empty()
-                && let Some((_, length)) = self.vocabulary.orders.longest(self.rest())
-                && self.ends_thing(at + length)
+                && let Some((by, length)) = self.vocabulary.orders.longest(self.rest())
+                && (self.ends_thing(at + length)
+                    && !is_end_of_name(*by)
+                    && !(*by == OrderBy::Middle && noun.last().is_some_and(|it| self.is_support(it)))
+                    || self.orders_to_the_end(at).len() > 1)
             {
                 // "move the cup left": the clause decides.
                 break;
@@ -557,6 +586,7 @@ impl<'a> Parser<'a> {
     /// What stands here goes on with the clause, not with the name: "cup 10 cm to the left", "mug upright".
     fn ends_name(&self, at: usize) -> bool {
         self.manner_at(at).is_some()
+            || self.degree_at(at).is_some()
             || self.rotation_at(at).is_some()
             || self.measure_at(at).is_some_and(|(_, length)| {
                 let next = at + length;
@@ -655,6 +685,15 @@ impl<'a> Parser<'a> {
                 });
             }
             GENERIC_NOUN.clone_into(&mut thing.noun);
+        } else if let [qualities @ .., "one" | "ones"] = &noun.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            // "the new one".
+            let other = |it: &&str| Attribute { kind: AttributeKind::Other, word: (*it).to_owned(), negated: false };
+            thing.attributes.extend(qualities.iter().map(other));
+            GENERIC_NOUN.clone_into(&mut thing.noun);
+        } else if let Some(verb) = noun.iter().skip(1).find(|it| is_past_verb(it)) {
+            return Err(self.fail_at(start, format!("expected what to do, got a statement ({verb:?})")));
+        } else if noun.iter().all(|it| it.chars().all(|c| c.is_ascii_digit())) {
+            return Err(self.fail_at(start, format!("expected a thing, got a number ({:?})", noun.join(" "))));
         } else {
             if let [first @ .., place] = noun
                 && matches!(place.as_str(), "center" | "centre" | "middle" | "edge" | "corner")
@@ -673,9 +712,9 @@ impl<'a> Parser<'a> {
 
     /// What things stand on or in.
     pub(super) fn is_support(&self, noun: &str) -> bool {
-        let vocabulary = self.vocabulary;
-        [&vocabulary.surfaces, &vocabulary.containers, &vocabulary.parts].iter().any(|it| it.contains(noun))
-            || matches!(noun, "stove" | "board" | "mat" | "sink" | "cabinet" | "bench" | "bed" | "sofa" | "room")
+        let is_part = self.vocabulary.grips.contains(noun) || self.vocabulary.orders.contains_word(noun);
+        let holds = [&self.vocabulary.surfaces, &self.vocabulary.supports, &self.vocabulary.parts];
+        !is_part && holds.iter().any(|it| it.contains(noun))
     }
 
     /// "of ...": a part of something, or one name ("bottle of water").
@@ -799,6 +838,11 @@ impl<'a> Parser<'a> {
             || self.words[at].ends_with("most")
             || self.words[at].ends_with("est")
     }
+}
+
+/// "stove top", "table bottom": the last word of a name as well.
+fn is_end_of_name(by: OrderBy) -> bool {
+    matches!(by, OrderBy::Highest | OrderBy::Lowest)
 }
 
 /// The one word of `among` that `word` is but for two letters swapped or one left out. A wrong letter is too weak a sign: "sink" is no
