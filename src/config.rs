@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::lift::{ApproachAxis, Gripper, LiftOptions};
 use crate::model::{Decode, ModelOptions, Quantize};
+use crate::options::{PhraseThresholds, PipelineOptions, Thresholds};
 use crate::register::Registration;
-use crate::resolve::{PhraseOptions, ResolveOptions, ViewAxes};
-use crate::score::ScoreWeights;
 
 /// A parameter's value as ROS and YAML know it.
 #[derive(Debug, Clone, PartialEq)]
@@ -266,8 +266,6 @@ pub struct Config {
     pub image_transport: ImageTransport,
     /// How depth images come.
     pub depth_transport: DepthTransport,
-    /// Whether targets are lifted; without, results are 2D only.
-    pub use_depth: bool,
     /// Whether depth comes registered to the color image.
     pub depth_registration: Registration,
     /// Frame of published poses; `None`: the camera's optical frame.
@@ -282,20 +280,14 @@ pub struct Config {
     pub max_frame_age: Duration,
     /// Shortest time between answers to the standing instruction.
     pub min_period: Duration,
-    /// How score parts become the score; `None`: the model's score is it.
-    pub score_weights: Option<Arc<ScoreWeights>>,
+    /// The file of what makes a score of its parts, for [`PipelineOptions::score_weights`]; `None`: none.
+    pub score_weights_file: Option<PathBuf>,
     /// For how long after a result words are read as an answer to it.
     pub dialogue_window: Duration,
-    /// At most so many candidates per phrase.
-    pub max_candidates: usize,
-    /// Describe each target.
-    pub caption_targets: bool,
-    /// How words are held against candidates.
-    pub resolve: ResolveOptions,
+    /// The way from words to poses. The score weights are `None` until whoever may read files has read theirs.
+    pub pipeline: PipelineOptions,
     /// Frame whose sides "left" and "behind" are; `None`: the camera's.
     pub viewpoint_frame: Option<String>,
-    /// How boxes become poses.
-    pub lift: LiftOptions,
     /// Whether the image is rectified; `None`: told by its topic's name.
     pub is_image_rectified: Option<bool>,
     /// Frame whose z axis points up.
@@ -308,8 +300,6 @@ pub struct Config {
     pub track: bool,
     /// Hidden for longer, a tracked object is lost.
     pub track_timeout: Duration,
-    /// What grasps are for.
-    pub gripper: Gripper,
 }
 
 /// Why a configuration was refused.
@@ -436,7 +426,6 @@ impl TryFrom<RawConfig> for Config {
             } else {
                 DepthTransport::CompressedDepth
             },
-            use_depth: raw.use_depth,
             depth_registration: match raw.depth_registration.as_str() {
                 "registered" => Registration::Done,
                 "register" => Registration::Wanted,
@@ -452,23 +441,33 @@ impl TryFrom<RawConfig> for Config {
             } else {
                 Duration::ZERO
             },
-            max_candidates: raw.max_candidates as usize,
-            score_weights: open_score_weights(&raw.score_weights)?,
+            score_weights_file: (!raw.score_weights.is_empty()).then(|| raw.score_weights.into()),
             dialogue_window: duration("dialogue_window_secs", raw.dialogue_window_secs)?,
-            caption_targets: raw.caption_targets,
-            resolve: ResolveOptions {
-                threshold: raw.score_threshold as f32,
-                ambiguity_margin: raw.ambiguity_margin,
-                per_phrase: read_per_phrase(&raw.per_phrase)?,
-                view: ViewAxes::camera(),
-                previous: Vec::new(),
-            },
-            lift: LiftOptions {
-                min_depth_m: raw.min_depth_m,
-                max_depth_m: raw.max_depth_m,
-                min_points: raw.min_object_points as usize,
-                depth_noise_m: raw.depth_noise_m,
-                ..LiftOptions::default()
+            pipeline: PipelineOptions {
+                use_depth: raw.use_depth,
+                max_candidates: raw.max_candidates as usize,
+                caption_targets: raw.caption_targets,
+                score_weights: None,
+                thresholds: Arc::new(Thresholds {
+                    score: raw.score_threshold as f32,
+                    ambiguity_margin: raw.ambiguity_margin,
+                    per_phrase: read_per_phrase(&raw.per_phrase)?,
+                }),
+                lift: LiftOptions {
+                    min_depth_m: raw.min_depth_m,
+                    max_depth_m: raw.max_depth_m,
+                    min_points: raw.min_object_points as usize,
+                    depth_noise_m: raw.depth_noise_m,
+                },
+                gripper: Gripper {
+                    max_opening_m: raw.gripper_max_opening_m,
+                    finger_depth_m: raw.gripper_finger_depth_m,
+                    approach_axis: if raw.gripper_approach_axis == "x" {
+                        ApproachAxis::X
+                    } else {
+                        ApproachAxis::Z
+                    },
+                },
             },
             is_image_rectified: match raw.image_rectified.as_str() {
                 "yes" => Some(true),
@@ -480,15 +479,6 @@ impl TryFrom<RawConfig> for Config {
             plane_memory_frame: (!raw.plane_memory_frame.is_empty()).then_some(raw.plane_memory_frame),
             track: raw.track,
             track_timeout: duration("track_timeout_secs", raw.track_timeout_secs)?,
-            gripper: Gripper {
-                max_opening_m: raw.gripper_max_opening_m,
-                finger_depth_m: raw.gripper_finger_depth_m,
-                approach_axis: if raw.gripper_approach_axis == "x" {
-                    ApproachAxis::X
-                } else {
-                    ApproachAxis::Z
-                },
-            },
         })
     }
 }
@@ -533,7 +523,7 @@ impl fmt::Display for ParameterValue {
     }
 }
 
-fn read_per_phrase(yaml: &str) -> Result<BTreeMap<String, PhraseOptions>, ConfigError> {
+fn read_per_phrase(yaml: &str) -> Result<BTreeMap<String, PhraseThresholds>, ConfigError> {
     let refused = |why: &str| ConfigError::Range {
         name: "per_phrase",
         expected: "YAML such as {red mug: {score_threshold: 0.3, ambiguity_margin: 0.1}}, numbers in [0, 1]"
@@ -543,7 +533,7 @@ fn read_per_phrase(yaml: &str) -> Result<BTreeMap<String, PhraseOptions>, Config
     if yaml.trim().is_empty() {
         return Ok(BTreeMap::new());
     }
-    let read: BTreeMap<String, PhraseOptions> =
+    let read: BTreeMap<String, PhraseThresholds> =
         serde_yaml::from_str(yaml).map_err(|error| refused(&format!(": {error}")))?;
     let is_share = |it: f64| (0.0..=1.0).contains(&it);
     for (phrase, options) in &read {
@@ -553,20 +543,6 @@ fn read_per_phrase(yaml: &str) -> Result<BTreeMap<String, PhraseOptions>, Config
         }
     }
     Ok(read.into_iter().map(|(phrase, options)| (phrase.trim().to_lowercase(), options)).collect())
-}
-
-fn open_score_weights(path: &str) -> Result<Option<Arc<ScoreWeights>>, ConfigError> {
-    if path.is_empty() {
-        return Ok(None);
-    }
-    let refused = |why: &dyn fmt::Display| ConfigError::Range {
-        name: "score_weights",
-        expected: "a file as `ground calibrate` writes it".to_owned(),
-        got: format!("{path:?}: {why}"),
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| refused(&error))?;
-    let weights = serde_json::from_str(&text).map_err(|error| refused(&error))?;
-    Ok(Some(Arc::new(weights)))
 }
 
 fn duration(name: &'static str, secs: f64) -> Result<Duration, ConfigError> {
@@ -660,8 +636,8 @@ mod tests {
     fn phrases_have_options_of_their_own() {
         let read =
             |yaml: &str| Config::try_from(RawConfig { per_phrase: yaml.to_owned(), ..RawConfig::default() });
-        let options =
-            read("{Red Mug: {score_threshold: 0.25}, plate: {ambiguity_margin: 0.0}}").unwrap().resolve;
+        let config = read("{Red Mug: {score_threshold: 0.25}, plate: {ambiguity_margin: 0.0}}").unwrap();
+        let options = config.pipeline.thresholds;
         assert_eq!((options.threshold_of("red mug"), options.ambiguity_margin_of("red mug")), (0.25, 0.2));
         assert_eq!((options.threshold_of("plate"), options.ambiguity_margin_of("plate")), (0.5, 0.0));
         assert_eq!((options.threshold_of("mug"), options.ambiguity_margin_of("mug")), (0.5, 0.2));

@@ -9,10 +9,10 @@ use r2r::std_msgs::msg::Header;
 
 use super::inputs::{InputStats, Role};
 use super::lifecycle::State;
-use super::messages::Outcome;
+use super::outcome::Outcome;
 use super::{GraphSnapshot, Publishers, time_from_nanos};
 use crate::model::ModelInfo;
-use crate::pipeline::Status;
+use crate::result::Status;
 
 const OK: u8 = DiagnosticStatus::OK as u8;
 const WARN: u8 = DiagnosticStatus::WARN as u8;

@@ -13,20 +13,22 @@ use super::depth::{ColorDepth, DepthRegistrar};
 use super::diagnostics::{Monitor, clock_problem, missing_input};
 use super::inputs::{InputStats, Inputs, PairedMessages, Role};
 use super::lifecycle::State;
-use super::messages::{Outcome, Since, TargetFrame};
+use super::outcome::{MAX_INSTRUCTION_BYTES, Outcome, TargetFate, TargetFrame, shortened};
 use super::publish::ResultPublisher;
 use super::tracking::{Around, Tracking};
 use super::transforms::TransformListener;
 use super::{GraphSnapshot, now_ns};
 use crate::config::Config;
-use crate::dialogue::{Asked, Dialogue};
+use crate::dialogue::Dialogue;
 use crate::image::RgbdFrame;
 use crate::instruction::Vocabulary;
-use crate::lift::SupportPlane;
+use crate::lift::{FrameContext, SupportPlane};
 use crate::model::worker::{ModelWorker, WorkerError};
 use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
-use crate::pipeline::{self, GroundingResult, Status};
-use crate::resolve::ViewAxes;
+use crate::pipeline;
+use crate::request::GroundingRequest;
+use crate::result::{GroundingResult, Status};
+use crate::viewpoint::ViewAxes;
 
 /// How long a color image may wait for its depth image and for the intrinsics.
 const DEPTH_GRACE: Duration = Duration::from_millis(150);
@@ -39,8 +41,6 @@ const MODEL_TIMEOUT: Duration = Duration::from_secs(60);
 const IMAGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the standing instruction is told that no image comes.
 const STALE_PERIOD: Duration = Duration::from_secs(1);
-/// Instructions longer than this, in bytes, are refused unread.
-const MAX_INSTRUCTION_BYTES: usize = 4096;
 
 /// How sure a plane is that TF tells: the errors of a usual calibration of camera and robot.
 const PLANE_FRAME_SIGMA_M: f64 = 0.005;
@@ -142,7 +142,7 @@ struct Standing {
     id: String,
     text: String,
     /// What it means; `None` when it is not understood, or too long.
-    asked: Option<Asked>,
+    asked: Option<GroundingRequest>,
     last_sequence: u64,
     last_started: Option<Instant>,
     /// Answered once and for all (it cannot be understood, or the node was inactive).
@@ -193,7 +193,7 @@ impl Engine {
     fn replace_standing(&self, standing: &mut Option<Standing>, text: String, number: u64) {
         if let Some(old) = standing.as_ref().filter(|it| it.n_answers == 0) {
             let message = "a newer instruction came before this one was looked at".to_owned();
-            let outcome = refused(&old.id, &old.text, Status::Blocked, message);
+            let outcome = Outcome::refused(&old.id, &old.text, Status::Blocked, message);
             self.publish(&outcome, None);
         }
         let id = format!("instruction-{number}");
@@ -205,7 +205,7 @@ impl Engine {
             tracing::info!("empty instruction: stopped");
             *standing = None;
             let message = "the instruction is empty: stopped looking; say what to look for, such as \"pick up the red cup\"";
-            self.publish(&refused(&id, &text, Status::BadInstruction, message.to_owned()), None);
+            self.publish(&Outcome::refused(&id, &text, Status::BadInstruction, message.to_owned()), None);
             return;
         }
         let understood = self.topic_conversation.understand(&id, &text);
@@ -228,7 +228,7 @@ impl Engine {
         if let Some((status, message)) = refusal.filter(|_| !waits) {
             new.n_answers = 1;
             new.is_settled = status == Status::BadInstruction;
-            self.publish(&refused(&new.id, &new.text, status, message), None);
+            self.publish(&Outcome::refused(&new.id, &new.text, status, message), None);
         }
         *standing = Some(new);
     }
@@ -275,7 +275,7 @@ impl Engine {
                 }
             }
             Err((status, message)) => {
-                self.publish(&refused(&standing.id, &standing.text, status, message), None);
+                self.publish(&Outcome::refused(&standing.id, &standing.text, status, message), None);
             }
         }
     }
@@ -286,7 +286,9 @@ impl Engine {
             let understood = self.request_conversation.understand(&id, &instruction);
             let asked = match understood.and_then(|asked| self.check_active().map(|()| asked)) {
                 Ok(asked) => asked,
-                Err((status, message)) => return (refused(&id, &instruction, status, message), None, 0),
+                Err((status, message)) => {
+                    return (Outcome::refused(&id, &instruction, status, message), None, 0);
+                }
             };
             let started = Instant::now();
             let image_timeout = if timeout.is_zero() { IMAGE_TIMEOUT } else { timeout };
@@ -301,7 +303,9 @@ impl Engine {
                     self.request_conversation.heard(&id, &asked, &outcome.result);
                     (outcome, frame, paired.sequence)
                 }
-                Err((status, message)) => (refused(&id, &instruction, status, message), None, after_sequence),
+                Err((status, message)) => {
+                    (Outcome::refused(&id, &instruction, status, message), None, after_sequence)
+                }
             }
         };
         let answered = tokio::select! {
@@ -315,7 +319,7 @@ impl Engine {
             reply.send((outcome, sequence)).ok();
         } else {
             let message = "the request was canceled before there was an answer".to_owned();
-            self.publish(&refused(&id, &instruction, Status::Blocked, message), None);
+            self.publish(&Outcome::refused(&id, &instruction, Status::Blocked, message), None);
         }
     }
 
@@ -369,7 +373,7 @@ impl Engine {
     async fn ground(
         &self,
         id: &str,
-        asked: &Asked,
+        asked: &GroundingRequest,
         paired: &PairedMessages,
         timeout: Duration,
     ) -> (Outcome, Option<Arc<RgbdFrame>>) {
@@ -386,7 +390,9 @@ impl Engine {
         };
         let image = match paired.color() {
             Ok(image) => image,
-            Err(error) => return (with_header(refused(id, text, Status::Error, error.to_string())), None),
+            Err(error) => {
+                return (with_header(Outcome::refused(id, text, Status::Error, error.to_string())), None);
+            }
         };
         let ColorDepth { depth, camera, registered_from, refusals } =
             self.depth.of_pair(paired, image.dimensions(), &config).await;
@@ -401,11 +407,10 @@ impl Engine {
         latency.add("convert", started.elapsed());
         self.monitor.set_depth_offset(paired.depth_offset_ns);
         self.monitor.set_registered_from(registered_from.as_ref());
-        let config = self.with_known_planes(&config, &frame).await;
-        let config = match self.with_viewpoint(config, &frame, asked).await {
-            Ok(config) => config,
+        let context = match self.context_of(&frame, asked, &config).await {
+            Ok(context) => context,
             Err((status, message)) => {
-                return (with_header(refused(id, text, status, message)), Some(frame));
+                return (with_header(Outcome::refused(id, text, status, message)), Some(frame));
             }
         };
 
@@ -414,7 +419,7 @@ impl Engine {
             move |model: &mut dyn VisionLanguageModel| {
                 let mut stages = Latency::default();
                 let mut stage_started = Instant::now();
-                let result = pipeline::run_asked(model, &frame, &asked, &config, &mut |stage| {
+                let result = pipeline::run(model, &frame, &context, &asked, &config.pipeline, &mut |stage| {
                     stages.add(stage.name(), stage_started.elapsed());
                     stage_started = Instant::now();
                 });
@@ -423,7 +428,9 @@ impl Engine {
         };
         let (mut result, stages) = match self.call_model(job, timeout).await {
             Ok(answer) => answer,
-            Err(message) => return (with_header(refused(id, text, Status::Error, message)), Some(frame)),
+            Err(message) => {
+                return (with_header(Outcome::refused(id, text, Status::Error, message)), Some(frame));
+            }
         };
         latency.0.extend(stages.0);
         self.remember_plane(&result, &config).await;
@@ -442,13 +449,40 @@ impl Engine {
             target_from_camera,
             image_size: frame.image.dimensions(),
             latency_ms: latency.0,
-            since: Since::Unknown,
+            fate: TargetFate::Unknown,
         };
         (outcome, Some(frame))
     }
 
-    /// The configuration with what TF knows of up and of the support plane at the frame's stamp.
-    async fn with_known_planes(&self, config: &Arc<Config>, frame: &RgbdFrame) -> Arc<Config> {
+    /// What TF knows at the frame's stamp. Sides are not guessed: without the transform of the viewpoint an instruction that
+    /// names one is refused.
+    async fn context_of(
+        &self,
+        frame: &RgbdFrame,
+        asked: &GroundingRequest,
+        config: &Config,
+    ) -> Result<FrameContext, Refusal> {
+        let mut context = self.known_planes(config, frame).await;
+        let Some(viewpoint) = config.viewpoint_frame.as_ref().filter(|it| **it != frame.frame_id) else {
+            return Ok(context);
+        };
+        let camera_from_viewpoint = self
+            .transforms
+            .target_from_source(&frame.frame_id, viewpoint, frame.stamp_ns, config.transform_timeout)
+            .await;
+        match camera_from_viewpoint {
+            Ok(it) => context.view = Some(ViewAxes::of_frame(viewpoint, &it.rotation)),
+            Err(error) if asked.instruction.depends_on_viewpoint() => {
+                let message = format!("left, right, front and back are those of {viewpoint:?}: {error}");
+                return Err((Status::NoTransform, message));
+            }
+            Err(_) => {}
+        }
+        Ok(context)
+    }
+
+    /// What TF knows of up and of the support plane at the frame's stamp.
+    async fn known_planes(&self, config: &Config, frame: &RgbdFrame) -> FrameContext {
         let look_up = async |target: &Option<String>| {
             let target = target.as_ref()?;
             let camera = &frame.frame_id;
@@ -457,15 +491,10 @@ impl Engine {
             // Without it the frame is looked at as if the parameter were empty, and that is told.
             found.await.map_err(|error| tracing::warn!("{error}")).ok()
         };
-        let remembered = match &config.plane_frame {
-            Some(_) => None,
-            None => self.recall_plane(config, frame).await,
-        };
-        if config.gravity_frame.is_none() && config.plane_frame.is_none() && remembered.is_none() {
-            return Arc::clone(config);
+        let mut context = FrameContext::default();
+        if config.plane_frame.is_none() {
+            context.known_plane = self.recall_plane(config, frame).await;
         }
-        let mut with_planes = Config::clone(config);
-        with_planes.lift.known_plane = remembered;
         if let Some(plane_from_camera) = look_up(&config.plane_frame).await {
             let plane = SupportPlane {
                 normal: plane_from_camera.inverse() * nalgebra::Vector3::z_axis(),
@@ -474,42 +503,13 @@ impl Engine {
                 height_sigma_m: PLANE_FRAME_SIGMA_M,
                 tilt_sigma: PLANE_FRAME_SIGMA_RAD,
             };
-            with_planes.lift.known_plane = Some(plane).filter(|it| 0.0 < it.camera_height_m);
-            with_planes.lift.up_in_camera = Some(plane.normal);
+            context.known_plane = Some(plane).filter(|it| 0.0 < it.camera_height_m);
+            context.up_in_camera = Some(plane.normal);
         }
         if let Some(gravity_from_camera) = look_up(&config.gravity_frame).await {
-            with_planes.lift.up_in_camera = Some(gravity_from_camera.inverse() * nalgebra::Vector3::z_axis());
+            context.up_in_camera = Some(gravity_from_camera.inverse() * nalgebra::Vector3::z_axis());
         }
-        Arc::new(with_planes)
-    }
-
-    /// The configuration with the axes of the viewpoint at the frame's stamp. Sides are not guessed: without its transform an
-    /// instruction that names one is refused.
-    async fn with_viewpoint(
-        &self,
-        config: Arc<Config>,
-        frame: &RgbdFrame,
-        asked: &Asked,
-    ) -> Result<Arc<Config>, Refusal> {
-        let Some(viewpoint) = config.viewpoint_frame.as_ref().filter(|it| **it != frame.frame_id) else {
-            return Ok(config);
-        };
-        let camera_from_viewpoint = self
-            .transforms
-            .target_from_source(&frame.frame_id, viewpoint, frame.stamp_ns, config.transform_timeout)
-            .await;
-        match camera_from_viewpoint {
-            Ok(it) => {
-                let mut seen_from_there = Config::clone(&config);
-                seen_from_there.lift.view = Some(ViewAxes::of_frame(viewpoint, &it.rotation));
-                Ok(Arc::new(seen_from_there))
-            }
-            Err(error) if asked.instruction.depends_on_viewpoint() => {
-                let message = format!("left, right, front and back are those of {viewpoint:?}: {error}");
-                Err((Status::NoTransform, message))
-            }
-            Err(_) => Ok(config),
-        }
+        context
     }
 
     /// Keeps the plane that most is seen of, where it stands still.
@@ -668,7 +668,7 @@ impl Engine {
 
     /// Until when to wait for the depth and the intrinsics of an image that arrived at `image_arrived`.
     fn depth_due(&self, image_arrived: Instant, config: &Config) -> Instant {
-        if !config.use_depth {
+        if !config.pipeline.use_depth {
             return image_arrived;
         }
         let stats = self.inputs.stats();
@@ -726,7 +726,7 @@ impl Conversation {
         Self { dialogue: Mutex::new(Dialogue::new(window_ns)), vocabulary, started: Instant::now() }
     }
 
-    fn understand(&self, id: &str, text: &str) -> Result<Asked, Refusal> {
+    fn understand(&self, id: &str, text: &str) -> Result<GroundingRequest, Refusal> {
         if text.len() > MAX_INSTRUCTION_BYTES {
             let message = format!(
                 "expected an instruction of at most {MAX_INSTRUCTION_BYTES} bytes, got {}: say it shorter",
@@ -739,8 +739,8 @@ impl Conversation {
             .map_err(|error| (Status::BadInstruction, error.to_string()))
     }
 
-    fn heard(&self, id: &str, asked: &Asked, result: &GroundingResult) {
-        self.lock().heard(id, asked, result, self.now_ns());
+    fn heard(&self, id: &str, asked: &GroundingRequest, result: &GroundingResult) {
+        self.lock().record(id, asked, result, self.now_ns());
     }
 
     fn forget(&self) {
@@ -764,25 +764,4 @@ impl Latency {
     fn add(&mut self, stage: &str, time: Duration) {
         self.0.push((stage.to_owned(), time.as_secs_f64() * 1e3));
     }
-}
-
-/// A result without a look at an image.
-pub(super) fn refused(id: &str, instruction: &str, status: Status, message: String) -> Outcome {
-    Outcome {
-        instruction_id: id.to_owned(),
-        result: GroundingResult::refused(&shortened(instruction), status, message),
-        target_from_camera: None,
-        image_size: (0, 0),
-        latency_ms: Vec::new(),
-        since: Since::Unknown,
-    }
-}
-
-/// An instruction as it may be repeated in results and logs.
-fn shortened(text: &str) -> String {
-    if text.len() <= MAX_INSTRUCTION_BYTES {
-        return text.to_owned();
-    }
-    let end = (0..=MAX_INSTRUCTION_BYTES).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    format!("{}...", &text[..end])
 }

@@ -138,7 +138,7 @@ impl Inputs {
                 )?;
             }
         }
-        if config.use_depth {
+        if config.pipeline.use_depth {
             match config.depth_transport {
                 DepthTransport::Raw => {
                     inputs.topic::<Image>(node, Role::Depth, names.resolve("depth"), &ring)?;
@@ -149,12 +149,12 @@ impl Inputs {
                 }
             }
         }
-        if config.use_depth || config.plane_frame.is_some() {
+        if config.pipeline.use_depth || config.plane_frame.is_some() {
             inputs.topic::<CameraInfo>(node, Role::CameraInfo, names.camera_info(), &ring)?;
         }
         // Beside registered depth stands the camera_info of the color image, or the same once more.
         let depth_info = names.depth_camera_info();
-        let may_need_it = config.use_depth && config.depth_registration != Registration::Done;
+        let may_need_it = config.pipeline.use_depth && config.depth_registration != Registration::Done;
         if may_need_it && depth_info != names.camera_info() {
             inputs.topic::<CameraInfo>(node, Role::DepthCameraInfo, depth_info, &ring)?;
         }

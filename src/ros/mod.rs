@@ -12,6 +12,7 @@ pub mod lifecycle;
 pub mod logging;
 pub mod messages;
 pub mod node;
+pub mod outcome;
 pub mod parameters;
 pub mod player;
 pub mod publish;

@@ -24,6 +24,7 @@ use super::tracking::{self, Tracking};
 use super::transforms::TransformListener;
 use super::{GraphSnapshot, Spinner, logging, now_ns, services};
 use crate::config::{Change, Config, PARAMETERS, ParameterRange, ParameterValue as Value, RawConfig};
+use crate::config_files;
 use crate::instruction::Vocabulary;
 use crate::model::worker::ModelWorker;
 use crate::model::{ModelError, ModelOptions, VisionLanguageModel};
@@ -215,7 +216,7 @@ fn validate(values: &Values) -> Result<Settings, String> {
         };
         raw.set(parameter.name, value).map_err(|error| error.to_string())?;
     }
-    let config = Config::try_from(raw).map_err(|error| error.to_string())?;
+    let config = config_files::open(raw).map_err(|error| error.to_string())?;
     let flag = |name: &str| matches!(values.get(name), Some(ParameterValue::Bool(true)));
     Ok(Settings {
         config: Arc::new(config),

@@ -9,11 +9,12 @@ use r2r::vision_msgs::msg::{Detection2DArray, Detection3DArray};
 use r2r::visualization_msgs::msg::MarkerArray;
 use r2r::{Publisher, QosProfile};
 
-use super::messages::{MarkerBoard, Outcome, Since, image_message, pose};
+use super::messages::{MarkerBoard, image_message, pose};
+use super::outcome::{Outcome, TargetFate};
 use super::time_from_nanos;
 use crate::annotate;
 use crate::image::RgbdFrame;
-use crate::pipeline::Status;
+use crate::result::Status;
 
 /// The node's output topics.
 pub struct ResultPublisher {
@@ -83,10 +84,10 @@ impl ResultPublisher {
     fn try_publish(&mut self, outcome: &Outcome, frame: Option<&RgbdFrame>) -> r2r::Result<()> {
         // Poses and detections first: whoever waits for the result finds them there.
         // Those who follow the target never go back in time.
-        let is_news = match outcome.since {
-            Since::Unknown => true,
-            Since::Followed => self.tracked_ns.is_none_or(|it| it < outcome.result.stamp_ns),
-            Since::Lost => false,
+        let is_news = match outcome.fate {
+            TargetFate::Unknown => true,
+            TargetFate::Followed => self.tracked_ns.is_none_or(|it| it < outcome.result.stamp_ns),
+            TargetFate::Lost => false,
         };
         if let Some(pose) = outcome.pose_stamped(outcome.result.targets.first()).filter(|_| is_news) {
             self.target_pose.publish(&pose)?;

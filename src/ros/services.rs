@@ -13,8 +13,8 @@ use r2r::{ActionServerCancelRequest, ActionServerGoal, QosProfile};
 use tokio::sync::{mpsc, oneshot};
 
 use super::engine::{DescribeRequest, GroundRequest, Request};
-use super::messages::Outcome;
-use crate::pipeline::Status;
+use super::outcome::Outcome;
+use crate::result::Status;
 
 /// How long `~/find` looks without a timeout of its own.
 const FIND_TIMEOUT: Duration = Duration::from_secs(30);

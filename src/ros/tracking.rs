@@ -9,17 +9,16 @@ use tokio::sync::watch;
 
 use super::depth::DepthRegistrar;
 use super::diagnostics::Monitor;
-use super::engine::refused;
 use super::inputs::{Inputs, PairedMessages};
 use super::lifecycle::State;
-use super::messages::{Outcome, Since};
+use super::outcome::{Outcome, TargetFate};
 use super::publish::ResultPublisher;
 use super::transforms::TransformListener;
 use crate::camera::PinholeCamera;
 use crate::config::Config;
 use crate::image::{DepthImage, RgbdFrame};
 use crate::lift::{FrameGeometry, LiftedObject, SupportPlane};
-use crate::pipeline::Status;
+use crate::result::Status;
 use crate::track::{Followed, TrackedFrame, Tracker};
 
 /// Frames kept while the model looks at one; of more, every second is dropped.
@@ -179,7 +178,7 @@ impl Shared {
         if target.frame_id != self.reference {
             self.start_over(&target.frame_id);
         }
-        let geometry = FrameGeometry::after(depth, camera, &config.lift, &outcome.result.planes);
+        let geometry = FrameGeometry::after(depth, camera, &config.pipeline.lift, &outcome.result.planes);
         let reference_from_camera = target.target_from_camera;
         let ids =
             self.observe(outcome, &TrackedFrame { stamp_ns, reference_from_camera, geometry: &geometry });
@@ -187,7 +186,8 @@ impl Shared {
         if outcome.result.status == Status::Found && !ids.is_empty() {
             let changed = self.tracker.aim(&ids);
             around.before = changed.and_then(|it| self.stale(it, stamp_ns, &frame.frame_id));
-            outcome.since = if self.tracker.target().is_some() { Since::Followed } else { Since::Lost };
+            outcome.fate =
+                if self.tracker.target().is_some() { TargetFate::Followed } else { TargetFate::Lost };
         } else {
             self.tracker.aim_at_nothing(stamp_ns);
         }
@@ -196,7 +196,7 @@ impl Shared {
             if stamp_ns < kept.stamp_ns && self.tracker.is_behind(kept.stamp_ns) {
                 let lost = self.go_through(&kept, config).lost;
                 if let Some(why) = lost {
-                    outcome.since = Since::Lost;
+                    outcome.fate = TargetFate::Lost;
                     around.after = self.stale(why, kept.stamp_ns, &frame.frame_id);
                 }
             }
@@ -263,7 +263,7 @@ impl Shared {
         let camera_from_reference = frame.reference_from_camera.inverse();
         let planes: Vec<SupportPlane> =
             self.planes.iter().map(|it| it.seen_from(&camera_from_reference)).collect();
-        let geometry = FrameGeometry::after(&frame.depth, frame.camera, &config.lift, &planes);
+        let geometry = FrameGeometry::after(&frame.depth, frame.camera, &config.pipeline.lift, &planes);
         let tracked = TrackedFrame {
             stamp_ns: frame.stamp_ns,
             reference_from_camera: frame.reference_from_camera,
@@ -290,7 +290,7 @@ impl Shared {
     /// A result that says so.
     fn stale(&self, why: String, stamp_ns: i64, camera_frame: &str) -> Option<Outcome> {
         let (id, text) = self.instruction.as_ref()?;
-        let mut outcome = refused(id, text, Status::Stale, why);
+        let mut outcome = Outcome::refused(id, text, Status::Stale, why);
         outcome.result.stamp_ns = stamp_ns;
         camera_frame.clone_into(&mut outcome.result.frame_id);
         Some(outcome)
