@@ -16,6 +16,7 @@ use crate::lift::{ApproachAxis, Gripper, LiftOptions};
 use crate::model::{Decode, ModelOptions, Quantize};
 use crate::options::{PhraseThresholds, PipelineOptions, Thresholds};
 use crate::register::Registration;
+use crate::yaml;
 
 /// A parameter's value as ROS and YAML know it.
 #[derive(Debug, Clone, PartialEq)]
@@ -311,7 +312,7 @@ pub enum ConfigError {
     #[error("parameter {name} must be {expected}, got {got}")]
     Type { name: &'static str, expected: &'static str, got: String },
     #[error("parameter {name} must be {expected}, got {got}")]
-    Range { name: &'static str, expected: String, got: String },
+    Range { name: String, expected: String, got: String },
     #[error("{0}")]
     Conflict(String),
     #[error("cannot read the configuration: {0}")]
@@ -327,7 +328,7 @@ impl RawConfig {
             parameters: RawConfig,
         }
         let nodes: BTreeMap<String, Node> =
-            serde_yaml::from_str(text).map_err(|err| ConfigError::Syntax(err.to_string()))?;
+            yaml::read(text).map_err(|err| ConfigError::Syntax(err.to_string()))?;
         nodes.into_values().next().map(|it| it.parameters).ok_or_else(|| {
             ConfigError::Syntax("expected `NODE: ros__parameters: ...`, got no node".to_owned())
         })
@@ -381,14 +382,14 @@ impl TryFrom<RawConfig> for Config {
             || raw.device.strip_prefix("cuda:").is_some_and(|it| it.parse::<u16>().is_ok());
         if !known_device {
             return Err(ConfigError::Range {
-                name: "device",
+                name: "device".to_owned(),
                 expected: "auto, cpu, cuda or cuda:N".to_owned(),
                 got: format!("{:?}", raw.device),
             });
         }
         if raw.model.is_empty() {
             return Err(ConfigError::Range {
-                name: "model",
+                name: "model".to_owned(),
                 expected: "a directory, the name of a shipped model, or owner/name[@revision]".to_owned(),
                 got: "an empty string".to_owned(),
             });
@@ -484,8 +485,13 @@ impl TryFrom<RawConfig> for Config {
 }
 
 impl ParameterRange {
-    fn check(self, name: &'static str, value: &ParameterValue) -> Result<(), ConfigError> {
+    /// Whether a parameter's value is inside; the only place where that is checked.
+    ///
+    /// # Errors
+    /// It is not: one sentence with the range and the value.
+    pub fn check(self, name: &str, value: &ParameterValue) -> Result<(), ConfigError> {
         let is_inside = match (self, value) {
+            (Any, ParameterValue::Float(it)) => it.is_finite(),
             (Any, _) => true,
             (Integer { min, max }, ParameterValue::Integer(it)) => (min..=max).contains(it),
             // NaN is in no range.
@@ -496,7 +502,13 @@ impl ParameterRange {
         if is_inside {
             return Ok(());
         }
-        Err(ConfigError::Range { name, expected: self.to_string(), got: value.to_string() })
+        let expected = match self {
+            Any => "a finite number".to_owned(),
+            Integer { min, max } => format!("from {min} to {max}"),
+            Float { min, max } => format!("from {min} to {max}"),
+            Choice(choices) => choices.join(" or "),
+        };
+        Err(ConfigError::Range { name: name.to_owned(), expected, got: value.to_string() })
     }
 }
 
@@ -523,18 +535,18 @@ impl fmt::Display for ParameterValue {
     }
 }
 
-fn read_per_phrase(yaml: &str) -> Result<BTreeMap<String, PhraseThresholds>, ConfigError> {
+fn read_per_phrase(text: &str) -> Result<BTreeMap<String, PhraseThresholds>, ConfigError> {
     let refused = |why: &str| ConfigError::Range {
-        name: "per_phrase",
+        name: "per_phrase".to_owned(),
         expected: "YAML such as {red mug: {score_threshold: 0.3, ambiguity_margin: 0.1}}, numbers in [0, 1]"
             .to_owned(),
-        got: format!("{yaml:?}{why}"),
+        got: format!("{text:?}{why}"),
     };
-    if yaml.trim().is_empty() {
+    if text.trim().is_empty() {
         return Ok(BTreeMap::new());
     }
     let read: BTreeMap<String, PhraseThresholds> =
-        serde_yaml::from_str(yaml).map_err(|error| refused(&format!(": {error}")))?;
+        yaml::read(text).map_err(|error| refused(&format!(": {error}")))?;
     let is_share = |it: f64| (0.0..=1.0).contains(&it);
     for (phrase, options) in &read {
         let threshold = options.score_threshold.map_or(0.0, f64::from);
@@ -547,7 +559,7 @@ fn read_per_phrase(yaml: &str) -> Result<BTreeMap<String, PhraseThresholds>, Con
 
 fn duration(name: &'static str, secs: f64) -> Result<Duration, ConfigError> {
     Duration::try_from_secs_f64(secs).map_err(|err| ConfigError::Range {
-        name,
+        name: name.to_owned(),
         expected: "a time in seconds".to_owned(),
         got: format!("{secs} ({err})"),
     })
@@ -593,12 +605,12 @@ mod tests {
         check(
             "score_threshold",
             ParameterValue::Float(1.5),
-            "parameter score_threshold must be 0.0 to 1.0, got 1.5",
+            "parameter score_threshold must be from 0 to 1, got 1.5",
         );
         check(
             "score_threshold",
             ParameterValue::Float(f64::NAN),
-            "parameter score_threshold must be 0.0 to 1.0, got NaN",
+            "parameter score_threshold must be from 0 to 1, got NaN",
         );
         check(
             "score_threshold",
@@ -608,7 +620,7 @@ mod tests {
         check(
             "max_candidates",
             ParameterValue::Integer(0),
-            "parameter max_candidates must be 1 to 1000, got 0",
+            "parameter max_candidates must be from 1 to 1000, got 0",
         );
         check(
             "image_transport",

@@ -21,7 +21,7 @@ pub fn open(raw: RawConfig) -> Result<Config, ConfigError> {
 
 fn read_score_weights(path: &Path) -> Result<ScoreWeights, ConfigError> {
     let refused = |why: &dyn fmt::Display| ConfigError::Range {
-        name: "score_weights",
+        name: "score_weights".to_owned(),
         expected: "a file as `ground calibrate` writes it".to_owned(),
         got: format!("{path:?}: {why}"),
     };

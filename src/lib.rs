@@ -3,7 +3,7 @@
 //! The modules in reading order; each line of the second list says what a part must *not* know
 //! (`tests/architecture.rs` holds them to it).
 //!
-//! * [`image`], [`camera`], [`detection`], [`viewpoint`]: the values everything passes around.
+//! * [`image`], [`camera`], [`detection`], [`viewpoint`]: the values everything passes around. [`yaml`]: its reader.
 //! * [`instruction`]: text to a typed instruction.
 //! * [`score`]: named parts to one calibrated score.
 //! * [`lift`]: a box and registered depth to a pose, a size and a covariance.
@@ -17,6 +17,7 @@
 //! * [`dialogue`]: what words mean after what was said before.
 //! * [`config`]: what a person wrote to what the program may use. [`config_files`]: the files it names.
 //! * [`scene`]: ray-cast RGB-D tabletop scenes with exact answers.
+//! * [`engine`]: what the node does with its time: requests, frames, TF and tracking, without ROS.
 //! * `ros`: the ROS 2 rim (feature `ros`).
 //!
 //! Modules import what stands above them in this list, never below: there is no circle.
@@ -25,7 +26,7 @@
 //!
 //! * only `ros` and the ROS binaries name r2r; only `model/candle` names candle;
 //! * `instruction`, `image`, `camera`, `detection`, `viewpoint`, `candidate`, `request`, `result`, `options`, `resolve`, `lift`,
-//!   `annotate`, `transform`, `dialogue`, `pipeline`, `report`, `config`, `register`, `scene`, `score` and `track` know no ROS,
+//!   `annotate`, `transform`, `dialogue`, `pipeline`, `report`, `config`, `register`, `scene`, `score`, `track` and `yaml` know no ROS,
 //!   tensors, threads, async runtime, clock or files.
 
 pub mod annotate;
@@ -35,6 +36,7 @@ pub mod config;
 pub mod config_files;
 pub mod detection;
 pub mod dialogue;
+pub mod engine;
 pub mod image;
 pub mod instruction;
 pub mod lift;
@@ -51,6 +53,7 @@ pub mod score;
 pub mod track;
 pub mod transform;
 pub mod viewpoint;
+pub mod yaml;
 
 #[cfg(feature = "ros")]
 pub mod ros;

@@ -29,6 +29,7 @@ const PURE: &[&str] = &[
     "track",
     "transform",
     "viewpoint",
+    "yaml",
 ];
 
 /// What a pure part never names: ROS, tensors, the async runtime, threads, the clock, files.

@@ -10,9 +10,9 @@ use r2r::std_msgs::msg::{ColorRGBA, Header};
 use r2r::vision_msgs::msg as vision;
 use r2r::visualization_msgs::msg::{Marker, MarkerArray};
 
-use super::outcome::{Outcome, TargetFrame};
 use super::time_from_nanos;
 use crate::detection::BoundingBox2d;
+use crate::engine::outcome::{Outcome, TargetFrame};
 use crate::image::RgbImage;
 use crate::instruction::RelationKind;
 use crate::lift::{LiftedObject, Place, PoseSource};

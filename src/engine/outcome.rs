@@ -2,6 +2,7 @@
 
 use nalgebra::Isometry3;
 
+use super::camera::FrameHeader;
 use crate::result::{GroundingResult, Status};
 
 /// Instructions longer than this, in bytes, are refused unread.
@@ -47,7 +48,7 @@ pub struct TargetFrame {
 
 impl Outcome {
     /// Of a request that no image was looked at for.
-    pub fn refused(id: &str, instruction: &str, status: Status, message: String) -> Self {
+    pub fn without_image(id: &str, instruction: &str, status: Status, message: String) -> Self {
         Self {
             instruction_id: id.to_owned(),
             result: GroundingResult::refused(&shortened(instruction), status, message),
@@ -56,6 +57,14 @@ impl Outcome {
             latency_ms: Vec::new(),
             fate: TargetFate::Unknown,
         }
+    }
+
+    /// About an image, although it was not looked at.
+    #[must_use]
+    pub fn at(mut self, header: &FrameHeader) -> Self {
+        self.result.stamp_ns = header.stamp_ns;
+        self.result.frame_id.clone_from(&header.frame_id);
+        self
     }
 }
 
