@@ -8,7 +8,7 @@ use crate::camera::PinholeCamera;
 use crate::detection::BoundingBox2d;
 use crate::image::RgbImage;
 use crate::lift::{Grasp, LiftedObject};
-use crate::pipeline::{GroundedObject, GroundingResult, Status};
+use crate::result::{GroundedObject, GroundingResult, Status};
 
 const TARGET: Rgb<u8> = Rgb([40, 220, 80]);
 const DESTINATION: Rgb<u8> = Rgb([60, 160, 255]);

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::lift::{ApproachAxis, Gripper, LiftOptions};
 use crate::model::{Decode, ModelOptions, Quantize};
+use crate::options::{PhraseThresholds, PipelineOptions, Thresholds};
 use crate::register::Registration;
-use crate::resolve::{PhraseOptions, ResolveOptions, ViewAxes};
-use crate::score::ScoreWeights;
+use crate::yaml;
 
 /// A parameter's value as ROS and YAML know it.
 #[derive(Debug, Clone, PartialEq)]
@@ -266,8 +267,6 @@ pub struct Config {
     pub image_transport: ImageTransport,
     /// How depth images come.
     pub depth_transport: DepthTransport,
-    /// Whether targets are lifted; without, results are 2D only.
-    pub use_depth: bool,
     /// Whether depth comes registered to the color image.
     pub depth_registration: Registration,
     /// Frame of published poses; `None`: the camera's optical frame.
@@ -282,20 +281,14 @@ pub struct Config {
     pub max_frame_age: Duration,
     /// Shortest time between answers to the standing instruction.
     pub min_period: Duration,
-    /// How score parts become the score; `None`: the model's score is it.
-    pub score_weights: Option<Arc<ScoreWeights>>,
+    /// The file of what makes a score of its parts, for [`PipelineOptions::score_weights`]; `None`: none.
+    pub score_weights_file: Option<PathBuf>,
     /// For how long after a result words are read as an answer to it.
     pub dialogue_window: Duration,
-    /// At most so many candidates per phrase.
-    pub max_candidates: usize,
-    /// Describe each target.
-    pub caption_targets: bool,
-    /// How words are held against candidates.
-    pub resolve: ResolveOptions,
+    /// The way from words to poses. The score weights are `None` until whoever may read files has read theirs.
+    pub pipeline: PipelineOptions,
     /// Frame whose sides "left" and "behind" are; `None`: the camera's.
     pub viewpoint_frame: Option<String>,
-    /// How boxes become poses.
-    pub lift: LiftOptions,
     /// Whether the image is rectified; `None`: told by its topic's name.
     pub is_image_rectified: Option<bool>,
     /// Frame whose z axis points up.
@@ -308,8 +301,6 @@ pub struct Config {
     pub track: bool,
     /// Hidden for longer, a tracked object is lost.
     pub track_timeout: Duration,
-    /// What grasps are for.
-    pub gripper: Gripper,
 }
 
 /// Why a configuration was refused.
@@ -321,7 +312,7 @@ pub enum ConfigError {
     #[error("parameter {name} must be {expected}, got {got}")]
     Type { name: &'static str, expected: &'static str, got: String },
     #[error("parameter {name} must be {expected}, got {got}")]
-    Range { name: &'static str, expected: String, got: String },
+    Range { name: String, expected: String, got: String },
     #[error("{0}")]
     Conflict(String),
     #[error("cannot read the configuration: {0}")]
@@ -337,7 +328,7 @@ impl RawConfig {
             parameters: RawConfig,
         }
         let nodes: BTreeMap<String, Node> =
-            serde_yaml::from_str(text).map_err(|err| ConfigError::Syntax(err.to_string()))?;
+            yaml::read(text).map_err(|err| ConfigError::Syntax(err.to_string()))?;
         nodes.into_values().next().map(|it| it.parameters).ok_or_else(|| {
             ConfigError::Syntax("expected `NODE: ros__parameters: ...`, got no node".to_owned())
         })
@@ -391,14 +382,14 @@ impl TryFrom<RawConfig> for Config {
             || raw.device.strip_prefix("cuda:").is_some_and(|it| it.parse::<u16>().is_ok());
         if !known_device {
             return Err(ConfigError::Range {
-                name: "device",
+                name: "device".to_owned(),
                 expected: "auto, cpu, cuda or cuda:N".to_owned(),
                 got: format!("{:?}", raw.device),
             });
         }
         if raw.model.is_empty() {
             return Err(ConfigError::Range {
-                name: "model",
+                name: "model".to_owned(),
                 expected: "a directory, the name of a shipped model, or owner/name[@revision]".to_owned(),
                 got: "an empty string".to_owned(),
             });
@@ -436,7 +427,6 @@ impl TryFrom<RawConfig> for Config {
             } else {
                 DepthTransport::CompressedDepth
             },
-            use_depth: raw.use_depth,
             depth_registration: match raw.depth_registration.as_str() {
                 "registered" => Registration::Done,
                 "register" => Registration::Wanted,
@@ -452,23 +442,33 @@ impl TryFrom<RawConfig> for Config {
             } else {
                 Duration::ZERO
             },
-            max_candidates: raw.max_candidates as usize,
-            score_weights: open_score_weights(&raw.score_weights)?,
+            score_weights_file: (!raw.score_weights.is_empty()).then(|| raw.score_weights.into()),
             dialogue_window: duration("dialogue_window_secs", raw.dialogue_window_secs)?,
-            caption_targets: raw.caption_targets,
-            resolve: ResolveOptions {
-                threshold: raw.score_threshold as f32,
-                ambiguity_margin: raw.ambiguity_margin,
-                per_phrase: read_per_phrase(&raw.per_phrase)?,
-                view: ViewAxes::camera(),
-                previous: Vec::new(),
-            },
-            lift: LiftOptions {
-                min_depth_m: raw.min_depth_m,
-                max_depth_m: raw.max_depth_m,
-                min_points: raw.min_object_points as usize,
-                depth_noise_m: raw.depth_noise_m,
-                ..LiftOptions::default()
+            pipeline: PipelineOptions {
+                use_depth: raw.use_depth,
+                max_candidates: raw.max_candidates as usize,
+                caption_targets: raw.caption_targets,
+                score_weights: None,
+                thresholds: Arc::new(Thresholds {
+                    score: raw.score_threshold as f32,
+                    ambiguity_margin: raw.ambiguity_margin,
+                    per_phrase: read_per_phrase(&raw.per_phrase)?,
+                }),
+                lift: LiftOptions {
+                    min_depth_m: raw.min_depth_m,
+                    max_depth_m: raw.max_depth_m,
+                    min_points: raw.min_object_points as usize,
+                    depth_noise_m: raw.depth_noise_m,
+                },
+                gripper: Gripper {
+                    max_opening_m: raw.gripper_max_opening_m,
+                    finger_depth_m: raw.gripper_finger_depth_m,
+                    approach_axis: if raw.gripper_approach_axis == "x" {
+                        ApproachAxis::X
+                    } else {
+                        ApproachAxis::Z
+                    },
+                },
             },
             is_image_rectified: match raw.image_rectified.as_str() {
                 "yes" => Some(true),
@@ -480,22 +480,18 @@ impl TryFrom<RawConfig> for Config {
             plane_memory_frame: (!raw.plane_memory_frame.is_empty()).then_some(raw.plane_memory_frame),
             track: raw.track,
             track_timeout: duration("track_timeout_secs", raw.track_timeout_secs)?,
-            gripper: Gripper {
-                max_opening_m: raw.gripper_max_opening_m,
-                finger_depth_m: raw.gripper_finger_depth_m,
-                approach_axis: if raw.gripper_approach_axis == "x" {
-                    ApproachAxis::X
-                } else {
-                    ApproachAxis::Z
-                },
-            },
         })
     }
 }
 
 impl ParameterRange {
-    fn check(self, name: &'static str, value: &ParameterValue) -> Result<(), ConfigError> {
+    /// Whether a parameter's value is inside; the only place where that is checked.
+    ///
+    /// # Errors
+    /// It is not: one sentence with the range and the value.
+    pub fn check(self, name: &str, value: &ParameterValue) -> Result<(), ConfigError> {
         let is_inside = match (self, value) {
+            (Any, ParameterValue::Float(it)) => it.is_finite(),
             (Any, _) => true,
             (Integer { min, max }, ParameterValue::Integer(it)) => (min..=max).contains(it),
             // NaN is in no range.
@@ -506,7 +502,13 @@ impl ParameterRange {
         if is_inside {
             return Ok(());
         }
-        Err(ConfigError::Range { name, expected: self.to_string(), got: value.to_string() })
+        let expected = match self {
+            Any => "a finite number".to_owned(),
+            Integer { min, max } => format!("from {min} to {max}"),
+            Float { min, max } => format!("from {min} to {max}"),
+            Choice(choices) => choices.join(" or "),
+        };
+        Err(ConfigError::Range { name: name.to_owned(), expected, got: value.to_string() })
     }
 }
 
@@ -533,18 +535,18 @@ impl fmt::Display for ParameterValue {
     }
 }
 
-fn read_per_phrase(yaml: &str) -> Result<BTreeMap<String, PhraseOptions>, ConfigError> {
+fn read_per_phrase(text: &str) -> Result<BTreeMap<String, PhraseThresholds>, ConfigError> {
     let refused = |why: &str| ConfigError::Range {
-        name: "per_phrase",
+        name: "per_phrase".to_owned(),
         expected: "YAML such as {red mug: {score_threshold: 0.3, ambiguity_margin: 0.1}}, numbers in [0, 1]"
             .to_owned(),
-        got: format!("{yaml:?}{why}"),
+        got: format!("{text:?}{why}"),
     };
-    if yaml.trim().is_empty() {
+    if text.trim().is_empty() {
         return Ok(BTreeMap::new());
     }
-    let read: BTreeMap<String, PhraseOptions> =
-        serde_yaml::from_str(yaml).map_err(|error| refused(&format!(": {error}")))?;
+    let read: BTreeMap<String, PhraseThresholds> =
+        yaml::read(text).map_err(|error| refused(&format!(": {error}")))?;
     let is_share = |it: f64| (0.0..=1.0).contains(&it);
     for (phrase, options) in &read {
         let threshold = options.score_threshold.map_or(0.0, f64::from);
@@ -555,23 +557,9 @@ fn read_per_phrase(yaml: &str) -> Result<BTreeMap<String, PhraseOptions>, Config
     Ok(read.into_iter().map(|(phrase, options)| (phrase.trim().to_lowercase(), options)).collect())
 }
 
-fn open_score_weights(path: &str) -> Result<Option<Arc<ScoreWeights>>, ConfigError> {
-    if path.is_empty() {
-        return Ok(None);
-    }
-    let refused = |why: &dyn fmt::Display| ConfigError::Range {
-        name: "score_weights",
-        expected: "a file as `ground calibrate` writes it".to_owned(),
-        got: format!("{path:?}: {why}"),
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| refused(&error))?;
-    let weights = serde_json::from_str(&text).map_err(|error| refused(&error))?;
-    Ok(Some(Arc::new(weights)))
-}
-
 fn duration(name: &'static str, secs: f64) -> Result<Duration, ConfigError> {
     Duration::try_from_secs_f64(secs).map_err(|err| ConfigError::Range {
-        name,
+        name: name.to_owned(),
         expected: "a time in seconds".to_owned(),
         got: format!("{secs} ({err})"),
     })
@@ -617,12 +605,12 @@ mod tests {
         check(
             "score_threshold",
             ParameterValue::Float(1.5),
-            "parameter score_threshold must be 0.0 to 1.0, got 1.5",
+            "parameter score_threshold must be from 0 to 1, got 1.5",
         );
         check(
             "score_threshold",
             ParameterValue::Float(f64::NAN),
-            "parameter score_threshold must be 0.0 to 1.0, got NaN",
+            "parameter score_threshold must be from 0 to 1, got NaN",
         );
         check(
             "score_threshold",
@@ -632,7 +620,7 @@ mod tests {
         check(
             "max_candidates",
             ParameterValue::Integer(0),
-            "parameter max_candidates must be 1 to 1000, got 0",
+            "parameter max_candidates must be from 1 to 1000, got 0",
         );
         check(
             "image_transport",
@@ -660,8 +648,8 @@ mod tests {
     fn phrases_have_options_of_their_own() {
         let read =
             |yaml: &str| Config::try_from(RawConfig { per_phrase: yaml.to_owned(), ..RawConfig::default() });
-        let options =
-            read("{Red Mug: {score_threshold: 0.25}, plate: {ambiguity_margin: 0.0}}").unwrap().resolve;
+        let config = read("{Red Mug: {score_threshold: 0.25}, plate: {ambiguity_margin: 0.0}}").unwrap();
+        let options = config.pipeline.thresholds;
         assert_eq!((options.threshold_of("red mug"), options.ambiguity_margin_of("red mug")), (0.25, 0.2));
         assert_eq!((options.threshold_of("plate"), options.ambiguity_margin_of("plate")), (0.5, 0.0));
         assert_eq!((options.threshold_of("mug"), options.ambiguity_margin_of("mug")), (0.5, 0.2));

@@ -4,26 +4,16 @@
 //! then read as an answer or a correction, and becomes the whole instruction again, so that everything after the words sees one
 //! [`Instruction`] as always. Nothing is guessed: "yes" to "the left one or the right one?" is not an answer.
 
+use crate::candidate::Candidate;
 use crate::instruction::{
     Action, AttributeKind, GENERIC_NOUN, Instruction, ObjectReference, ParseError, Quantity, Vocabulary,
     parse,
 };
-use crate::pipeline::{GroundingResult, Part, Status, candidate_of};
-use crate::resolve::{Candidate, Missing};
+use crate::request::GroundingRequest;
+use crate::result::{GroundedObject, GroundingResult, ReferenceRole, Status, UnmetConstraint};
 
 #[cfg(test)]
 mod tests;
-
-/// Words with what they mean.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Asked {
-    /// As received.
-    pub text: String,
-    /// What it means, with what was said before.
-    pub instruction: Instruction,
-    /// What was meant before: "the other one" is none of these.
-    pub previous: Vec<Candidate>,
-}
 
 /// The memory of one conversation.
 #[derive(Debug, Clone)]
@@ -38,25 +28,17 @@ pub struct Dialogue {
 struct Turn {
     at_ns: i64,
     id: String,
-    asked: Asked,
-    outcome: Outcome,
+    request: GroundingRequest,
+    response: Response,
 }
 
 #[derive(Debug, Clone)]
-enum Outcome {
+enum Response {
     Found(Vec<Candidate>),
-    /// Several: the question that was asked about a part.
-    Asked(Part, String),
-    /// None; what is missing of a part, when something near it was offered.
-    Missing(Part, Option<Missing>),
-}
-
-impl Asked {
-    /// Words that stand for themselves.
-    pub fn alone(text: &str, vocabulary: &Vocabulary) -> Result<Self, ParseError> {
-        let instruction = parse(text, vocabulary)?;
-        Ok(Self { text: text.to_owned(), instruction, previous: Vec::new() })
-    }
+    /// Several: the question that was asked about a reference.
+    Asked(ReferenceRole, String),
+    /// None; what is missing of a reference, when something near it was offered.
+    Missing(ReferenceRole, Option<UnmetConstraint>),
 }
 
 impl Dialogue {
@@ -75,11 +57,11 @@ impl Dialogue {
         text: &str,
         now_ns: i64,
         vocabulary: &Vocabulary,
-    ) -> Result<Asked, ParseError> {
+    ) -> Result<GroundingRequest, ParseError> {
         let turn = self.last.as_ref().filter(|it| (0..=self.window_ns).contains(&(now_ns - it.at_ns)));
-        let Some(turn) = turn else { return Asked::alone(text, vocabulary) };
+        let Some(turn) = turn else { return GroundingRequest::parse(text, vocabulary) };
         if turn.id == id {
-            return Ok(turn.asked.clone());
+            return Ok(turn.request.clone());
         }
         let said = words(text);
         let (assent, rest) = split_assent(&said);
@@ -99,21 +81,21 @@ impl Dialogue {
         Ok(turn.with(text, parsed))
     }
 
-    /// Keeps what came of `asked`. Results that say nothing about the words (no image, an error) change nothing.
-    pub fn heard(&mut self, id: &str, asked: &Asked, result: &GroundingResult, now_ns: i64) {
-        let part = result.doubt.as_ref().map_or(Part::Target(0), |it| it.part);
-        let outcome = match result.status {
+    /// Keeps what came of `request`. Results that say nothing about the words (no image, an error) change nothing.
+    pub fn record(&mut self, id: &str, request: &GroundingRequest, result: &GroundingResult, now_ns: i64) {
+        let role = result.ambiguity.as_ref().map_or(ReferenceRole::Target(0), |it| it.role);
+        let response = match result.status {
             Status::Found | Status::NoDepth | Status::NoTransform => {
-                Outcome::Found(result.targets.iter().map(candidate_of).collect())
+                Response::Found(result.targets.iter().map(GroundedObject::candidate).collect())
             }
-            Status::Ambiguous => Outcome::Asked(part, result.message.clone()),
+            Status::Ambiguous => Response::Asked(role, result.message.clone()),
             Status::NotFound => {
-                let offered = result.doubt.as_ref().filter(|it| !it.indices.is_empty());
-                Outcome::Missing(part, offered.and_then(|it| it.missing.as_ref()).map(|it| it.0))
+                let offered = result.ambiguity.as_ref().filter(|it| !it.indices.is_empty());
+                Response::Missing(role, offered.and_then(|it| it.unmet.as_ref()).map(|it| it.0))
             }
             Status::Stale | Status::BadInstruction | Status::Blocked | Status::Error => return,
         };
-        self.last = Some(Turn { at_ns: now_ns, id: id.to_owned(), asked: asked.clone(), outcome });
+        self.last = Some(Turn { at_ns: now_ns, id: id.to_owned(), request: request.clone(), response });
     }
 
     /// Forgets all that was said.
@@ -124,58 +106,61 @@ impl Dialogue {
 
 impl Turn {
     /// The new words with what was said before, where they need it.
-    fn with(&self, text: &str, said: Instruction) -> Asked {
-        let mut asked = Asked { text: text.to_owned(), instruction: said, previous: self.previous() };
-        let said = &asked.instruction;
-        let [answer] = &said.targets[..] else { return asked };
+    fn with(&self, text: &str, said: Instruction) -> GroundingRequest {
+        let mut request =
+            GroundingRequest { text: text.to_owned(), instruction: said, previous: self.previous() };
+        let said = &request.instruction;
+        let [answer] = &said.targets[..] else { return request };
         // Without a verb: "find the left one" is an instruction of its own.
         let names_no_action = said.action == Action::Find && said.span.start == answer.span.start;
         if !names_no_action || said.destination.is_some() || said.then.is_some() {
-            return asked;
+            return request;
         }
-        let part = match &self.outcome {
-            Outcome::Asked(part, _) => *part,
-            Outcome::Found(_) => Part::Target(0),
-            Outcome::Missing(..) => return asked,
+        let role = match &self.response {
+            Response::Asked(role, _) => *role,
+            Response::Found(_) => ReferenceRole::Target(0),
+            Response::Missing(..) => return request,
         };
-        let mut whole = self.asked.instruction.clone();
-        let Some(reference) = reference_mut(&mut whole, part) else { return asked };
-        let was_asked = matches!(self.outcome, Outcome::Asked(..));
+        let mut whole = self.request.instruction.clone();
+        let Some(reference) = reference_mut(&mut whole, role) else { return request };
+        let was_asked = matches!(self.response, Response::Asked(..));
         let means_it = answer.noun == GENERIC_NOUN && !names_a_thing(text, answer)
             || was_asked && answer.noun == reference.noun;
         if !means_it {
-            return asked;
+            return request;
         }
         answer_with(reference, answer.clone(), was_asked);
-        asked.instruction = whole;
-        asked
+        request.instruction = whole;
+        request
     }
 
     /// What "the other one" is not: what was found, or what an earlier answer had excluded.
     fn previous(&self) -> Vec<Candidate> {
-        match &self.outcome {
-            Outcome::Found(found) => found.clone(),
-            Outcome::Asked(..) | Outcome::Missing(..) => self.asked.previous.clone(),
+        match &self.response {
+            Response::Found(found) => found.clone(),
+            Response::Asked(..) | Response::Missing(..) => self.request.previous.clone(),
         }
     }
 
-    fn yes_or_no(&self, is_yes: bool, text: &str) -> Result<Asked, ParseError> {
+    fn yes_or_no(&self, is_yes: bool, text: &str) -> Result<GroundingRequest, ParseError> {
         let refuse = |message: String| Err(ParseError { message, span: 0..text.len() });
         let word = if is_yes { "yes" } else { "no" };
-        match &self.outcome {
-            Outcome::Asked(_, question) => refuse(format!("{word:?} does not say which: {question}")),
-            Outcome::Missing(part, Some(missing)) if is_yes => {
-                let mut asked = Asked { text: text.to_owned(), ..self.asked.clone() };
-                if let Some(reference) = reference_mut(&mut asked.instruction, *part) {
-                    match missing {
-                        Missing::Attribute => {
+        match &self.response {
+            Response::Asked(_, question) => refuse(format!("{word:?} does not say which: {question}")),
+            Response::Missing(role, Some(unmet)) if is_yes => {
+                let mut request = GroundingRequest { text: text.to_owned(), ..self.request.clone() };
+                if let Some(reference) = reference_mut(&mut request.instruction, *role) {
+                    match unmet {
+                        UnmetConstraint::Attribute => {
                             reference.attributes.retain(|it| matches!(it.kind, AttributeKind::Size(_)));
                         }
-                        Missing::Relation => reference.relations.clear(),
-                        Missing::Count | Missing::Object => reference.quantity = Quantity::All,
+                        UnmetConstraint::Relation => reference.relations.clear(),
+                        UnmetConstraint::Count | UnmetConstraint::Object => {
+                            reference.quantity = Quantity::All
+                        }
                     }
                 }
-                Ok(asked)
+                Ok(request)
             }
             _ => refuse(format!("nothing was asked that {word:?} could answer: say what to do with what")),
         }
@@ -218,10 +203,10 @@ fn answer_with(reference: &mut ObjectReference, answer: ObjectReference, was_ask
     }
 }
 
-fn reference_mut(instruction: &mut Instruction, part: Part) -> Option<&mut ObjectReference> {
-    match part {
-        Part::Target(idx) => instruction.targets.get_mut(idx),
-        Part::Destination(idx) => instruction.destination.as_mut()?.landmarks.get_mut(idx),
+fn reference_mut(instruction: &mut Instruction, role: ReferenceRole) -> Option<&mut ObjectReference> {
+    match role {
+        ReferenceRole::Target(idx) => instruction.targets.get_mut(idx),
+        ReferenceRole::Destination(idx) => instruction.destination.as_mut()?.landmarks.get_mut(idx),
     }
 }
 

@@ -1,16 +1,18 @@
 //! Colour and depth images as the core sees them.
 
+use std::sync::Arc;
+
 pub use ::image::RgbImage;
 
 use crate::camera::PinholeCamera;
 
-/// A depth image: metres along the camera's z axis (REP 118), NaN where nothing was measured.
+/// A depth image: meters along the camera's z axis (REP 118), NaN where nothing was measured. Clones share the values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DepthImage {
     width: u32,
     height: u32,
     /// Row-major, `width * height` values; finite and positive, or NaN.
-    depth_m: Vec<f32>,
+    depth_m: Arc<Vec<f32>>,
 }
 
 /// Why a depth image could not be made.
@@ -42,7 +44,7 @@ impl DepthImage {
                 *depth = f32::NAN;
             }
         }
-        Ok(Self { width, height, depth_m })
+        Ok(Self { width, height, depth_m: Arc::new(depth_m) })
     }
 
     /// From millimetres (16UC1, 0 = none), row-major.

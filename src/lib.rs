@@ -3,43 +3,57 @@
 //! The modules in reading order; each line of the second list says what a part must *not* know
 //! (`tests/architecture.rs` holds them to it).
 //!
-//! * [`image`], [`camera`], [`detection`]: the values everything passes around.
-//! * [`instruction`]: text to a typed instruction. [`resolve`]: which candidate the words mean.
+//! * [`image`], [`camera`], [`detection`], [`viewpoint`]: the values everything passes around. [`yaml`]: its reader.
+//! * [`instruction`]: text to a typed instruction.
 //! * [`score`]: named parts to one calibrated score.
-//! * [`lift`]: a box and registered depth to a pose, a size and a covariance. [`annotate`]: drawing a result.
+//! * [`lift`]: a box and registered depth to a pose, a size and a covariance.
 //! * [`track`]: objects followed from frame to frame. [`register`]: depth of another camera to the color camera's.
-//! * [`transform`], [`pairing`]: the TF tree at a time; colour and depth by stamp.
-//! * [`config`]: what a person wrote to what the program may use.
-//! * [`dialogue`]: what words mean after what was said before.
-//! * [`pipeline`]: parse, ground, resolve, verify, lift. [`report`]: its result as JSON.
-//! * [`scene`]: ray-cast RGB-D tabletop scenes with exact answers.
+//! * [`transform`]: the TF tree at a time.
+//! * [`candidate`], [`request`], [`result`], [`options`]: what all of the following speak of: what may be meant, what is asked,
+//!   what comes of it, and what a person chose.
+//! * [`resolve`]: which candidate the words mean.
 //! * [`model`]: grounding models behind one small trait; its own thread; checkpoints.
+//! * [`pipeline`]: ground, resolve, lift, caption. [`report`]: its result as JSON. [`annotate`]: drawing it.
+//! * [`dialogue`]: what words mean after what was said before.
+//! * [`config`]: what a person wrote to what the program may use. [`config_files`]: the files it names.
+//! * [`scene`]: ray-cast RGB-D tabletop scenes with exact answers.
+//! * [`engine`]: what the node does with its time: requests, frames, TF and tracking, without ROS.
 //! * `ros`: the ROS 2 rim (feature `ros`).
+//!
+//! Modules import what stands above them in this list, never below: there is no circle.
 //!
 //! Invariants of absence:
 //!
 //! * only `ros` and the ROS binaries name r2r; only `model/candle` names candle;
-//! * `instruction`, `image`, `camera`, `detection`, `resolve`, `lift`, `annotate`, `transform`, `pairing`, `dialogue`, `pipeline`, `report`
-//!   `register`, `scene`, `score` and `track` know no ROS, tensors, threads, async runtime or clock.
+//! * `instruction`, `image`, `camera`, `detection`, `viewpoint`, `candidate`, `request`, `result`, `options`, `resolve`, `lift`,
+//!   `annotate`, `transform`, `dialogue`, `pipeline`, `report`, `config`, `register`, `scene`, `score`, `track` and `yaml` know no ROS,
+//!   tensors, threads, async runtime, clock or files.
 
 pub mod annotate;
 pub mod camera;
+pub mod candidate;
 pub mod config;
+pub mod config_files;
 pub mod detection;
 pub mod dialogue;
+pub mod engine;
 pub mod image;
 pub mod instruction;
 pub mod lift;
 pub mod model;
-pub mod pairing;
+pub mod options;
 pub mod pipeline;
 pub mod register;
 pub mod report;
+pub mod request;
 pub mod resolve;
+pub mod result;
 pub mod scene;
 pub mod score;
 pub mod track;
 pub mod transform;
+pub mod viewpoint;
+pub mod yaml;
 
 #[cfg(feature = "ros")]
 pub mod ros;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::instruction::RelationKind;
 use crate::lift::PoseSource;
-use crate::pipeline::{GroundedObject, GroundingResult, Stage};
+use crate::result::{GroundedObject, GroundingResult, Stage};
 
 /// One line of a result file. `latency_ms` holds what the caller measured, by stage.
 pub fn result_to_json(id: &Value, result: &GroundingResult, latency_ms: &[(Stage, f64)]) -> Value {
@@ -27,10 +27,10 @@ pub fn result_to_json(id: &Value, result: &GroundingResult, latency_ms: &[(Stage
         "message": result.message,
         "instruction": result.instruction,
         "action": result.action,
-        "doubt": result.doubt.as_ref().map(|doubt| json!({
-            "missing": doubt.missing.as_ref().map(|(missing, _)| missing.name()),
-            "phrase": doubt.missing.as_ref().map(|(_, phrase)| phrase),
-            "candidates": doubt.ids(&result.candidates),
+        "doubt": result.ambiguity.as_ref().map(|it| json!({
+            "missing": it.unmet.as_ref().map(|(unmet, _)| unmet.name()),
+            "phrase": it.unmet.as_ref().map(|(_, phrase)| phrase),
+            "candidates": it.ids(&result.candidates),
         })),
         "targets": result.targets.iter().map(object_to_json).collect::<Vec<_>>(),
         "destination": destination,

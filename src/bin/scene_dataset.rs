@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     ensure!(args.shard > 0, "expected at least one scene per shard, got --shard 0");
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
-    let library = args.meshes.as_deref().map(MeshLibrary::load).transpose()?;
+    let library = args.meshes.as_deref().map(load_meshes).transpose()?;
     if let Some(folder) = &args.meshes {
         let copied = fs::copy(folder.join("manifest.json"), args.out.join("manifest.json"));
         copied.with_context(|| format!("cannot copy the manifest to {}", args.out.display()))?;
@@ -66,6 +66,11 @@ fn main() -> anyhow::Result<()> {
     }
     progress.finish();
     Ok(())
+}
+
+fn load_meshes(folder: &Path) -> anyhow::Result<MeshLibrary> {
+    MeshLibrary::load(&|name| fs::read(folder.join(name)))
+        .with_context(|| format!("cannot use the models in {}", folder.display()))
 }
 
 /// Every object that its color and kind, or its kind, name alone; and for every scene a color and kind that it lacks, a kind that

@@ -1,15 +1,18 @@
-use super::{Asked, Dialogue};
+use super::Dialogue;
 use crate::config::{Config, RawConfig};
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::{RgbImage, RgbdFrame};
 use crate::instruction::Vocabulary;
+use crate::lift::FrameContext;
 use crate::model::given::GivenDetections;
-use crate::pipeline::{GroundingResult, Status, run_asked};
+use crate::pipeline;
+use crate::request::GroundingRequest;
+use crate::result::{GroundingResult, Status};
 
 const SECOND: i64 = 1_000_000_000;
 
 /// Three mugs in a row, the middle one red, a plate under the right one.
-fn look(asked: &Asked) -> GroundingResult {
+fn look(request: &GroundingRequest) -> GroundingResult {
     let at = |phrase: &str, x: f64| {
         Detection2d::new(phrase, BoundingBox2d { x0: x, y0: 100.0, x1: x + 40.0, y1: 150.0 }, 0.9)
     };
@@ -30,7 +33,8 @@ fn look(asked: &Asked) -> GroundingResult {
         stamp_ns: 0,
     };
     let config = Config::try_from(RawConfig { use_depth: false, ..RawConfig::default() }).unwrap();
-    run_asked(&mut GivenDetections::new(boxes), &frame, asked, &config, &mut |_| {})
+    let mut model = GivenDetections::new(boxes);
+    pipeline::run(&mut model, &frame, &FrameContext::default(), request, &config.pipeline, &mut |_| {})
 }
 
 /// `STATUS action left-edges-of-targets`, or the error's message.
@@ -41,7 +45,7 @@ fn say(dialogue: &mut Dialogue, text: &str, at_secs: i64) -> String {
         Err(error) => return error.message,
     };
     let result = look(&asked);
-    dialogue.heard(&format!("{text}{at_secs}"), &asked, &result, now_ns);
+    dialogue.record(&format!("{text}{at_secs}"), &asked, &result, now_ns);
     let targets = result.targets.iter().fold(String::new(), |list, it| list + " " + &it.bbox.x0.to_string());
     match result.status {
         Status::Found => format!("{} {}{targets}", result.status.name(), result.action),
@@ -139,7 +143,7 @@ fn a_request_that_is_tried_again_means_the_same() {
     say(&mut dialogue, "the left one", 1);
     let first = dialogue.understand("find-1", "the other one", 2 * SECOND, &vocabulary).unwrap();
     let result = look(&first);
-    dialogue.heard("find-1", &first, &result, 2 * SECOND);
+    dialogue.record("find-1", &first, &result, 2 * SECOND);
     assert_eq!(dialogue.understand("find-1", "the other one", 3 * SECOND, &vocabulary).unwrap(), first);
 }
 
@@ -153,12 +157,12 @@ fn what_is_missing_is_told_apart() {
         ("five mugs", "count", "mug", 1),
         ("put the bowl on the blue plate", "attribute", "blue plate", 1),
     ] {
-        let result = look(&Asked::alone(text, &Vocabulary::default()).unwrap());
-        let doubt = result.doubt.unwrap_or_else(|| panic!("{text}: {:?}", result.status));
-        let (kind, of) = doubt.missing.clone().unwrap();
+        let result = look(&GroundingRequest::parse(text, &Vocabulary::default()).unwrap());
+        let doubt = result.ambiguity.unwrap_or_else(|| panic!("{text}: {:?}", result.status));
+        let (kind, of) = doubt.unmet.clone().unwrap();
         assert_eq!((kind.name(), of.as_str(), doubt.indices.len()), (missing, phrase, candidates), "{text}");
     }
-    let message = look(&Asked::alone("the blue plate", &Vocabulary::default()).unwrap()).message;
+    let message = look(&GroundingRequest::parse("the blue plate", &Vocabulary::default()).unwrap()).message;
     assert_eq!(
         message,
         "no blue plate seen; the nearest thing seen is a plate at the right of the image (score 0.90)"

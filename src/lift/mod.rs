@@ -1,6 +1,7 @@
 //! A box and registered depth to a mask, a pose, a size and a covariance in the camera's optical frame.
 
 mod body;
+mod context;
 mod grasp;
 mod on_plane;
 mod place;
@@ -9,6 +10,7 @@ mod segment;
 
 use nalgebra::{Isometry3, Matrix6, Point2, Point3, Translation3, Unit, Vector3};
 
+pub use self::context::FrameContext;
 pub use self::grasp::{ApproachAxis, Grasp, Gripper};
 pub use self::on_plane::lift_on_plane;
 pub use self::place::{Place, PlaceRelation};
@@ -19,7 +21,7 @@ use self::segment::{Tolerances, Window};
 use crate::camera::PinholeCamera;
 use crate::detection::BoundingBox2d;
 use crate::image::{DepthImage, RgbdFrame};
-use crate::resolve::ViewAxes;
+use crate::viewpoint::ViewAxes;
 
 /// Windows of more pixels are thinned out: about the size of a 150x200 box with its margins.
 const MAX_WINDOW_POINTS: f64 = 30_000.0;
@@ -35,25 +37,11 @@ pub struct LiftOptions {
     pub min_points: usize,
     /// Standard deviation of depth at 1 m, metres; grows with the square of the distance.
     pub depth_noise_m: f64,
-    /// Against gravity, in the camera's optical frame, if known (from TF); else guessed from the planes in view.
-    pub up_in_camera: Option<Unit<Vector3<f64>>>,
-    /// From where "left" and "behind" are told (from TF); `None`: from the camera.
-    pub view: Option<ViewAxes>,
-    /// A plane that things stand on, known without depth (from TF): objects without depth are placed on it.
-    pub known_plane: Option<SupportPlane>,
 }
 
 impl Default for LiftOptions {
     fn default() -> Self {
-        Self {
-            min_depth_m: 0.05,
-            max_depth_m: 10.0,
-            min_points: 20,
-            depth_noise_m: 0.0015,
-            up_in_camera: None,
-            view: None,
-            known_plane: None,
-        }
+        Self { min_depth_m: 0.05, max_depth_m: 10.0, min_points: 20, depth_noise_m: 0.0015 }
     }
 }
 
@@ -181,12 +169,22 @@ pub struct FrameGeometry<'a> {
     depth: &'a DepthImage,
     camera: PinholeCamera,
     options: &'a LiftOptions,
+    context: FrameContext,
     planes: Vec<SupportPlane>,
 }
 
 impl<'a> FrameGeometry<'a> {
-    /// Finds the support planes. Fails when the frame has no depth or camera, or they do not belong to the image.
+    /// [`Self::in_context`] of nothing but the pixels.
     pub fn new(frame: &'a RgbdFrame, options: &'a LiftOptions) -> Result<Self, LiftError> {
+        Self::in_context(frame, options, &FrameContext::default())
+    }
+
+    /// Finds the support planes. Fails when the frame has no depth or camera, or they do not belong to the image.
+    pub fn in_context(
+        frame: &'a RgbdFrame,
+        options: &'a LiftOptions,
+        context: &FrameContext,
+    ) -> Result<Self, LiftError> {
         let depth = frame.depth.as_ref().ok_or(LiftError::NoDepthImage)?;
         let camera = frame.camera.ok_or(LiftError::NoCamera)?;
         let (image_width, image_height) = frame.image.dimensions();
@@ -198,7 +196,8 @@ impl<'a> FrameGeometry<'a> {
             let (camera_width, camera_height) = camera.size();
             return Err(LiftError::CameraSize { camera_width, camera_height, image_width, image_height });
         }
-        Ok(Self::after(depth, camera, options, &[]))
+        let geometry = Self { depth, camera, options, context: *context, planes: Vec::new() };
+        Ok(geometry.with_planes(&[]))
     }
 
     /// Of the next frame of a stream: planes of the frame before (`known`, optical frame of this one) are taken up where they still
@@ -209,19 +208,23 @@ impl<'a> FrameGeometry<'a> {
         options: &'a LiftOptions,
         known: &[SupportPlane],
     ) -> Self {
-        let mut geometry = Self { depth, camera, options, planes: Vec::new() };
-        let (width, height) = camera.size();
+        let context = FrameContext::default();
+        Self { depth, camera, options, context, planes: Vec::new() }.with_planes(known)
+    }
+
+    fn with_planes(mut self, known: &[SupportPlane]) -> Self {
+        let (width, height) = self.camera.size();
         // About 4000 points on a grid are plenty for planes.
         let stride = (f64::from(width) * f64::from(height) / 4000.0).sqrt().ceil().max(1.0) as usize;
         let mut points = Vec::new();
         for v in (stride / 2..height as usize).step_by(stride) {
             for u in (stride / 2..width as usize).step_by(stride) {
-                points.extend(geometry.point(u as u32, v as u32));
+                points.extend(self.point(u as u32, v as u32));
             }
         }
-        let tolerance_m = |z: f64| 0.003 + 2.5 * geometry.noise_m(z);
-        geometry.planes = plane::support_planes(points, options.up_in_camera, tolerance_m, known);
-        geometry
+        let tolerance_m = |z: f64| 0.003 + 2.5 * self.noise_m(z);
+        self.planes = plane::support_planes(points, self.context.up_in_camera, tolerance_m, known);
+        self
     }
 
     /// Whose pixels these are.
@@ -237,21 +240,12 @@ impl<'a> FrameGeometry<'a> {
     /// Up in the optical frame: gravity where known, else the planes' normal, else the image's up.
     pub fn up(&self) -> Unit<Vector3<f64>> {
         let plane_up = self.planes.first().map(|it| it.normal);
-        plane_up.or(self.options.up_in_camera).unwrap_or(-Vector3::y_axis())
+        plane_up.or(self.context.up_in_camera).unwrap_or(-Vector3::y_axis())
     }
 
     /// The viewer's right, forward and up: those given, else the camera's, leveled. For a camera that looks straight down, forward is up in the image.
     pub fn view(&self) -> ViewAxes {
-        if let Some(view) = self.options.view {
-            return view;
-        }
-        let up = self.up();
-        let leveled = |axis: Vector3<f64>| Unit::try_new(axis - up.scale(up.dot(&axis)), 0.2);
-        let forward = leveled(Vector3::z()).or_else(|| leveled(-Vector3::y()));
-        match forward {
-            Some(forward) => ViewAxes { right: Unit::new_unchecked(forward.cross(&up)), forward, up },
-            None => ViewAxes::camera(),
-        }
+        self.context.view.unwrap_or_else(|| ViewAxes::leveled(self.up()))
     }
 
     /// The object in `bbox` (pixels, edges). `phrase` is for messages only.
@@ -263,7 +257,7 @@ impl<'a> FrameGeometry<'a> {
         let n_points = window.n_pixels(points.len());
         if n_points < self.options.min_points.max(1) {
             // Glass, or too near: the plane it stands on tells where it is.
-            let support = plane.as_ref().or(self.options.known_plane.as_ref());
+            let support = plane.as_ref().or(self.context.known_plane.as_ref());
             if let Some(lifted) =
                 support.filter(|_| 0.0 < bbox.area()).and_then(|it| lift_on_plane(&self.camera, &bbox, it))
             {
@@ -283,7 +277,7 @@ impl<'a> FrameGeometry<'a> {
         let up = self.up();
         let surroundings = Surroundings {
             up,
-            is_up_known: !self.planes.is_empty() || self.options.up_in_camera.is_some(),
+            is_up_known: !self.planes.is_empty() || self.context.up_in_camera.is_some(),
             support_m: plane.map(|it| -it.camera_height_m),
             is_on_support: plane
                 .is_some_and(|it| is_plane_below(&window, &pixels, &it, &|z| self.height_tolerance_m(z))),

@@ -3,7 +3,7 @@
 use nalgebra::{Isometry3, Point2, Point3, Translation3, Unit, Vector3};
 
 use super::{FrameGeometry, LiftedObject, PoseSource};
-use crate::resolve::ViewAxes;
+use crate::viewpoint::ViewAxes;
 
 /// How the place lies to the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,19 +1,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{GroundingResult, Pipeline, RELATION_FIT, Status};
+use super::{RELATION_FIT, run_text};
 use crate::config::{Config, RawConfig};
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::{RgbImage, RgbdFrame};
+use crate::instruction::Vocabulary;
 use crate::model::given::GivenDetections;
-use crate::resolve::Missing;
+use crate::options::PipelineOptions;
+use crate::result::{GroundingResult, Status, UnmetConstraint};
 use crate::score::{PartWeight, ScoreWeights};
 
 fn at(phrase: &str, x: f64, y: f64, score: f32) -> Detection2d {
     Detection2d::new(phrase, BoundingBox2d { x0: x, y0: y, x1: x + 40.0, y1: y + 50.0 }, score)
 }
 
-fn ask(text: &str, boxes: &[Detection2d], config: &Config) -> GroundingResult {
+fn ask(text: &str, boxes: &[Detection2d], options: &PipelineOptions) -> GroundingResult {
     let frame = RgbdFrame {
         key: 0,
         image: RgbImage::new(320, 240),
@@ -22,11 +24,12 @@ fn ask(text: &str, boxes: &[Detection2d], config: &Config) -> GroundingResult {
         frame_id: "camera".to_owned(),
         stamp_ns: 0,
     };
-    Pipeline::default().run(&mut GivenDetections::new(boxes.to_vec()), &frame, text, config, &mut |_| {})
+    let mut model = GivenDetections::new(boxes.to_vec());
+    run_text(&mut model, &frame, text, &Vocabulary::default(), options, &mut |_| {})
 }
 
-fn config(raw: RawConfig) -> Config {
-    Config::try_from(RawConfig { use_depth: false, ..raw }).unwrap()
+fn config(raw: RawConfig) -> PipelineOptions {
+    Config::try_from(RawConfig { use_depth: false, ..raw }).unwrap().pipeline
 }
 
 /// A mug left of the plate, one right of it and lower.
@@ -69,8 +72,9 @@ fn the_weights_decide_with_the_place() {
     let weighed = |weight: f64| {
         let parts = BTreeMap::from([(RELATION_FIT.to_owned(), PartWeight { weight, mean: 0.5 })]);
         let weights = ScoreWeights { fitted_on: "a test".to_owned(), bias: 0.2, parts };
-        let config = Config { score_weights: Some(Arc::new(weights)), ..config(RawConfig::default()) };
-        ask("the mug to the left of the plate", &table(), &config)
+        let options =
+            PipelineOptions { score_weights: Some(Arc::new(weights)), ..config(RawConfig::default()) };
+        ask("the mug to the left of the plate", &table(), &options)
     };
     let sure = weighed(4.0);
     assert_eq!(sure.status, Status::Found);
@@ -79,8 +83,8 @@ fn the_weights_decide_with_the_place() {
     let weak = weighed(-4.0);
     assert_eq!(weak.status, Status::NotFound, "{}", weak.message);
     assert!(weak.targets.is_empty());
-    let doubt = weak.doubt.unwrap();
-    assert_eq!(doubt.missing, Some((Missing::Relation, "mug".to_owned())));
+    let doubt = weak.ambiguity.unwrap();
+    assert_eq!(doubt.unmet, Some((UnmetConstraint::Relation, "mug".to_owned())));
     assert_eq!(doubt.indices, [0]);
 }
 

@@ -11,61 +11,27 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use nalgebra::{Point3, Unit, Vector3};
-use serde::Deserialize;
+use nalgebra::Vector3;
 
-use crate::detection::Detection2d;
+use crate::candidate::Candidate;
 use crate::instruction::{
     AttributeKind, Instruction, ObjectReference, Order, OrderBy, Quantity, Relation, RelationKind,
 };
-
-/// Something that may be meant. `detection.phrase` says which phrase of [`Instruction::queries`] it was found for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Candidate {
-    /// Box, phrase and score.
-    pub detection: Detection2d,
-    /// Centre of what is seen of it, metres, camera's optical frame (x right, y down, z forward).
-    pub position_in_camera: Option<Point3<f64>>,
-    /// Extents along the optical frame's axes, metres.
-    pub size_m: Option<Vector3<f64>>,
-}
+use crate::options::Thresholds;
+use crate::result::UnmetConstraint;
+use crate::viewpoint::ViewAxes;
 
 /// How words are held against candidates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResolveOptions {
-    /// Detections under this score are nothing, in [0, 1].
-    pub threshold: f32,
-    /// Two candidates whose fits (in [0, 1]) differ by less are not told apart.
-    pub ambiguity_margin: f64,
-    /// By phrase (lower case), what holds for it instead.
-    pub per_phrase: BTreeMap<String, PhraseOptions>,
+    /// How sure is sure enough.
+    pub thresholds: Arc<Thresholds>,
     /// From where "left" and "behind" are seen.
     pub view: ViewAxes,
     /// What was meant before: "the other one" is none of these.
     pub previous: Vec<Candidate>,
-}
-
-/// What holds for one phrase; `None`: what holds for all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PhraseOptions {
-    /// Instead of [`ResolveOptions::threshold`], in [0, 1].
-    pub score_threshold: Option<f32>,
-    /// Instead of [`ResolveOptions::ambiguity_margin`], in [0, 1].
-    pub ambiguity_margin: Option<f64>,
-}
-
-/// The directions of a viewpoint, as unit vectors in the camera's optical frame.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ViewAxes {
-    /// To the right of the viewer.
-    pub right: Unit<Vector3<f64>>,
-    /// Away from the viewer.
-    pub forward: Unit<Vector3<f64>>,
-    /// Up.
-    pub up: Unit<Vector3<f64>>,
 }
 
 /// What the words mean. Indices are into the candidates given.
@@ -88,7 +54,7 @@ pub enum Resolution {
     /// Nothing fits.
     NotFound {
         /// Which part of the words.
-        missing: Missing,
+        missing: UnmetConstraint,
         /// The phrase of the thing that is missing, which may be a landmark.
         phrase: String,
         /// The nearest thing seen, an index into the candidates.
@@ -96,31 +62,6 @@ pub enum Resolution {
         /// What is missing, and the nearest thing seen, for a person.
         reason: String,
     },
-}
-
-/// Which part of the words nothing fits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
-    /// No such thing is seen.
-    Object,
-    /// Such a thing is seen, but none that looks as said.
-    Attribute,
-    /// Such a thing is seen, but none stands where said.
-    Relation,
-    /// There are not so many.
-    Count,
-}
-
-impl Missing {
-    /// In lower case: "object", "attribute", "relation" or "count".
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Object => "object",
-            Self::Attribute => "attribute",
-            Self::Relation => "relation",
-            Self::Count => "count",
-        }
-    }
 }
 
 /// What an instruction's references mean together: nothing is its own destination.
@@ -186,81 +127,17 @@ pub fn relation_fits(
 
 impl Default for ResolveOptions {
     fn default() -> Self {
-        Self {
-            threshold: 0.5,
-            ambiguity_margin: 0.2,
-            per_phrase: BTreeMap::new(),
-            view: ViewAxes::camera(),
-            previous: Vec::new(),
-        }
+        Self { thresholds: Arc::default(), view: ViewAxes::camera(), previous: Vec::new() }
     }
 }
 
 impl ResolveOptions {
-    /// The least score that counts for a phrase, [0, 1].
-    pub fn threshold_of(&self, phrase: &str) -> f32 {
-        self.of_phrase(phrase).score_threshold.unwrap_or(self.threshold)
+    fn threshold_of(&self, phrase: &str) -> f32 {
+        self.thresholds.threshold_of(phrase)
     }
 
-    /// How far apart fits to a phrase must be, [0, 1].
-    pub fn ambiguity_margin_of(&self, phrase: &str) -> f64 {
-        self.of_phrase(phrase).ambiguity_margin.unwrap_or(self.ambiguity_margin)
-    }
-
-    fn of_phrase(&self, phrase: &str) -> PhraseOptions {
-        self.per_phrase.get(phrase).copied().unwrap_or_default()
-    }
-}
-
-impl ViewAxes {
-    /// The camera's own: right, forward and up of the image.
-    pub fn camera() -> Self {
-        Self { right: Vector3::x_axis(), forward: Vector3::z_axis(), up: -Vector3::y_axis() }
-    }
-
-    /// The camera's with a level ground: `up_in_camera` is against gravity. For a camera that looks straight down, forward is
-    /// the top of the image. `None` when `up_in_camera` has no direction.
-    pub fn camera_with_up(up_in_camera: Vector3<f64>) -> Option<Self> {
-        let up = Unit::try_new(up_in_camera, 1e-9)?;
-        let level = |direction: Vector3<f64>| direction - up.into_inner() * up.dot(&direction);
-        let ahead = level(Vector3::z());
-        let ahead = if ahead.norm() > 0.2 { ahead } else { level(-Vector3::y()) };
-        let forward = Unit::try_new(ahead, 1e-9)?;
-        let right = Unit::try_new(forward.cross(&up), 1e-9)?;
-        Some(Self { right, forward, up })
-    }
-
-    /// A vector of the camera's optical frame as (right, forward, up).
-    fn coordinates(&self, in_camera: &Vector3<f64>) -> Vector3<f64> {
-        Vector3::new(in_camera.dot(&self.right), in_camera.dot(&self.forward), in_camera.dot(&self.up))
-    }
-
-    /// A step to the camera's (right, forward) on level ground, as the same step to this viewpoint's (right, forward).
-    fn step_of_camera(&self, right: f64, forward: f64) -> (f64, f64) {
-        let camera = Self::camera_with_up(self.up.into_inner()).unwrap_or_else(Self::camera);
-        let step = camera.right.scale(right) + camera.forward.scale(forward);
-        (step.dot(&self.right), step.dot(&self.forward))
-    }
-
-    /// Those of a frame by the conventions of REP 103: optical frames (`..._optical_frame`, `..._optical`) have x right and z
-    /// forward, all others x forward and z up.
-    pub fn of_frame(name: &str, camera_from_frame: &nalgebra::UnitQuaternion<f64>) -> Self {
-        if !(name.ends_with("_optical_frame") || name.ends_with("_optical")) {
-            return Self::of_body(camera_from_frame);
-        }
-        let Self { right, forward, up } = Self::camera();
-        let turned = |axis: Unit<Vector3<f64>>| camera_from_frame * axis;
-        Self { right: turned(right), forward: turned(forward), up: turned(up) }
-    }
-
-    /// Those of a frame with x forward, y left and z up (REP 103), such as a robot's base.
-    pub fn of_body(camera_from_body: &nalgebra::UnitQuaternion<f64>) -> Self {
-        let axis = |v: Unit<Vector3<f64>>| camera_from_body * v;
-        Self {
-            right: -axis(Vector3::y_axis()),
-            forward: axis(Vector3::x_axis()),
-            up: axis(Vector3::z_axis()),
-        }
+    fn ambiguity_margin_of(&self, phrase: &str) -> f64 {
+        self.thresholds.ambiguity_margin_of(phrase)
     }
 }
 
@@ -308,7 +185,7 @@ fn resolve_without(
 
 /// Why nothing is left.
 struct Absence {
-    missing: Missing,
+    missing: UnmetConstraint,
     phrase: String,
     nearest: Option<usize>,
     reason: String,
@@ -344,7 +221,7 @@ fn survivors(
         pool.retain(|it| !was_meant(it));
         if pool.is_empty() && n_all > 0 {
             let reason = format!("no other {phrase} seen than the one spoken of before");
-            return Err(absent(Missing::Object, None, reason));
+            return Err(absent(UnmetConstraint::Object, None, reason));
         }
     }
     if let Some(whole) = &reference.whole {
@@ -371,14 +248,14 @@ fn survivors(
     };
     if pool.is_empty() {
         return Err(absent(
-            Missing::Object,
+            UnmetConstraint::Object,
             None,
             words::none_seen(&phrase, candidates, options.threshold_of(&phrase)),
         ));
     }
     if pool.iter().all(|it| !is_free(it)) {
         let reason = format!("the only {phrase} seen is the one to be moved");
-        return Err(absent(Missing::Object, None, reason));
+        return Err(absent(UnmetConstraint::Object, None, reason));
     }
     for relation in placing(reference) {
         let landmarks = landmarks_of(relation, candidates, options)?;
@@ -397,7 +274,7 @@ fn survivors(
         if pool.is_empty() {
             let nearest = best.0.idx;
             let reason = words::none_placed(reference, relation, nearest, landmark, candidates, options);
-            return Err(absent(Missing::Relation, Some(nearest), reason));
+            return Err(absent(UnmetConstraint::Relation, Some(nearest), reason));
         }
         let runner_up = fits.get(1).filter(|(_, fit)| *fit < MIN_FIT).map(|it| it.0.idx);
         notes.push(words::placed(relation, best.0.idx, runner_up, landmark, candidates, options));
@@ -408,7 +285,7 @@ fn survivors(
         if pool.len() < n {
             let reason =
                 format!("the words speak of {n} {}, only {} seen", words::plural(&phrase), pool.len());
-            return Err(absent(Missing::Count, pool.first().map(|it| it.idx), reason));
+            return Err(absent(UnmetConstraint::Count, pool.first().map(|it| it.idx), reason));
         }
         if is_cut_clear(&pool, n, options.ambiguity_margin_of(&phrase)) {
             pool.truncate(n);
@@ -431,7 +308,7 @@ fn survivors(
         let rank = rank_of(closest, &orders);
         pool = pick(&pool, &keys, rank, reference.quantity.count().unwrap_or(1)).ok_or_else(|| {
             let reason = format!("asked for {phrase} number {rank}, only {} seen", pool.len());
-            absent(Missing::Count, pool.first().map(|it| it.idx), reason)
+            absent(UnmetConstraint::Count, pool.first().map(|it| it.idx), reason)
         })?;
         picked = true;
         notes.push(match closest {
@@ -442,7 +319,7 @@ fn survivors(
     pool.retain(is_free);
     if pool.is_empty() {
         let reason = format!("the {phrase} these words mean is the one to be moved");
-        return Err(absent(Missing::Object, None, reason));
+        return Err(absent(UnmetConstraint::Object, None, reason));
     }
     Ok(Survivors { weighed: pool, picked, notes })
 }
@@ -709,7 +586,7 @@ fn count(
         Resolution::Ambiguous { indices, question }
     };
     let few = |wanted: usize| Resolution::NotFound {
-        missing: Missing::Count,
+        missing: UnmetConstraint::Count,
         phrase: reference.query(),
         nearest: weighed.first().map(|it| it.idx),
         reason: format!(

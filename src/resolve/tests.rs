@@ -1,13 +1,16 @@
 mod classes;
 
+use std::sync::Arc;
+
 use nalgebra::{Isometry3, Point3, Rotation3, Translation3, UnitQuaternion, Vector3};
 
 use super::{
-    Candidate, InstructionResolution, PhraseOptions, Resolution, ResolveOptions, ViewAxes, relation_fits,
-    resolve, resolve_instruction,
+    Candidate, InstructionResolution, Resolution, ResolveOptions, ViewAxes, relation_fits, resolve,
+    resolve_instruction,
 };
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::instruction::{Vocabulary, parse};
+use crate::options::{PhraseThresholds, Thresholds};
 
 /// A thing on a table: x right, y away from the viewer, z up, metres; the middle of its foot.
 #[derive(Debug, Clone)]
@@ -242,9 +245,10 @@ fn phrases_have_thresholds_and_margins_of_their_own() {
         ("mug", Some(0.25), Some(0.05), "FOUND 0"),
         ("plate", Some(0.25), Some(0.05), "NOT_FOUND"),
     ] {
-        let of_phrase = PhraseOptions { score_threshold, ambiguity_margin };
+        let of_phrase = PhraseThresholds { score_threshold, ambiguity_margin };
         let per_phrase = [(phrase.to_owned(), of_phrase)].into();
-        let options = ResolveOptions { per_phrase, ..ResolveOptions::default() };
+        let thresholds = Arc::new(Thresholds { per_phrase, ..Thresholds::default() });
+        let options = ResolveOptions { thresholds, ..ResolveOptions::default() };
         assert_eq!(short(&resolve(reference, &candidates, &options)), expected, "{phrase} {of_phrase:?}");
     }
 }

@@ -3,8 +3,9 @@
 use image::{DynamicImage, ImageReader, Limits};
 use r2r::sensor_msgs::msg::{CameraInfo, CompressedImage, Image};
 
-use crate::camera::{CameraError, PinholeCamera};
-use crate::image::{DepthImage, DepthImageError, RgbImage};
+use crate::camera::PinholeCamera;
+use crate::engine::camera::{ColorMessage, ConvertError, DepthMessage, IntrinsicsMessage};
+use crate::image::{DepthImage, RgbImage};
 
 /// The largest side of a compressed image that is decoded: a bound on what a broken header can make us allocate.
 const MAX_COMPRESSED_SIDE: u32 = 16_384;
@@ -15,88 +16,42 @@ const COMPRESSED_DEPTH_HEADER: usize = 12;
 /// Appends a row of pixels as rgb8.
 type AppendRow = fn(&[u8], &mut Vec<u8>);
 
-/// Why a camera message was refused.
-#[derive(Debug, thiserror::Error, PartialEq)]
-pub enum ConvertError {
-    /// No pixels.
-    #[error("expected an image with pixels, got {width}x{height}: the camera driver sends empty images")]
-    Empty {
-        /// Columns.
-        width: u32,
-        /// Rows.
-        height: u32,
-    },
-    /// Color encoding that is not read.
-    #[error("expected encoding rgb8, bgr8, rgba8, bgra8 or mono8, got {got:?}: {remedy}")]
-    ColorEncoding {
-        /// As sent.
-        got: String,
-        /// What to do about it.
-        remedy: &'static str,
-    },
-    /// Depth encoding that is not read.
-    #[error(
-        "expected depth as 16UC1 (millimeters) or 32FC1 (meters), got {got:?}: is the depth topic right?"
-    )]
-    DepthEncoding {
-        /// As sent.
-        got: String,
-    },
-    /// Rows are shorter than their pixels.
-    #[error(
-        "expected step >= {expected} bytes for {width} pixels of {encoding}, got {got}: the image is corrupt"
-    )]
-    Step {
-        /// width * bytes per pixel.
-        expected: usize,
-        /// Columns.
-        width: u32,
-        /// As sent.
-        encoding: String,
-        /// As sent.
-        got: u32,
-    },
-    /// The data ends before the last row does.
-    #[error("expected {expected} bytes ({height} rows of {step}), got {got}: the image is corrupt")]
-    Length {
-        /// step * height.
-        expected: usize,
-        /// Rows.
-        height: u32,
-        /// Bytes per row.
-        step: u32,
-        /// Bytes sent.
-        got: usize,
-    },
-    /// A compressed image that cannot be decoded.
-    #[error("expected a JPEG or PNG image, got {format:?} that does not decode: {reason}")]
-    Compressed {
-        /// The message's format string.
-        format: String,
-        /// The decoder's words.
-        reason: String,
-    },
-    /// Intrinsics for an image of another size.
-    #[error(
-        "expected camera_info for the image's {image_width}x{image_height} pixels, got {width}x{height}: \
-         use the camera_info of the same stream"
-    )]
-    CameraSize {
-        /// Of the image.
-        image_width: u32,
-        /// Of the image.
-        image_height: u32,
-        /// Of the intrinsics, after region of interest and binning.
-        width: u32,
-        /// Of the intrinsics, after region of interest and binning.
-        height: u32,
-    },
-    /// Intrinsics that describe no camera.
-    #[error("camera_info refused: {0}")]
-    Camera(#[from] CameraError),
-    /// Depth values that make no image.
-    #[error(transparent)]
-    Depth(#[from] DepthImageError),
+impl ColorMessage for Image {
+    fn size(&self) -> Option<(u32, u32)> {
+        Some((self.width, self.height))
+    }
+
+    fn rgb(&self) -> Result<RgbImage, ConvertError> {
+        rgb_image(self)
+    }
+}
+
+impl ColorMessage for CompressedImage {
+    fn size(&self) -> Option<(u32, u32)> {
+        compressed_size(self)
+    }
+
+    fn rgb(&self) -> Result<RgbImage, ConvertError> {
+        rgb_image_from_compressed(self)
+    }
+}
+
+impl DepthMessage for Image {
+    fn depth(&self) -> Result<DepthImage, ConvertError> {
+        depth_image(self)
+    }
+}
+
+impl DepthMessage for CompressedImage {
+    fn depth(&self) -> Result<DepthImage, ConvertError> {
+        depth_image_from_compressed(self)
+    }
+}
+
+impl IntrinsicsMessage for CameraInfo {
+    fn camera(&self, image_size: (u32, u32), is_rectified: bool) -> Result<PinholeCamera, ConvertError> {
+        camera(self, image_size, is_rectified)
+    }
 }
 
 /// A raw color image: rgb8, bgr8, rgba8, bgra8 (alpha dropped) or mono8 (gray in all three channels).

@@ -3,36 +3,13 @@
 //!
 //! Follows <https://design.ros2.org/articles/node_lifecycle.html> and the ids of `lifecycle_msgs`.
 
-use std::sync::{Mutex, PoisonError};
-
 use futures::StreamExt as _;
+use parking_lot::Mutex;
 use r2r::lifecycle_msgs::{msg, srv};
 use r2r::{Publisher, QosProfile};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// A primary state, or the transition state in which work for one is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum State {
-    /// Nothing loaded.
-    Unconfigured = 1,
-    /// Model loaded, not looking.
-    Inactive = 2,
-    /// Answering.
-    Active = 3,
-    /// Over.
-    Finalized = 4,
-    /// The model is being loaded.
-    Configuring = 10,
-    /// The model is being dropped.
-    CleaningUp = 11,
-    /// On the way to the end.
-    ShuttingDown = 12,
-    /// Starting to answer.
-    Activating = 13,
-    /// Ceasing to answer.
-    Deactivating = 14,
-}
+use crate::engine::state::State;
 
 /// One edge between primary states.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,25 +53,8 @@ pub fn find_transition(state: State, id: u8, label: &str) -> Option<Transition> 
         .find(|it| it.start == state && if id == 0 { it.label == label } else { it.id == id })
 }
 
-impl State {
-    /// Its name in the services.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Unconfigured => "unconfigured",
-            Self::Inactive => "inactive",
-            Self::Active => "active",
-            Self::Finalized => "finalized",
-            Self::Configuring => "configuring",
-            Self::CleaningUp => "cleaningup",
-            Self::ShuttingDown => "shuttingdown",
-            Self::Activating => "activating",
-            Self::Deactivating => "deactivating",
-        }
-    }
-
-    fn message(self) -> msg::State {
-        msg::State { id: self as u8, label: self.label().to_owned() }
-    }
+fn state_message(state: State) -> msg::State {
+    msg::State { id: state as u8, label: state.label().to_owned() }
 }
 
 impl Transition {
@@ -105,8 +65,8 @@ impl Transition {
     fn description(self) -> msg::TransitionDescription {
         msg::TransitionDescription {
             transition: self.message(),
-            start_state: self.start.message(),
-            goal_state: self.goal.message(),
+            start_state: state_message(self.start),
+            goal_state: state_message(self.goal),
         }
     }
 }
@@ -157,7 +117,7 @@ impl Lifecycle {
         let current = watched.clone();
         tokio::spawn(async move {
             while let Some(request) = get.next().await {
-                let current_state = current.borrow().message();
+                let current_state = state_message(*current.borrow());
                 request.respond(srv::GetState::Response { current_state }).ok();
             }
         });
@@ -165,23 +125,8 @@ impl Lifecycle {
         let mut states =
             node.create_service::<srv::GetAvailableStates::Service>("~/get_available_states", qos())?;
         tokio::spawn(async move {
-            use State::{
-                Activating, Active, CleaningUp, Configuring, Deactivating, Finalized, Inactive, ShuttingDown,
-                Unconfigured,
-            };
-            let all = [
-                Unconfigured,
-                Inactive,
-                Active,
-                Finalized,
-                Configuring,
-                CleaningUp,
-                ShuttingDown,
-                Activating,
-                Deactivating,
-            ];
             while let Some(request) = states.next().await {
-                let available_states = all.map(State::message).to_vec();
+                let available_states = State::ALL.map(state_message).to_vec();
                 request.respond(srv::GetAvailableStates::Response { available_states }).ok();
             }
         });
@@ -227,11 +172,11 @@ impl Lifecycle {
         let event = msg::TransitionEvent {
             timestamp: 0,
             transition: transition.message(),
-            start_state: start.message(),
-            goal_state: goal.message(),
+            start_state: state_message(start),
+            goal_state: state_message(goal),
         };
         // Fails only when the node is gone.
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).publish(&event).ok();
+        self.events.lock().publish(&event).ok();
     }
 }
 

@@ -1,8 +1,9 @@
 //! `tracing` events to the ROS console (which honors `--log-level`) and to /rosout, which r2r does not publish itself.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use r2r::rcl_interfaces::msg::Log;
 use r2r::{Clock, Publisher, QosProfile};
 use tracing::field::{Field, Visit};
@@ -27,7 +28,7 @@ struct RosLayer {
     logger: String,
     /// A publisher is `Send` but not `Sync`.
     rosout: Mutex<Publisher<Log>>,
-    clock: Arc<Mutex<Clock>>,
+    clock: Arc<std::sync::Mutex<Clock>>,
 }
 
 impl<S: Subscriber> tracing_subscriber::Layer<S> for RosLayer {
@@ -63,7 +64,7 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for RosLayer {
             ..Default::default()
         };
         // Fails only when the node is gone, and then nobody listens.
-        self.rosout.lock().unwrap_or_else(PoisonError::into_inner).publish(&log).ok();
+        self.rosout.lock().publish(&log).ok();
     }
 }
 

@@ -12,49 +12,12 @@ use r2r::visualization_msgs::msg::{Marker, MarkerArray};
 
 use super::time_from_nanos;
 use crate::detection::BoundingBox2d;
+use crate::engine::outcome::{Outcome, TargetFrame};
 use crate::image::RgbImage;
 use crate::instruction::RelationKind;
 use crate::lift::{LiftedObject, Place, PoseSource};
-use crate::pipeline::{GroundedObject, GroundingResult, Status};
+use crate::result::{GroundedObject, Status};
 use crate::transform::rotate_covariance;
-
-/// Everything to be told about one processed request.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// The request this answers.
-    pub instruction_id: String,
-    /// What the pipeline found, in the camera's optical frame.
-    pub result: GroundingResult,
-    /// Where poses are told; `None` when they are not (nothing lifted, or no transform).
-    pub target_from_camera: Option<TargetFrame>,
-    /// Size of the image looked at, (width, height); (0, 0) when there was none.
-    pub image_size: (u32, u32),
-    /// Milliseconds by stage.
-    pub latency_ms: Vec<(String, f64)>,
-    /// What became of the target since the image was taken.
-    pub since: Since,
-}
-
-/// What became of a target since the image that it was found in was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Since {
-    /// It was not followed: nobody knows.
-    #[default]
-    Unknown,
-    /// It is followed: newer poses of it may have been told already.
-    Followed,
-    /// It was lost: a pose of then is not to be told as one of now.
-    Lost,
-}
-
-/// The frame poses are told in, and how to get there from the camera.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TargetFrame {
-    /// Its name.
-    pub frame_id: String,
-    /// The transform at the image's stamp.
-    pub target_from_camera: Isometry3<f64>,
-}
 
 /// The status as in the message.
 pub fn status_code(status: Status) -> u8 {
@@ -76,11 +39,11 @@ impl Outcome {
     /// The whole result.
     pub fn result(&self) -> lg::GroundingResult {
         let result = &self.result;
-        let (missing, missing_phrase) = match result.doubt.as_ref().and_then(|it| it.missing.clone()) {
-            Some((missing, phrase)) => (missing.name().to_owned(), phrase),
+        let (missing, missing_phrase) = match result.ambiguity.as_ref().and_then(|it| it.unmet.clone()) {
+            Some((unmet, phrase)) => (unmet.name().to_owned(), phrase),
             None => (String::new(), String::new()),
         };
-        let doubtful = result.doubt.as_ref().map(|it| it.ids(&result.candidates)).unwrap_or_default();
+        let doubtful = result.ambiguity.as_ref().map(|it| it.ids(&result.candidates)).unwrap_or_default();
         let is_question = result.status == Status::Ambiguous;
         let nearest = if is_question { String::new() } else { doubtful.first().cloned().unwrap_or_default() };
         let meant = |it: &GroundedObject| self.object(it, WithMask::Yes);

@@ -3,10 +3,9 @@
 //! r2r drives everything from [`r2r::Node::spin_once`], which a [`Spinner`] calls on its own thread; what arrives comes
 //! out of streams, read by tokio tasks. The model runs on a third thread (`model::worker`).
 
+pub mod control;
 pub mod convert;
-pub mod depth;
 pub mod diagnostics;
-pub mod engine;
 pub mod inputs;
 pub mod lifecycle;
 pub mod logging;
@@ -18,10 +17,9 @@ pub mod publish;
 pub mod remap;
 pub mod services;
 mod spinner;
-pub mod tracking;
 pub mod transforms;
 
-pub use self::spinner::{GraphSnapshot, Publishers, Spinner};
+pub use self::spinner::Spinner;
 
 use std::sync::{Arc, Mutex};
 

@@ -4,12 +4,15 @@
 //! `rcl_interfaces` are served here.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use futures::StreamExt as _;
+use parking_lot::Mutex;
 use r2r::rcl_interfaces::{msg, srv};
 use r2r::{Clock, ParameterValue, Publisher, QosProfile};
 use tokio::sync::watch;
+
+use crate::config::{ParameterRange, ParameterValue as Value};
 
 /// One parameter as the world may see and set it.
 #[derive(Debug, Clone)]
@@ -18,25 +21,12 @@ pub struct Declaration {
     pub name: String,
     /// Its default; every later value has the same type.
     pub default: ParameterValue,
-    /// Allowed numbers, both ends included.
-    pub range: Range,
+    /// What a value may be.
+    pub range: ParameterRange,
     /// What it does, with its unit.
     pub description: String,
-    /// What the range cannot say, such as the words that are allowed.
-    pub constraints: String,
     /// Whether it can only be given at the start.
     pub read_only: bool,
-}
-
-/// Allowed numbers, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Range {
-    /// Anything of the type.
-    Any,
-    /// Integers from, to.
-    Integer(i64, i64),
-    /// Doubles from, to.
-    Double(f64, f64),
 }
 
 /// Parameter values by name.
@@ -102,7 +92,7 @@ struct Server<C> {
     config: watch::Sender<Arc<C>>,
     /// A publisher is `Send` but not `Sync`.
     events: Mutex<Publisher<msg::ParameterEvent>>,
-    clock: Arc<Mutex<Clock>>,
+    clock: Arc<std::sync::Mutex<Clock>>,
     node: String,
 }
 
@@ -173,7 +163,7 @@ impl<C: Send + Sync + 'static> Server<C> {
 
     /// Applies all changes or none.
     fn set(&self, changes: &[msg::Parameter]) -> msg::SetParametersResult {
-        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut values = self.values.lock();
         let mut proposed = values.clone();
         let outcome = changes
             .iter()
@@ -215,11 +205,11 @@ impl<C: Send + Sync + 'static> Server<C> {
             ..Default::default()
         };
         // Fails only when the node is gone.
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).publish(&event).ok();
+        self.events.lock().publish(&event).ok();
     }
 
     fn value(&self, name: &str) -> ParameterValue {
-        let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = self.values.lock();
         values.get(name).cloned().unwrap_or(ParameterValue::NotSet)
     }
 
@@ -249,16 +239,19 @@ impl<C: Send + Sync + 'static> Server<C> {
             name: name.to_owned(),
             type_: to_message(&declaration.default).type_,
             description: declaration.description.clone(),
-            additional_constraints: declaration.constraints.clone(),
+            additional_constraints: match declaration.range {
+                ParameterRange::Choice(choices) => format!("one of: {}", choices.join(", ")),
+                _ => String::new(),
+            },
             read_only: declaration.read_only,
             ..Default::default()
         };
         match declaration.range {
-            Range::Any => {}
-            Range::Integer(from_value, to_value) => {
+            ParameterRange::Any | ParameterRange::Choice(_) => {}
+            ParameterRange::Integer { min: from_value, max: to_value } => {
                 descriptor.integer_range = vec![msg::IntegerRange { from_value, to_value, step: 0 }];
             }
-            Range::Double(from_value, to_value) => {
+            ParameterRange::Float { min: from_value, max: to_value } => {
                 descriptor.floating_point_range =
                     vec![msg::FloatingPointRange { from_value, to_value, step: 0.0 }];
             }
@@ -288,19 +281,31 @@ impl Declaration {
             let (expected, got) = (type_name(&self.default), type_name(&value));
             return Err(format!("{}: expected a {expected}, got a {got}", self.name));
         }
-        match (&value, self.range) {
-            (ParameterValue::Integer(it), Range::Integer(from, to)) if !(from..=to).contains(it) => {
-                Err(format!("{}: expected an integer from {from} to {to}, got {it}", self.name))
-            }
-            // Not a NaN either.
-            (ParameterValue::Double(it), Range::Double(from, to)) if !(from..=to).contains(it) => {
-                Err(format!("{}: expected a number from {from} to {to}, got {it}", self.name))
-            }
-            (ParameterValue::Double(it), Range::Any) if !it.is_finite() => {
-                Err(format!("{}: expected a finite number, got {it}", self.name))
-            }
-            _ => Ok(value),
+        if let Some(known) = from_ros(&value) {
+            self.range.check(&self.name, &known).map_err(|error| error.to_string())?;
         }
+        Ok(value)
+    }
+}
+
+/// As the configuration knows it; `None` for types that no parameter has.
+pub fn from_ros(value: &ParameterValue) -> Option<Value> {
+    match value {
+        ParameterValue::Bool(it) => Some(Value::Bool(*it)),
+        ParameterValue::Integer(it) => Some(Value::Integer(*it)),
+        ParameterValue::Double(it) => Some(Value::Float(*it)),
+        ParameterValue::String(it) => Some(Value::Text(it.clone())),
+        _ => None,
+    }
+}
+
+/// As ROS knows it.
+pub fn to_ros(value: Value) -> ParameterValue {
+    match value {
+        Value::Bool(it) => ParameterValue::Bool(it),
+        Value::Integer(it) => ParameterValue::Integer(it),
+        Value::Float(it) => ParameterValue::Double(it),
+        Value::Text(it) => ParameterValue::String(it),
     }
 }
 
@@ -396,7 +401,7 @@ mod tests {
     fn values_are_checked_for_type_and_range() {
         use ParameterValue::{Bool, Double, Integer, String as Text};
         let check = |default: ParameterValue,
-                     range: Range,
+                     range: ParameterRange,
                      value: ParameterValue,
                      expected: Result<_, &str>| {
             let declaration = Declaration {
@@ -404,7 +409,6 @@ mod tests {
                 default,
                 range,
                 description: String::new(),
-                constraints: String::new(),
                 read_only: false,
             };
             match (declaration.check(&value), expected) {
@@ -413,16 +417,16 @@ mod tests {
                 (got, expected) => panic!("{value:?}: got {got:?}, expected {expected:?}"),
             }
         };
-        let unit = Range::Double(0.0, 1.0);
+        let unit = ParameterRange::Float { min: 0.0, max: 1.0 };
         check(Double(0.5), unit, Double(0.1), Ok(Double(0.1)));
         check(Double(0.5), unit, Integer(1), Ok(Double(1.0)));
         check(Double(0.5), unit, Double(1.1), Err("from 0 to 1, got 1.1"));
         check(Double(0.5), unit, Double(f64::NAN), Err("got NaN"));
-        check(Double(0.5), Range::Any, Double(f64::INFINITY), Err("finite"));
+        check(Double(0.5), ParameterRange::Any, Double(f64::INFINITY), Err("finite"));
         check(Double(0.5), unit, Text("x".to_owned()), Err("expected a double, got a string"));
-        check(Integer(5), Range::Integer(1, 9), Integer(0), Err("from 1 to 9"));
-        check(Bool(true), Range::Any, Integer(1), Err("expected a boolean"));
-        check(Text("a".to_owned()), Range::Any, ParameterValue::NotSet, Err("not set"));
+        check(Integer(5), ParameterRange::Integer { min: 1, max: 9 }, Integer(0), Err("from 1 to 9"));
+        check(Bool(true), ParameterRange::Any, Integer(1), Err("expected a boolean"));
+        check(Text("a".to_owned()), ParameterRange::Any, ParameterValue::NotSet, Err("not set"));
     }
 
     #[test]

@@ -9,11 +9,13 @@ use r2r::vision_msgs::msg::{Detection2DArray, Detection3DArray};
 use r2r::visualization_msgs::msg::MarkerArray;
 use r2r::{Publisher, QosProfile};
 
-use super::messages::{MarkerBoard, Outcome, Since, image_message, pose};
+use super::messages::{MarkerBoard, image_message, pose};
 use super::time_from_nanos;
 use crate::annotate;
+use crate::engine::outcome::{Outcome, TargetFate};
+use crate::engine::ports::ResultSink;
 use crate::image::RgbdFrame;
-use crate::pipeline::Status;
+use crate::result::Status;
 
 /// The node's output topics.
 pub struct ResultPublisher {
@@ -52,41 +54,13 @@ impl ResultPublisher {
         })
     }
 
-    /// Tells an outcome; `frame` is what it is drawn on for those who watch.
-    pub fn publish(&mut self, outcome: &Outcome, frame: Option<&RgbdFrame>) {
-        match self.try_publish(outcome, frame) {
-            // The node is gone: the program is about to end.
-            Ok(()) | Err(r2r::Error::RCL_RET_PUBLISHER_INVALID) => {}
-            Err(error) => tracing::error!("cannot publish the result of {}: {error}", outcome.instruction_id),
-        }
-    }
-
-    /// Tells where a tracked target is at a stamp.
-    pub fn publish_target_pose(
-        &mut self,
-        stamp_ns: i64,
-        frame_id: &str,
-        target_from_object: &Isometry3<f64>,
-    ) {
-        self.tracked_ns = Some(stamp_ns);
-        let header = Header { stamp: time_from_nanos(stamp_ns), frame_id: frame_id.to_owned() };
-        // Fails only when the node is gone.
-        self.target_pose.publish(&PoseStamped { header, pose: pose(target_from_object) }).ok();
-    }
-
-    /// Removes the markers of an outcome that no longer holds.
-    pub fn clear_markers(&mut self) {
-        // Fails only when the node is gone.
-        self.markers.publish(&self.board.clear()).ok();
-    }
-
     fn try_publish(&mut self, outcome: &Outcome, frame: Option<&RgbdFrame>) -> r2r::Result<()> {
         // Poses and detections first: whoever waits for the result finds them there.
         // Those who follow the target never go back in time.
-        let is_news = match outcome.since {
-            Since::Unknown => true,
-            Since::Followed => self.tracked_ns.is_none_or(|it| it < outcome.result.stamp_ns),
-            Since::Lost => false,
+        let is_news = match outcome.fate {
+            TargetFate::Unknown => true,
+            TargetFate::Followed => self.tracked_ns.is_none_or(|it| it < outcome.result.stamp_ns),
+            TargetFate::Lost => false,
         };
         if let Some(pose) = outcome.pose_stamped(outcome.result.targets.first()).filter(|_| is_news) {
             self.target_pose.publish(&pose)?;
@@ -121,5 +95,27 @@ impl ResultPublisher {
         }
         self.markers.publish(&self.board.show(outcome))?;
         self.result.publish(&outcome.result())
+    }
+}
+
+impl ResultSink for ResultPublisher {
+    fn publish(&mut self, outcome: &Outcome, frame: Option<&RgbdFrame>) {
+        match self.try_publish(outcome, frame) {
+            // The node is gone: the program is about to end.
+            Ok(()) | Err(r2r::Error::RCL_RET_PUBLISHER_INVALID) => {}
+            Err(error) => tracing::error!("cannot publish the result of {}: {error}", outcome.instruction_id),
+        }
+    }
+
+    fn publish_target_pose(&mut self, stamp_ns: i64, frame_id: &str, target_from_object: &Isometry3<f64>) {
+        self.tracked_ns = Some(stamp_ns);
+        let header = Header { stamp: time_from_nanos(stamp_ns), frame_id: frame_id.to_owned() };
+        // Fails only when the node is gone.
+        self.target_pose.publish(&PoseStamped { header, pose: pose(target_from_object) }).ok();
+    }
+
+    fn clear_markers(&mut self) {
+        // Fails only when the node is gone.
+        self.markers.publish(&self.board.clear()).ok();
     }
 }

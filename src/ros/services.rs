@@ -9,12 +9,15 @@ use r2r::builtin_interfaces::msg::Duration as DurationMessage;
 use r2r::language_grounding::action::Find;
 use r2r::language_grounding::msg;
 use r2r::language_grounding::srv::{Describe, Ground};
+use r2r::std_msgs::msg::Header;
 use r2r::{ActionServerCancelRequest, ActionServerGoal, QosProfile};
 use tokio::sync::{mpsc, oneshot};
 
-use super::engine::{DescribeRequest, GroundRequest, Request};
-use super::messages::Outcome;
-use crate::pipeline::Status;
+use super::time_from_nanos;
+use crate::engine::calls::{Call, DescribeCall, DescribeRefusal, Description, GroundCall};
+use crate::engine::camera::FrameHeader;
+use crate::engine::outcome::Outcome;
+use crate::result::Status;
 
 /// How long `~/find` looks without a timeout of its own.
 const FIND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,7 +27,7 @@ const FIND_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 const CANCEL_GRACE: Duration = Duration::from_millis(300);
 
 /// Serves all three for as long as the node lives.
-pub fn serve(node: &mut r2r::Node, engine: &mpsc::Sender<Request>) -> r2r::Result<()> {
+pub fn serve(node: &mut r2r::Node, engine: &mpsc::Sender<Call>) -> r2r::Result<()> {
     let mut ground = node.create_service::<Ground::Service>("~/ground", QosProfile::services_default())?;
     let requests = engine.clone();
     let numbers = AtomicU64::new(1);
@@ -54,21 +57,10 @@ pub fn serve(node: &mut r2r::Node, engine: &mpsc::Sender<Request>) -> r2r::Resul
             let requests = requests.clone();
             tokio::spawn(async move {
                 let (reply, answer) = oneshot::channel();
-                let asked = DescribeRequest { question: request.message.question.clone(), reply };
-                let sent = requests.try_send(Request::Describe(asked));
+                let call = DescribeCall { question: request.message.question.clone(), reply };
+                let sent = requests.try_send(Call::Describe(call));
                 let response = match (sent, answer.await) {
-                    (Ok(()), Ok(description)) => {
-                        let mut response = Describe::Response {
-                            header: description.header,
-                            model: description.model,
-                            ..Default::default()
-                        };
-                        match description.text {
-                            Ok(text) => (response.success, response.text) = (true, text),
-                            Err(message) => response.message = message,
-                        }
-                        response
-                    }
+                    (Ok(()), Ok(described)) => describe_response(described),
                     _ => Describe::Response { message: NOT_TAKEN.to_owned(), ..Default::default() },
                 };
                 request.respond(response).ok();
@@ -91,26 +83,45 @@ pub fn serve(node: &mut r2r::Node, engine: &mpsc::Sender<Request>) -> r2r::Resul
     Ok(())
 }
 
+fn describe_response(described: Result<Description, DescribeRefusal>) -> Describe::Response {
+    let header = |it: FrameHeader| Header { stamp: time_from_nanos(it.stamp_ns), frame_id: it.frame_id };
+    match described {
+        Ok(it) => Describe::Response {
+            header: header(it.header),
+            model: it.model,
+            success: true,
+            text: it.text,
+            ..Default::default()
+        },
+        Err(it) => Describe::Response {
+            header: header(it.header),
+            model: it.model,
+            message: it.refusal.to_string(),
+            ..Default::default()
+        },
+    }
+}
+
 const NOT_TAKEN: &str = "too many requests are waiting, or the node is shutting down";
 
 /// One request to the engine and its answer: the outcome, and the number of the image it is about.
 async fn ask(
-    engine: &mpsc::Sender<Request>,
+    engine: &mpsc::Sender<Call>,
     id: String,
     instruction: String,
     timeout: Duration,
     after_sequence: u64,
 ) -> Result<(Arc<Outcome>, u64), String> {
     let (reply, answer) = oneshot::channel();
-    let request = GroundRequest { id, instruction, timeout, after_sequence, reply };
-    engine.try_send(Request::Ground(request)).map_err(|_| NOT_TAKEN.to_owned())?;
+    let call = GroundCall { id, instruction, timeout, after_sequence, reply };
+    engine.try_send(Call::Ground(call)).map_err(|_| NOT_TAKEN.to_owned())?;
     answer.await.map_err(|_| NOT_TAKEN.to_owned())
 }
 
 async fn look_until_found(
     mut goal: ActionServerGoal<Find::Action>,
     mut cancels: impl Stream<Item = ActionServerCancelRequest> + Unpin,
-    engine: mpsc::Sender<Request>,
+    engine: mpsc::Sender<Call>,
 ) {
     let instruction = goal.goal.instruction.clone();
     let id = format!("find-{}", goal.uuid.simple());

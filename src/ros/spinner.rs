@@ -1,12 +1,13 @@
 //! The thread that drives a node, and its look at the ROS graph once a second.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+
+use crate::engine::input_health::{GraphSnapshot, Publishers};
 
 /// How long one turn waits for something to happen: bounds the time to stop.
 const SPIN_TIMEOUT: Duration = Duration::from_millis(50);
@@ -18,20 +19,6 @@ const IDLE_TURN: Duration = Duration::from_micros(300);
 const MAX_IDLE_TURNS: u32 = 20;
 /// How long it rests then.
 const REST: Duration = Duration::from_millis(1);
-
-/// Who publishes on a topic.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Publishers {
-    /// Full names of the nodes, sorted.
-    pub nodes: Vec<String>,
-    /// The message types they publish, sorted, without repetition.
-    pub types: Vec<String>,
-    /// Whether some of them do not keep their last messages for late subscribers (durability volatile).
-    pub any_volatile: bool,
-}
-
-/// What the graph looked like a moment ago: the watched topics by full name.
-pub type GraphSnapshot = BTreeMap<String, Publishers>;
 
 /// Spins a node on its own thread until stopped, then destroys it, so that the ROS graph forgets it.
 pub struct Spinner {

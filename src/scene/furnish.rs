@@ -2,13 +2,14 @@
 
 use nalgebra::{Isometry3, Translation3, UnitQuaternion, Vector3};
 
+use super::color::Color;
 use super::layout::{
     Layout, Placed, Room, View, draw_color, draw_lights, draw_room, draw_sensor, is_clear, look_at, outline,
     sees,
 };
 use super::mesh::{MeshLibrary, Model, Role};
 use super::random::SceneRng;
-use super::things::{Blueprint, Color, Kind, Modeled, any_angle, build};
+use super::things::{Blueprint, Kind, Modeled, any_angle, build};
 
 type Vec3 = Vector3<f32>;
 
@@ -166,7 +167,8 @@ fn modeled(model: &Model, paint: Option<(Color, Vec3)>, scale: f32) -> Blueprint
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::collections::HashMap;
+    use std::io::{Cursor, ErrorKind};
 
     use super::super::{Scene, SceneConfig};
     use super::*;
@@ -174,8 +176,7 @@ mod tests {
 
     /// A library of one blue die of 6 cm and one shelf of 30 cm on which things may stand.
     fn library() -> MeshLibrary {
-        let folder = std::env::temp_dir().join(format!("language_grounding_meshes_{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+        let mut files = HashMap::new();
         for (name, side, color) in [("die", 0.06f32, "0 0 0.8"), ("shelf", 0.3, "0.8 0.8 0.8")] {
             let mut text = format!("mtllib {name}.mtl\nusemtl m\nvt 0.5 0.5\n");
             for i in 0..8 {
@@ -186,23 +187,20 @@ mod tests {
                 let [a, b, c, d] = quad;
                 text += &format!("f {a}/1 {b}/1 {c}/1\nf {a}/1 {c}/1 {d}/1\n");
             }
-            fs::write(folder.join(format!("{name}.obj")), text).unwrap();
-            fs::write(
-                folder.join(format!("{name}.mtl")),
-                format!("newmtl m\nKd {color}\nmap_Kd {name}.png\n"),
-            )
-            .unwrap();
+            files.insert(format!("{name}.obj"), text.into_bytes());
+            let material = format!("newmtl m\nKd {color}\nmap_Kd {name}.png\n");
+            files.insert(format!("{name}.mtl"), material.into_bytes());
             let pixel = if name == "die" { [0, 0, 200] } else { [200, 200, 200] };
+            let mut png = Cursor::new(Vec::new());
             image::RgbImage::from_pixel(2, 2, image::Rgb(pixel))
-                .save(folder.join(format!("{name}.png")))
+                .write_to(&mut png, image::ImageFormat::Png)
                 .unwrap();
+            files.insert(format!("{name}.png"), png.into_inner());
         }
         let manifest = r#"{"models": [{"name": "die", "color": "blue", "role": "object", "paint": true},
             {"name": "shelf", "color": "gray", "role": "furniture", "top": true}], "tables": ["shelf.png"]}"#;
-        fs::write(folder.join("manifest.json"), manifest).unwrap();
-        let library = MeshLibrary::load(&folder).unwrap();
-        fs::remove_dir_all(folder).unwrap();
-        library
+        files.insert("manifest.json".to_owned(), manifest.as_bytes().to_vec());
+        MeshLibrary::load(&|name| files.get(name).cloned().ok_or_else(|| ErrorKind::NotFound.into())).unwrap()
     }
 
     #[test]

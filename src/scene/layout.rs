@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use nalgebra::{Isometry3, Matrix3, Point3, Rotation3, Translation3, UnitQuaternion, Vector3};
 
+use super::color::{Color, linear_from_hsv};
 use super::mesh::Texture;
 use super::more_things;
 use super::random::SceneRng;
 use super::texture::Pattern;
-use super::things::{Blueprint, Color, Kind, any_angle, build, linear_from_hsv};
+use super::things::{Blueprint, Kind, any_angle, build};
 
 type Vec3 = Vector3<f32>;
 

@@ -1,19 +1,22 @@
 //! Textured triangle meshes and where a ray meets them, through a tree of boxes; a folder of them is a [`MeshLibrary`].
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::Arc;
 
 use nalgebra::Vector3;
 use serde::Deserialize;
 
+use super::color::Color;
 use super::shape::Hit;
-use super::things::Color;
 
 type Vec3 = Vector3<f32>;
 
 /// Triangles in one leaf of the tree of boxes.
 const LEAF: usize = 4;
+
+/// The contents of one file of a library's folder, by its name there.
+pub type ReadFile<'a> = &'a dyn Fn(&str) -> io::Result<Vec<u8>>;
 
 /// Models to furnish scenes with: the folder that `training/meshes.py` writes.
 #[derive(Debug, Clone)]
@@ -30,15 +33,15 @@ pub enum MeshError {
     #[error("cannot read {path}: {source}; training/meshes.py makes the folder")]
     Read {
         /// The file.
-        path: PathBuf,
+        path: String,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A picture cannot be decoded.
     #[error("cannot decode {path}: {source}")]
     Picture {
         /// The file.
-        path: PathBuf,
+        path: String,
         /// What the decoder said.
         source: image::ImageError,
     },
@@ -46,7 +49,7 @@ pub enum MeshError {
     #[error("{path}: {problem}")]
     Content {
         /// The file.
-        path: PathBuf,
+        path: String,
         /// What was expected and what came.
         problem: String,
     },
@@ -139,16 +142,16 @@ struct Entry {
 }
 
 impl MeshLibrary {
-    /// Reads `manifest.json` and everything it names from a folder.
-    pub fn load(folder: &Path) -> Result<Self, MeshError> {
-        let path = folder.join("manifest.json");
-        let manifest: Manifest = serde_json::from_str(&read(&path)?)
+    /// From `manifest.json` and everything it names; `read` has the files of the folder.
+    pub fn load(read: ReadFile<'_>) -> Result<Self, MeshError> {
+        let path = "manifest.json".to_owned();
+        let manifest: Manifest = serde_json::from_str(&text_of(&path, read)?)
             .map_err(|it| MeshError::Content { path: path.clone(), problem: it.to_string() })?;
-        let tables = manifest.tables.iter().map(|it| Texture::load(&folder.join(it)).map(Arc::new));
+        let tables = manifest.tables.iter().map(|it| Texture::load(it, read).map(Arc::new));
         let tables = tables.collect::<Result<Vec<_>, _>>()?;
         let models = manifest.models.into_iter().map(|it| {
             Ok(Model {
-                mesh: Arc::new(Mesh::load(folder, &it.name)?),
+                mesh: Arc::new(Mesh::load(&it.name, read)?),
                 name: it.name.into(),
                 color: it.color,
                 role: it.role,
@@ -238,10 +241,10 @@ impl Mesh {
         texture.at(mix(0), 1.0 - mix(1))
     }
 
-    fn load(folder: &Path, name: &str) -> Result<Self, MeshError> {
-        let (numbers, materials) = read_materials(folder, &folder.join(format!("{name}.mtl")))?;
-        let path = folder.join(format!("{name}.obj"));
-        let triangles = parse_obj(&read(&path)?, &numbers)
+    fn load(name: &str, read: ReadFile<'_>) -> Result<Self, MeshError> {
+        let (numbers, materials) = read_materials(&format!("{name}.mtl"), read)?;
+        let path = format!("{name}.obj");
+        let triangles = parse_obj(&text_of(&path, read)?, &numbers)
             .map_err(|problem| MeshError::Content { path: path.clone(), problem })?;
         if triangles.is_empty() {
             return Err(MeshError::Content { path, problem: "expected triangles, found none".to_owned() });
@@ -294,8 +297,8 @@ impl Node {
 }
 
 impl Texture {
-    fn load(path: &Path) -> Result<Self, MeshError> {
-        let picture = image::open(path)
+    fn load(path: &str, read: ReadFile<'_>) -> Result<Self, MeshError> {
+        let picture = image::load_from_memory(&bytes_of(path, read)?)
             .map_err(|source| MeshError::Picture { path: path.to_owned(), source })?
             .into_rgb8();
         let (width, height) = (picture.width() as usize, picture.height() as usize);
@@ -334,14 +337,24 @@ fn split(triangles: &mut [Triangle], range: std::ops::Range<usize>, nodes: &mut 
     split(triangles, middle..range.end, nodes);
 }
 
-fn read(path: &Path) -> Result<String, MeshError> {
-    std::fs::read_to_string(path).map_err(|source| MeshError::Read { path: path.to_owned(), source })
+fn bytes_of(path: &str, read: ReadFile<'_>) -> Result<Vec<u8>, MeshError> {
+    read(path).map_err(|source| MeshError::Read { path: path.to_owned(), source })
+}
+
+fn text_of(path: &str, read: ReadFile<'_>) -> Result<String, MeshError> {
+    String::from_utf8(bytes_of(path, read)?).map_err(|_| MeshError::Content {
+        path: path.to_owned(),
+        problem: "expected text in UTF-8, got other bytes".to_owned(),
+    })
 }
 
 /// The materials of a .mtl file and their numbers by name.
-fn read_materials(folder: &Path, path: &Path) -> Result<(HashMap<String, u16>, Vec<Material>), MeshError> {
+fn read_materials(
+    path: &str,
+    read: ReadFile<'_>,
+) -> Result<(HashMap<String, u16>, Vec<Material>), MeshError> {
     let (mut numbers, mut materials) = (HashMap::new(), Vec::<Material>::new());
-    for line in read(path)?.lines() {
+    for line in text_of(path, read)?.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match (word, materials.last_mut()) {
             ("newmtl", _) => {
@@ -354,7 +367,7 @@ fn read_materials(folder: &Path, path: &Path) -> Result<(HashMap<String, u16>, V
                     .ok_or_else(|| MeshError::Content { path: path.to_owned(), problem: problem() })?;
                 it.albedo = Vec3::from(color).map(|c| c.powi(2));
             }
-            ("map_Kd", Some(it)) => it.texture = Some(Arc::new(Texture::load(&folder.join(rest))?)),
+            ("map_Kd", Some(it)) => it.texture = Some(Arc::new(Texture::load(rest, read)?)),
             _ => {}
         }
     }
@@ -457,7 +470,7 @@ mod tests {
         let error = parse_obj("v 0 0 0\nv 1 zero 2\n", &none).unwrap_err();
         assert_eq!(error, "line 2: cannot make sense of \"v 1 zero 2\"");
         assert!(parse_obj("v 0 0 0\nvt 0 0\nf 1/1 1/1 2/1", &none).is_err());
-        let missing = MeshLibrary::load(Path::new("/nowhere")).unwrap_err().to_string();
+        let missing = MeshLibrary::load(&|_| Err(io::ErrorKind::NotFound.into())).unwrap_err().to_string();
         assert!(missing.contains("manifest.json") && missing.contains("training/meshes.py"), "{missing}");
     }
 }

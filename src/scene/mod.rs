@@ -6,6 +6,7 @@
 //! World frame (REP 103): z up, the table top at z = 0, the camera looks roughly along +y. Seeds below
 //! [`FIRST_HELD_OUT_SEED`] may be trained on; seeds from there on never are.
 
+mod color;
 mod furnish;
 mod layout;
 mod mesh;
@@ -19,9 +20,10 @@ mod things;
 
 use nalgebra::{Isometry3, Point3, Vector3};
 
-pub use self::mesh::{MeshError, MeshLibrary};
+pub use self::color::Color;
+pub use self::mesh::{MeshError, MeshLibrary, ReadFile};
 pub use self::sensor::DepthSensor;
-pub use self::things::{Color, Kind};
+pub use self::things::Kind;
 use crate::camera::{CameraError, PinholeCamera};
 use crate::detection::BoundingBox2d;
 use crate::image::{DepthImage, RgbImage, RgbdFrame};

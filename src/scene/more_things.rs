@@ -4,9 +4,10 @@ use std::f32::consts::{FRAC_PI_2, TAU};
 
 use nalgebra::Vector3;
 
+use super::color::Color;
 use super::random::SceneRng;
 use super::shape::Shape;
-use super::things::{Builder, Color, Footprint, Kind};
+use super::things::{Builder, Footprint, Kind};
 
 type Vec3 = Vector3<f32>;
 

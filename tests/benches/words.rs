@@ -5,9 +5,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use language_grounding::candidate::Candidate;
 use language_grounding::detection::{BoundingBox2d, Detection2d};
 use language_grounding::instruction::{Vocabulary, parse};
-use language_grounding::resolve::{Candidate, ResolveOptions, resolve_instruction};
+use language_grounding::resolve::{ResolveOptions, resolve_instruction};
 use nalgebra::{Point3, Vector3};
 
 const SENTENCES: [&str; 4] = [

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use language_grounding::camera::PinholeCamera;
-use language_grounding::config::Config;
 use language_grounding::detection::Detection2d;
 use language_grounding::image::{RgbImage, RgbdFrame};
+use language_grounding::instruction::Vocabulary;
 use language_grounding::model::VisionLanguageModel;
 use language_grounding::model::given::GivenDetections;
-use language_grounding::pipeline::Pipeline;
+use language_grounding::options::PipelineOptions;
 use language_grounding::report;
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,8 +42,8 @@ pub(crate) fn run(
     queries: &Path,
     output: Option<&Path>,
     model: &mut LazyModel,
-    pipeline: &Pipeline,
-    config: &Config,
+    vocabulary: &Vocabulary,
+    options: &PipelineOptions,
 ) -> anyhow::Result<()> {
     let open =
         || File::open(queries).with_context(|| format!("cannot read the queries {}", queries.display()));
@@ -75,7 +75,7 @@ pub(crate) fn run(
         };
         let result = parsed
             .with_context(|| format!("line {} is not JSON", line_idx + 1))
-            .and_then(|it| answer(it, dir, &mut cache, model, pipeline, config));
+            .and_then(|it| answer(it, dir, &mut cache, model, vocabulary, options));
         let json = match result {
             Ok(answer) => report::result_to_json(&id, &answer.result, &answer.latency_ms),
             Err(err) => report::error_to_json(&id, &format!("{err:#}")),
@@ -92,8 +92,8 @@ fn answer(
     dir: &Path,
     cache: &mut Option<CachedImage>,
     model: &mut LazyModel,
-    pipeline: &Pipeline,
-    config: &Config,
+    vocabulary: &Vocabulary,
+    options: &PipelineOptions,
 ) -> anyhow::Result<Answer> {
     let query: Query = serde_json::from_value(line)
         .context("expected {\"id\", \"image\", \"depth\"?, \"K\"?, \"instruction\", \"candidates\"?}")?;
@@ -116,8 +116,7 @@ fn answer(
         None => None,
     };
     let depth = query.depth.map(|it| input::load_depth(&dir.join(it))).transpose()?;
-    let mut config = config.clone();
-    config.use_depth &= depth.is_some();
+    let options = PipelineOptions { use_depth: options.use_depth && depth.is_some(), ..options.clone() };
     let frame =
         RgbdFrame { key: *key, image: image.clone(), depth, camera, frame_id: String::new(), stamp_ns: 0 };
     if let Some(candidates) = query.candidates {
@@ -131,8 +130,8 @@ fn answer(
             );
         }
         let mut given = GivenDetections::new(candidates);
-        return Ok(crate::ask(pipeline, &mut given, &frame, &query.instruction, &config));
+        return Ok(crate::ask(vocabulary, &mut given, &frame, &query.instruction, &options));
     }
     let model: &mut dyn VisionLanguageModel = model.get()?;
-    Ok(crate::ask(pipeline, model, &frame, &query.instruction, &config))
+    Ok(crate::ask(vocabulary, model, &frame, &query.instruction, &options))
 }

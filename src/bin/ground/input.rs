@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use language_grounding::camera::PinholeCamera;
 use language_grounding::image::{DepthImage, RgbImage};
+use language_grounding::yaml;
 use serde::Deserialize;
 
 /// A color image of any format the decoder knows (JPEG, PNG).
@@ -44,7 +45,7 @@ pub(crate) fn load_camera(path: &Path) -> anyhow::Result<PinholeCamera> {
     }
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the camera calibration {}", path.display()))?;
-    let calibration: Calibration = serde_yaml::from_str(&text).with_context(|| {
+    let calibration: Calibration = yaml::read(&text).with_context(|| {
         format!(
             "{} is not a camera calibration: expected image_width, image_height, camera_matrix",
             path.display()

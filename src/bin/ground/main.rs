@@ -17,8 +17,9 @@ use language_grounding::image::RgbdFrame;
 use language_grounding::instruction::{Vocabulary, parse_to_json};
 use language_grounding::model::candle::load_model_by_name;
 use language_grounding::model::{KeyedImage, ModelOptions, RawTask, VisionLanguageModel};
-use language_grounding::pipeline::{GroundingResult, Pipeline, Stage, Status};
-use language_grounding::{annotate, report};
+use language_grounding::options::PipelineOptions;
+use language_grounding::result::{GroundingResult, Stage, Status};
+use language_grounding::{annotate, config_files, pipeline, report};
 use serde_json::{Value, json};
 
 /// Find what an instruction refers to in an image, and where it is.
@@ -213,9 +214,9 @@ fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
     let config = load_config(arguments.config.as_deref(), arguments.model)?;
     let mut model =
         LazyModel { name: config.model.clone(), options: config.model_options.clone(), model: None };
-    let pipeline = Pipeline::default();
+    let vocabulary = Vocabulary::default();
     if let Some(queries) = &arguments.batch {
-        batch::run(queries, arguments.output.as_deref(), &mut model, &pipeline, &config)?;
+        batch::run(queries, arguments.output.as_deref(), &mut model, &vocabulary, &config.pipeline)?;
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -234,9 +235,9 @@ fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
         arguments.instruction.context("expected an INSTRUCTION, such as \"pick up the red cup\"")?;
     let camera = arguments.camera.as_deref().map(input::load_camera).transpose()?;
     let depth = arguments.depth.as_deref().map(input::load_depth).transpose()?;
-    let config = Config { use_depth: depth.is_some(), ..config };
+    let options = PipelineOptions { use_depth: depth.is_some(), ..config.pipeline };
     let frame = RgbdFrame { key: 0, image, depth, camera, frame_id: String::new(), stamp_ns: 0 };
-    let Answer { result, latency_ms } = ask(&pipeline, model.get()?, &frame, &instruction, &config);
+    let Answer { result, latency_ms } = ask(&vocabulary, model.get()?, &frame, &instruction, &options);
     print_json(&report::result_to_json(&json!(path.display().to_string()), &result, &latency_ms))?;
     if let Some(path) = &arguments.annotate {
         let drawn = annotate::draw(&frame.image, &result, frame.camera.as_ref());
@@ -247,15 +248,15 @@ fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
 
 /// Runs the pipeline with a clock beside it.
 pub(crate) fn ask(
-    pipeline: &Pipeline,
+    vocabulary: &Vocabulary,
     model: &mut dyn VisionLanguageModel,
     frame: &RgbdFrame,
     instruction: &str,
-    config: &Config,
+    options: &PipelineOptions,
 ) -> Answer {
     let mut latency_ms = Vec::new();
     let mut last = Instant::now();
-    let result = pipeline.run(model, frame, instruction, config, &mut |stage| {
+    let result = pipeline::run_text(model, frame, instruction, vocabulary, options, &mut |stage| {
         latency_ms.push((stage, last.elapsed().as_secs_f64() * 1e3));
         last = Instant::now();
     });
@@ -281,7 +282,7 @@ fn load_config(path: Option<&Path>, model: ModelArguments) -> anyhow::Result<Con
     raw.limit_to_locations |= model.limit_to_locations;
     raw.verifier = model.verifier.unwrap_or(raw.verifier);
     raw.second_model = model.second_model.unwrap_or(raw.second_model);
-    let config = Config::try_from(raw)?;
+    let config = config_files::open(raw)?;
     ensure!(
         config.viewpoint_frame.is_none(),
         "expected viewpoint camera: without ROS there is no transform to {}",

@@ -1,25 +1,16 @@
-//! The objects of the standing instruction followed at the rate of the camera, beside the model's own.
+//! What is followed of the standing instruction, and for which words; pure.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use nalgebra::Isometry3;
-use tokio::sync::watch;
 
-use super::depth::DepthRegistrar;
-use super::diagnostics::Monitor;
-use super::engine::refused;
-use super::inputs::{Inputs, PairedMessages};
-use super::lifecycle::State;
-use super::messages::{Outcome, Since};
-use super::publish::ResultPublisher;
-use super::transforms::TransformListener;
+use super::camera::FrameHeader;
+use super::outcome::{Outcome, TargetFate};
 use crate::camera::PinholeCamera;
 use crate::config::Config;
 use crate::image::{DepthImage, RgbdFrame};
 use crate::lift::{FrameGeometry, LiftedObject, SupportPlane};
-use crate::pipeline::Status;
+use crate::result::Status;
 use crate::track::{Followed, TrackedFrame, Tracker};
 
 /// Frames kept while the model looks at one; of more, every second is dropped.
@@ -27,33 +18,9 @@ const MAX_KEPT: usize = 48;
 /// A stamp that is older than the newest by more is of a clock that jumped back.
 const CLOCK_JUMP_NS: i64 = 500_000_000;
 
-/// What is followed. Clones share it.
-#[derive(Clone, Default)]
-pub struct Tracking {
-    shared: Arc<Mutex<Shared>>,
-}
-
-/// What following needs of the node.
-pub struct Surroundings {
-    /// The camera.
-    pub inputs: Inputs,
-    /// TF.
-    pub transforms: TransformListener,
-    /// Depth of the color camera.
-    pub depth: DepthRegistrar,
-    /// Parameters.
-    pub config: watch::Receiver<Arc<Config>>,
-    /// Of the node.
-    pub state: watch::Receiver<State>,
-    /// Where poses go.
-    pub publisher: Arc<Mutex<ResultPublisher>>,
-    /// Health.
-    pub monitor: Monitor,
-}
-
 /// What is followed, and for which words.
 #[derive(Default)]
-pub struct Shared {
+pub struct FollowedObjects {
     /// Id and text of the standing instruction.
     instruction: Option<(String, String)>,
     tracker: Tracker,
@@ -62,7 +29,7 @@ pub struct Shared {
     /// In that frame.
     planes: Vec<SupportPlane>,
     /// Frames since that which the model looks at: new objects go through them.
-    kept: VecDeque<Kept>,
+    kept: VecDeque<DepthFrame>,
     /// Stamp of that frame.
     looked_at_ns: i64,
     newest_pose_ns: i64,
@@ -70,7 +37,7 @@ pub struct Shared {
     newest_ns: Option<i64>,
 }
 
-/// What must be told with an outcome, lest it be misunderstood.
+/// What must be published with an outcome so that it is understood.
 #[derive(Default)]
 pub struct Around {
     /// The target is another one now.
@@ -79,92 +46,61 @@ pub struct Around {
     pub after: Option<Outcome>,
 }
 
-struct Kept {
-    stamp_ns: i64,
-    reference_from_camera: Isometry3<f64>,
-    depth: DepthImage,
-    camera: PinholeCamera,
+/// A depth image with where its camera was.
+pub struct DepthFrame {
+    /// Acquisition time, nanoseconds.
+    pub stamp_ns: i64,
+    /// The camera in the frame that poses are kept in.
+    pub reference_from_camera: Isometry3<f64>,
+    /// Registered to the color image, of the camera's size.
+    pub depth: DepthImage,
+    /// Of the color image.
+    pub camera: PinholeCamera,
 }
 
-impl Tracking {
-    /// Follows for as long as the node lives.
-    pub async fn run(self, around: Surroundings) {
-        let mut news = around.inputs.news();
-        let mut last_sequence = 0;
-        while news.changed().await.is_ok() {
-            news.mark_unchanged();
-            let config = Arc::clone(&around.config.borrow());
-            if !config.track || *around.state.borrow() != State::Active || self.lock().instruction.is_none() {
-                continue;
-            }
-            let newest = around.inputs.newest(config.stamp_tolerance).0;
-            if let Some(paired) = newest.filter(|it| it.sequence != last_sequence) {
-                last_sequence = paired.sequence;
-                self.follow(&paired, &config, &around).await;
-            }
-        }
+impl FollowedObjects {
+    /// Whether there are words to follow objects for.
+    pub fn is_wanted(&self) -> bool {
+        self.instruction.is_some()
     }
 
     /// Other words hold from now on; `None`: none do.
-    pub fn begin(&self, instruction: Option<(String, String)>) {
-        let mut shared = self.lock();
+    pub fn begin(&mut self, instruction: Option<(String, String)>) {
         if instruction.is_none() {
-            *shared = Shared { tracker: std::mem::take(&mut shared.tracker), ..Shared::default() };
-            shared.tracker.forget();
+            *self = Self { tracker: std::mem::take(&mut self.tracker), ..Self::default() };
+            self.tracker.forget();
         }
-        shared.tracker.aim(&[]);
-        shared.instruction = instruction;
+        self.tracker.aim(&[]);
+        self.instruction = instruction;
     }
 
     /// The model is about to look at a frame.
-    pub fn look_at(&self, stamp_ns: i64) {
-        let mut shared = self.lock();
-        shared.looked_at_ns = stamp_ns;
-        shared.kept.retain(|it| stamp_ns < it.stamp_ns);
+    pub fn look_at(&mut self, stamp_ns: i64) {
+        self.looked_at_ns = stamp_ns;
+        self.kept.retain(|it| stamp_ns < it.stamp_ns);
     }
 
-    /// Nothing is published meanwhile: what is told under this lock comes before or after all of a frame's poses.
-    pub fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Follows the objects into a new frame. Returns what is to be published of it: that the target was lost, or its new pose.
+    pub fn follow(
+        &mut self,
+        frame: DepthFrame,
+        camera_frame: &str,
+        reference: &str,
+        config: &Config,
+    ) -> (Option<Outcome>, Option<Isometry3<f64>>) {
+        let stamp_ns = frame.stamp_ns;
+        let Followed { target_pose, lost } = self.follow_all(frame, reference, config);
+        let lost = lost.and_then(|why| self.stale(why, stamp_ns, camera_frame));
+        let pose = target_pose.filter(|_| self.newest_pose_ns < stamp_ns);
+        if pose.is_some() {
+            self.newest_pose_ns = stamp_ns;
+        }
+        (lost, pose)
     }
 
-    async fn follow(&self, paired: &PairedMessages, config: &Config, around: &Surroundings) {
-        let (camera_frame, stamp_ns) = (paired.header().frame_id.as_str(), paired.stamp_ns());
-        let Some(color_size) = paired.color_size() else { return };
-        let seen = around.depth.of_pair(paired, color_size, config).await;
-        let (Some(depth), Some(camera)) = (seen.depth, seen.camera) else { return };
-        if (depth.width(), depth.height()) != camera.size() {
-            return;
-        }
-        let reference = config.target_frame.as_deref().unwrap_or(camera_frame);
-        let located = around
-            .transforms
-            .target_from_source(reference, camera_frame, stamp_ns, config.transform_timeout)
-            .await;
-        // Without it there is no pose to tell; the result says why.
-        let Ok(reference_from_camera) = located else { return };
-        let kept = Kept { stamp_ns, reference_from_camera, depth, camera };
-        let mut shared = self.lock();
-        let followed = shared.follow(kept, reference, config);
-        let mut publisher = around.publisher.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(why) = followed.lost
-            && let Some(outcome) = shared.stale(why, stamp_ns, camera_frame)
-        {
-            publisher.publish(&outcome, None);
-            around.monitor.count(&outcome, Duration::ZERO);
-        }
-        if let Some(target_from_object) = followed.target_pose.filter(|_| shared.newest_pose_ns < stamp_ns) {
-            shared.newest_pose_ns = stamp_ns;
-            publisher.publish_target_pose(stamp_ns, &shared.reference, &target_from_object);
-            around.monitor.count_tracked();
-        }
-    }
-}
-
-impl Shared {
     /// What was found in a frame: gives what is followed its ids, and follows it from there through the frames since. Returns what
     /// must be told before and after this outcome.
-    pub fn heard(&mut self, outcome: &mut Outcome, frame: Option<&RgbdFrame>, config: &Config) -> Around {
+    pub fn record(&mut self, outcome: &mut Outcome, frame: Option<&RgbdFrame>, config: &Config) -> Around {
         let stamp_ns = outcome.result.stamp_ns;
         let seen = frame.and_then(|it| Some((it, it.depth.as_ref()?, it.camera?)));
         let (Some((frame, depth, camera)), Some(target)) = (seen, outcome.target_from_camera.clone()) else {
@@ -179,7 +115,7 @@ impl Shared {
         if target.frame_id != self.reference {
             self.start_over(&target.frame_id);
         }
-        let geometry = FrameGeometry::after(depth, camera, &config.lift, &outcome.result.planes);
+        let geometry = FrameGeometry::after(depth, camera, &config.pipeline.lift, &outcome.result.planes);
         let reference_from_camera = target.target_from_camera;
         let ids =
             self.observe(outcome, &TrackedFrame { stamp_ns, reference_from_camera, geometry: &geometry });
@@ -187,7 +123,8 @@ impl Shared {
         if outcome.result.status == Status::Found && !ids.is_empty() {
             let changed = self.tracker.aim(&ids);
             around.before = changed.and_then(|it| self.stale(it, stamp_ns, &frame.frame_id));
-            outcome.since = if self.tracker.target().is_some() { Since::Followed } else { Since::Lost };
+            outcome.fate =
+                if self.tracker.target().is_some() { TargetFate::Followed } else { TargetFate::Lost };
         } else {
             self.tracker.aim_at_nothing(stamp_ns);
         }
@@ -196,7 +133,7 @@ impl Shared {
             if stamp_ns < kept.stamp_ns && self.tracker.is_behind(kept.stamp_ns) {
                 let lost = self.go_through(&kept, config).lost;
                 if let Some(why) = lost {
-                    outcome.since = Since::Lost;
+                    outcome.fate = TargetFate::Lost;
                     around.after = self.stale(why, kept.stamp_ns, &frame.frame_id);
                 }
             }
@@ -234,7 +171,7 @@ impl Shared {
         of_targets.into_iter().filter(|(place, _)| *place < n_targets).map(|it| it.1).collect()
     }
 
-    fn follow(&mut self, frame: Kept, reference: &str, config: &Config) -> Followed {
+    fn follow_all(&mut self, frame: DepthFrame, reference: &str, config: &Config) -> Followed {
         if reference != self.reference {
             let lost = self.start_over(reference);
             return Followed { target_pose: None, lost };
@@ -259,11 +196,11 @@ impl Shared {
         followed
     }
 
-    fn go_through(&mut self, frame: &Kept, config: &Config) -> Followed {
+    fn go_through(&mut self, frame: &DepthFrame, config: &Config) -> Followed {
         let camera_from_reference = frame.reference_from_camera.inverse();
         let planes: Vec<SupportPlane> =
             self.planes.iter().map(|it| it.seen_from(&camera_from_reference)).collect();
-        let geometry = FrameGeometry::after(&frame.depth, frame.camera, &config.lift, &planes);
+        let geometry = FrameGeometry::after(&frame.depth, frame.camera, &config.pipeline.lift, &planes);
         let tracked = TrackedFrame {
             stamp_ns: frame.stamp_ns,
             reference_from_camera: frame.reference_from_camera,
@@ -290,9 +227,7 @@ impl Shared {
     /// A result that says so.
     fn stale(&self, why: String, stamp_ns: i64, camera_frame: &str) -> Option<Outcome> {
         let (id, text) = self.instruction.as_ref()?;
-        let mut outcome = refused(id, text, Status::Stale, why);
-        outcome.result.stamp_ns = stamp_ns;
-        camera_frame.clone_into(&mut outcome.result.frame_id);
-        Some(outcome)
+        let header = FrameHeader { stamp_ns, frame_id: camera_frame.to_owned() };
+        Some(Outcome::without_image(id, text, Status::Stale, why).at(&header))
     }
 }

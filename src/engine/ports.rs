@@ -1,0 +1,101 @@
+//! What the engine needs of the world around it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nalgebra::Isometry3;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::depth::DepthRegistrar;
+use super::input_health::GraphSnapshot;
+use super::inputs::CameraInputs;
+use super::monitor::Monitor;
+use super::outcome::Outcome;
+use super::state::State;
+use super::transforms::Transforms;
+use crate::config::Config;
+use crate::image::RgbdFrame;
+use crate::model::worker::ModelHandle;
+
+/// Where results go.
+pub trait ResultSink: Send {
+    /// Publishes an outcome; `frame` is what it is drawn on for those who watch.
+    fn publish(&mut self, outcome: &Outcome, frame: Option<&RgbdFrame>);
+
+    /// Publishes where a tracked target is at a stamp.
+    fn publish_target_pose(&mut self, stamp_ns: i64, frame_id: &str, target_from_object: &Isometry3<f64>);
+
+    /// Removes the markers of an outcome that no longer holds.
+    fn clear_markers(&mut self);
+}
+
+/// The model, when there is one.
+pub type ModelSlot = Arc<Mutex<Option<ModelHandle>>>;
+
+/// The clock that stamps are of, in nanoseconds; it may jump.
+pub type StampClock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// Everything a request needs. Clones share it.
+#[derive(Clone)]
+pub struct Ports {
+    /// The camera.
+    pub inputs: CameraInputs,
+    /// TF.
+    pub transforms: Transforms,
+    /// Depth of the color camera.
+    pub depth: DepthRegistrar,
+    /// Parameters.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// The node's state.
+    pub state: watch::Receiver<State>,
+    /// Who publishes what.
+    pub graph: watch::Receiver<GraphSnapshot>,
+    /// The model.
+    pub model: ModelSlot,
+    /// Where results go.
+    pub results: Arc<Mutex<dyn ResultSink>>,
+    /// What is counted.
+    pub monitor: Monitor,
+    /// The clock that stamps are of.
+    pub now_ns: StampClock,
+    /// How long to wait for what.
+    pub limits: Limits,
+}
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A color image may wait so long for its depth image and for the intrinsics.
+    pub depth_grace: Duration,
+    /// A camera that has just started may take so long until its depth and intrinsics arrive too: its topics are discovered one
+    /// by one.
+    pub startup_grace: Duration,
+    /// A request without a timeout of its own waits so long for the model.
+    pub model_timeout: Duration,
+    /// A request without a timeout of its own waits so long for an image.
+    pub image_timeout: Duration,
+    /// The standing instruction's listeners hear so often that no image comes.
+    pub stale_period: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            depth_grace: Duration::from_millis(150),
+            startup_grace: Duration::from_secs(1),
+            model_timeout: Duration::from_secs(60),
+            image_timeout: Duration::from_secs(2),
+            stale_period: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Ports {
+    /// Publishes an outcome and counts it.
+    pub fn publish(&self, outcome: &Outcome, frame: Option<&RgbdFrame>) {
+        let started = std::time::Instant::now();
+        self.results.lock().publish(outcome, frame);
+        self.monitor.count(outcome, started.elapsed());
+    }
+}

@@ -1,0 +1,18 @@
+//! What is known of a frame beside its pixels.
+
+use nalgebra::{Unit, Vector3};
+
+use super::plane::SupportPlane;
+use crate::viewpoint::ViewAxes;
+
+/// What is known of one frame beside its pixels, usually from TF at its stamp; all in its camera's optical frame. By default
+/// nothing is.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct FrameContext {
+    /// Against gravity; else it is guessed from the planes in view.
+    pub up_in_camera: Option<Unit<Vector3<f64>>>,
+    /// From where "left" and "behind" are told; `None`: from the camera.
+    pub view: Option<ViewAxes>,
+    /// A plane that things stand on, known without depth: objects without depth are placed on it.
+    pub known_plane: Option<SupportPlane>,
+}

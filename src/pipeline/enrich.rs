@@ -1,0 +1,83 @@
+//! What is told of the objects that are meant: poses, grasps, a place to put them, captions.
+
+use super::Refusal;
+use super::candidates::Lifter;
+use crate::detection::Detection2d;
+use crate::instruction::RelationKind;
+use crate::lift::{FrameGeometry, LiftError, PlaceRelation};
+use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
+use crate::options::PipelineOptions;
+use crate::result::GroundingResult;
+
+/// Lifts what is meant. Most of it was lifted among the candidates already, unless its score was under the threshold or depth
+/// failed it.
+pub(super) fn lift_meant(
+    result: &mut GroundingResult,
+    lifter: &Lifter<'_>,
+    options: &PipelineOptions,
+) -> Result<(), Refusal> {
+    if !options.use_depth && !lifter.knows_plane() {
+        return Ok(());
+    }
+    let mut no_depth = Ok(());
+    for object in result.targets.iter_mut().chain(&mut result.destination) {
+        if object.lifted.is_some() {
+            continue;
+        }
+        match lifter.lift(&Detection2d::new(object.phrase.clone(), object.bbox, 1.0)) {
+            Ok(lifted) => object.lifted = Some(lifted),
+            Err(LiftError::NotInUse) => {}
+            Err(error) => no_depth = no_depth.and(Err(Refusal::NoDepth(error))),
+        }
+    }
+    no_depth
+}
+
+/// Grasps for the targets and a place at the destination.
+pub(super) fn plan(result: &mut GroundingResult, geometry: &FrameGeometry<'_>, options: &PipelineOptions) {
+    for object in &mut result.targets {
+        if let Some(lifted) = &object.lifted {
+            object.grasps = geometry.grasps(lifted, &options.gripper);
+        }
+    }
+    let destination = result.destination.as_ref().and_then(|it| it.lifted.as_ref());
+    let relation = result.destination_relation.and_then(place_relation);
+    if let (Some(destination), Some(relation)) = (destination, relation) {
+        let target = result.targets.first().and_then(|it| it.lifted.as_ref());
+        let radius_m = target.map_or(0.03, |it| 0.5 * it.size_m.x);
+        result.place = geometry.place(destination, relation, radius_m);
+    }
+}
+
+/// The place a relation to a destination speaks of, as far as it names one.
+fn place_relation(relation: RelationKind) -> Option<PlaceRelation> {
+    match relation {
+        RelationKind::On | RelationKind::Above | RelationKind::To | RelationKind::AtCenterOf => {
+            Some(PlaceRelation::On)
+        }
+        RelationKind::In => Some(PlaceRelation::In),
+        RelationKind::LeftOf => Some(PlaceRelation::LeftOf),
+        RelationKind::RightOf => Some(PlaceRelation::RightOf),
+        RelationKind::InFrontOf => Some(PlaceRelation::InFrontOf),
+        RelationKind::Behind => Some(PlaceRelation::Behind),
+        RelationKind::NextTo | RelationKind::Near => Some(PlaceRelation::NextTo),
+        _ => None,
+    }
+}
+
+/// Lets the model say what the targets and the destination show.
+pub(super) fn caption(
+    result: &mut GroundingResult,
+    model: &mut dyn VisionLanguageModel,
+    image: KeyedImage<'_>,
+) -> Result<(), ModelError> {
+    for object in result.targets.iter_mut().chain(&mut result.destination) {
+        match model.caption(image, Some(object.bbox)) {
+            Ok(caption) => object.caption = caption,
+            // A model without captions is no fault of the request.
+            Err(ModelError::Unsupported { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! The nearest thing to what is missing.
+
+use super::candidates::{Lifter, from_detections};
+use crate::instruction::{GENERIC_NOUN, Instruction, ObjectReference};
+use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
+use crate::options::PipelineOptions;
+use crate::result::{Ambiguity, GroundingResult, UnmetConstraint};
+
+/// For a missing "red mug": whether any mug is seen. Then what is missing is the attribute, and the mug is the nearest thing.
+/// The model is asked once more, about the same image.
+pub(super) fn of_kind(
+    result: &mut GroundingResult,
+    instruction: &Instruction,
+    model: &mut dyn VisionLanguageModel,
+    image: KeyedImage<'_>,
+    lifter: &Lifter<'_>,
+    options: &PipelineOptions,
+) -> Result<Option<String>, ModelError> {
+    let Some(Ambiguity { unmet: Some((UnmetConstraint::Object, phrase)), indices, .. }) = &result.ambiguity
+    else {
+        return Ok(None);
+    };
+    let reference = instruction.references().into_iter().find(|it| it.query() == *phrase);
+    let is_plain = |it: &&ObjectReference| it.noun == GENERIC_NOUN || it.noun == it.query();
+    let Some(reference) = reference.filter(|it| indices.is_empty() && !is_plain(it)) else { return Ok(None) };
+    let noun = reference.noun.as_str();
+    if !result.candidates.iter().any(|it| it.phrase == noun) {
+        let detections = model.ground(image, &[noun])?;
+        result.candidates.extend(from_detections(detections, lifter, options));
+    }
+    let of_kind = result.candidates.iter().enumerate().filter(|(_, it)| it.phrase == noun);
+    let best = of_kind.max_by(|a, b| a.1.score.total_cmp(&b.1.score));
+    let threshold = f64::from(options.thresholds.threshold_of(noun));
+    let Some((idx, object)) = best.filter(|(_, it)| it.score >= threshold) else {
+        return Ok(None);
+    };
+    let side = 3.0 * object.bbox.center().0 / f64::from(image.image.width());
+    let place = if side < 1.0 {
+        "at the left"
+    } else if side > 2.0 {
+        "at the right"
+    } else {
+        "in the middle"
+    };
+    let words =
+        format!("the nearest thing seen is a {noun} {place} of the image (score {:.2})", object.score);
+    result.ambiguity = result.ambiguity.take().map(|it| Ambiguity {
+        unmet: it.unmet.map(|(_, phrase)| (UnmetConstraint::Attribute, phrase)),
+        indices: vec![idx],
+        ..it
+    });
+    Ok(Some(words))
+}
