@@ -262,25 +262,6 @@ fn several(said: &str) -> Option<Quantity> {
 }
 
 fn bare(quantity: Quantity) -> Instruction {
-    let reference = ObjectReference {
-        noun: GENERIC_NOUN.to_owned(),
-        attributes: Vec::new(),
-        quantity,
-        out_of: None,
-        orders: Vec::new(),
-        relations: Vec::new(),
-        whole: None,
-        other: false,
-        answer: None,
-        span: 0..0,
-    };
-    Instruction {
-        action: Action::Find,
-        targets: vec![reference],
-        destination: None,
-        recipient: None,
-        instrument: None,
-        then: None,
-        span: 0..0,
-    }
+    let reference = ObjectReference { noun: GENERIC_NOUN.to_owned(), quantity, ..ObjectReference::default() };
+    Instruction { targets: vec![reference], ..Instruction::of(Action::Find) }
 }

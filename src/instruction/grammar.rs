@@ -22,7 +22,9 @@ mod thing;
 use self::clause::push_task;
 use super::lexicon::mended_noun;
 use super::token::Token;
-use super::types::{Action, Attribute, Instruction, ObjectReference, Order, OrderBy, ParseError, RelationKind, Span};
+use super::types::{
+    Action, Attribute, Instruction, ObjectReference, Order, OrderBy, ParseError, RelationKind, Span,
+};
 use super::vocabulary::{Verb, Vocabulary};
 
 /// Stand in for a noun until the clause is complete. No token can be one of these.
@@ -206,7 +208,9 @@ impl<'a> Parser<'a> {
         }
         let mut left_alone = None;
         while self.position < self.tokens.len() {
-            if let Some(length) = self.prohibition_at(self.position).filter(|_| self.verb_at(self.position).is_none()) {
+            if let Some(length) =
+                self.prohibition_at(self.position).filter(|_| self.verb_at(self.position).is_none())
+            {
                 let failure = self.unexpected();
                 self.prohibition(length, tasks.last().or(spoken_of))?;
                 left_alone.get_or_insert(failure);
@@ -349,7 +353,9 @@ impl<'a> Parser<'a> {
             Some(word) => {
                 at == 0
                     && self.vocabulary.vocatives.contains(word)
-                    && (self.is_verb(next) || self.filler_at(next).is_some() || self.words.get(next) == Some(&","))
+                    && (self.is_verb(next)
+                        || self.filler_at(next).is_some()
+                        || self.words.get(next) == Some(&","))
             }
             None => false,
         }
@@ -511,7 +517,10 @@ impl<'a> Parser<'a> {
         let begins = at == 0 || self.ends_clause(at - 1) || self.vocabulary.fillers.ends(&self.words[..at]);
         match self.word(at) {
             Some("what" | "why" | "how" | "who" | "whose" | "what's") => true,
-            Some("is" | "are" | "was" | "were" | "does" | "do" | "did" | "has" | "have" | "which" | "describe" | "tell") => begins,
+            Some(
+                "is" | "are" | "was" | "were" | "does" | "do" | "did" | "has" | "have" | "which" | "describe"
+                | "tell",
+            ) => begins,
             _ => false,
         }
     }

@@ -6,10 +6,11 @@ use super::vocabulary::Vocabulary;
 
 /// Small words that are frequent in languages that robots are spoken to in, and are rare or absent in English instructions.
 const FOREIGN: [&str; 66] = [
-    "la", "el", "los", "las", "una", "un", "uno", "le", "les", "des", "du", "der", "das", "dem", "den", "ein", "eine", "einen", "und",
-    "mit", "auf", "il", "lo", "gli", "della", "di", "e", "o", "os", "uma", "um", "da", "na", "no", "de", "het", "een", "op", "en", "et",
-    "ett", "och", "den", "pa", "i", "w", "z", "ve", "bir", "sul", "sur", "dans", "por", "para", "con", "com", "zu", "das", "die", "im",
-    "am", "al", "y", "van", "yang", "ke",
+    "la", "el", "los", "las", "una", "un", "uno", "le", "les", "des", "du", "der", "das", "dem", "den",
+    "ein", "eine", "einen", "und", "mit", "auf", "il", "lo", "gli", "della", "di", "e", "o", "os", "uma",
+    "um", "da", "na", "no", "de", "het", "een", "op", "en", "et", "ett", "och", "den", "pa", "i", "w", "z",
+    "ve", "bir", "sul", "sur", "dans", "por", "para", "con", "com", "zu", "das", "die", "im", "am", "al",
+    "y", "van", "yang", "ke",
 ];
 
 /// The first word of another language where the text is not English.
@@ -17,16 +18,21 @@ const FOREIGN: [&str; 66] = [
 /// A text is foreign when most of its words are in no English word list and it does not begin with a verb of the vocabulary; with a
 /// frequent small word of another language, fewer suffice. A single unknown word is a name.
 pub(super) fn foreign_word<'a>(tokens: &'a [Token], vocabulary: &Vocabulary) -> Option<&'a Token> {
-    if tokens.iter().any(|it| it.text == ",") && !tokens.iter().any(|it| FOREIGN.contains(&it.text.as_str())) {
+    if tokens.iter().any(|it| it.text == ",") && !tokens.iter().any(|it| FOREIGN.contains(&it.text.as_str()))
+    {
         return None; // a list of names
     }
     let words: Vec<&Token> = tokens.iter().filter(|it| it.is_word && !is_number(&it.text)).collect();
     let first = words.first()?;
-    if words.len() < 2 || vocabulary.verbs.contains_word(&first.text) || vocabulary.mended_verb(&first.text).is_some() {
+    if words.len() < 2
+        || vocabulary.verbs.contains_word(&first.text)
+        || vocabulary.mended_verb(&first.text).is_some()
+    {
         return None;
     }
     let is_small = |it: &str| FOREIGN.contains(&it) && !vocabulary.is_closed(it);
-    let unknown: Vec<&&Token> = words.iter().filter(|it| !is_english(&it.text) && !vocabulary.is_closed(&it.text)).collect();
+    let unknown: Vec<&&Token> =
+        words.iter().filter(|it| !is_english(&it.text) && !vocabulary.is_closed(&it.text)).collect();
     let share = unknown.len() as f64 / words.len() as f64;
     let with_small = words.iter().any(|it| is_small(&it.text));
     let english = ["the", "a", "an", "this", "that", "please", "robot", "and", "in", "to"];

@@ -35,9 +35,7 @@ pub(super) fn word_use(word: &str) -> Option<WordUse> {
 /// Whether a word is English; hyphenated ones are when their parts are.
 pub(super) fn is_english(word: &str) -> bool {
     const CONTRACTIONS: [&str; 7] = ["m", "re", "ve", "ll", "d", "s", "t"];
-    let known = |it: &str| {
-        flag_of(it).is_some() || it == "i" || it.chars().all(|c| c.is_ascii_digit())
-    };
+    let known = |it: &str| flag_of(it).is_some() || it == "i" || it.chars().all(|c| c.is_ascii_digit());
     let part = |it: &str| known(it) || CONTRACTIONS.contains(&it);
     known(word) || word.contains(['-', '\'']) && word.split(['-', '\'']).filter(|it| !it.is_empty()).all(part)
 }
@@ -49,7 +47,8 @@ pub(super) fn mended_noun(word: &str) -> Option<&'static str> {
         return None;
     }
     let letters: Vec<char> = word.chars().collect();
-    let without = |at: usize| letters.iter().enumerate().filter(|it| it.0 != at).map(|it| *it.1).collect::<String>();
+    let without =
+        |at: usize| letters.iter().enumerate().filter(|it| it.0 != at).map(|it| *it.1).collect::<String>();
     let swapped = (1..letters.len()).map(|at| {
         let mut swapped = letters.clone();
         swapped.swap(at - 1, at);
@@ -59,11 +58,14 @@ pub(super) fn mended_noun(word: &str) -> Option<&'static str> {
         let (before, after) = word.split_at(at);
         ('a'..='z').map(move |it| format!("{before}{it}{after}"))
     });
-    let plural = |it: &str| it.strip_suffix('s').is_some_and(|it| word_use(it).is_some_and(WordUse::may_be_name));
+    let plural =
+        |it: &str| it.strip_suffix('s').is_some_and(|it| word_use(it).is_some_and(WordUse::may_be_name));
     let is_frequent = |it: &str| flag_of(it).is_some_and(|flag| !flag.ends_with('+'));
-    let is_noun = |it: &String| is_frequent(it) && (word_use(it).is_some_and(WordUse::may_be_name) || plural(it));
+    let is_noun =
+        |it: &String| is_frequent(it) && (word_use(it).is_some_and(WordUse::may_be_name) || plural(it));
     // A swap is the likeliest slip: "chiar" is rather "chair" than "char".
-    for slips in [swapped.collect::<Vec<_>>(), with_one_more.chain((0..letters.len()).map(without)).collect()] {
+    for slips in [swapped.collect::<Vec<_>>(), with_one_more.chain((0..letters.len()).map(without)).collect()]
+    {
         let mut fitting: Vec<String> = slips.into_iter().filter(is_noun).collect();
         fitting.sort();
         fitting.dedup();
@@ -101,7 +103,8 @@ pub(super) fn plain_verb(word: &str) -> Option<String> {
     let is_verb = |it: &str| matches!(word_use(it), Some(WordUse::MostlyVerb | WordUse::AlsoVerb));
     for ending in ["ing", "ed", "es", "s"] {
         let Some(stem) = word.strip_suffix(ending).filter(|it| it.len() >= 2) else { continue };
-        let undoubled = stem.chars().rev().nth(1).filter(|it| stem.ends_with(*it)).map(|_| &stem[..stem.len() - 1]);
+        let undoubled =
+            stem.chars().rev().nth(1).filter(|it| stem.ends_with(*it)).map(|_| &stem[..stem.len() - 1]);
         let candidates = [
             stem.strip_suffix('i').map(|it| format!("{it}y")).filter(|_| ending != "ing"),
             undoubled.map(str::to_owned).filter(|_| !is_verb(stem)),

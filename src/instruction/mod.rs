@@ -25,11 +25,13 @@ pub use self::vocabulary::{Vocabulary, VocabularyError};
 pub fn parse(text: &str, vocabulary: &Vocabulary) -> Result<Instruction, ParseError> {
     let tokens = token::tokenize(text, vocabulary)?;
     if let Some(word) = language::foreign_word(&tokens, vocabulary) {
-        let message = format!("expected an instruction in English, got words of another language ({:?})", word.text);
+        let message =
+            format!("expected an instruction in English, got words of another language ({:?})", word.text);
         return Err(ParseError { message, span: word.span.clone() });
     }
     let plain: Vec<token::Token> = tokens.iter().filter(|it| !token::is_symbol(it)).cloned().collect();
-    let parsed = parse_mended(plain.clone(), vocabulary).or_else(|error| after_statement(&plain, vocabulary).ok_or(error));
+    let parsed = parse_mended(plain.clone(), vocabulary)
+        .or_else(|error| after_statement(&plain, vocabulary).ok_or(error));
     // A picture is left out, but where it stands for a thing the message is about it.
     parsed.map_err(|error| match parse_mended(tokens, vocabulary) {
         Err(with_symbols) if plain.len() < text.chars().count() => with_symbols,
@@ -39,8 +41,10 @@ pub fn parse(text: &str, vocabulary: &Vocabulary) -> Result<Instruction, ParseEr
 
 /// "I spilled my coke, can you bring me another?", "the remote is missing, find it": the instruction behind a statement.
 fn after_statement(tokens: &[token::Token], vocabulary: &Vocabulary) -> Option<Instruction> {
-    const SUBJECTS: [&str; 15] =
-        ["i", "i'm", "i've", "we", "we're", "we've", "it's", "there's", "there", "it", "my", "he", "she", "they", "the"];
+    const SUBJECTS: [&str; 15] = [
+        "i", "i'm", "i've", "we", "we're", "we've", "it's", "there's", "there", "it", "my", "he", "she",
+        "they", "the",
+    ];
     let first = tokens.iter().find(|it| it.is_word)?;
     if !SUBJECTS.contains(&first.text.as_str()) {
         return None;
@@ -52,7 +56,8 @@ fn after_statement(tokens: &[token::Token], vocabulary: &Vocabulary) -> Option<I
         let subject = grammar::subject(&tokens[..mark], vocabulary)?;
         grammar::parse_after(rest, vocabulary, &subject).ok()
     })?;
-    let begins_with_action = parsed.action != Action::Find || parsed.span.start != parsed.targets.first()?.span.start;
+    let begins_with_action =
+        parsed.action != Action::Find || parsed.span.start != parsed.targets.first()?.span.start;
     begins_with_action.then_some(parsed)
 }
 

@@ -66,7 +66,10 @@ fn raw_tokens(characters: &[Character]) -> Result<Vec<Token>, ParseError> {
             let joins = match letter {
                 '&' | '-' | '\'' | '’' | '\u{2010}' | '\u{2011}' => is_alphanumeric(at + 1),
                 // "2.5", "e.g": not the end of one sentence and the start of the next.
-                '.' | ',' => is_digit(at + 1) && at > start && is_digit(at - 1) || letter == '.' && is_alphanumeric(at + 1),
+                '.' | ',' => {
+                    is_digit(at + 1) && at > start && is_digit(at - 1)
+                        || letter == '.' && is_alphanumeric(at + 1)
+                }
                 _ => false,
             };
             let combining = ('\u{300}'..='\u{36f}').contains(&letter);
@@ -101,7 +104,9 @@ fn push_mark(tokens: &mut Vec<Token>, characters: &[Character], at: usize) {
         '\n' if is_new_line => ".".to_owned(),
         it if it.is_whitespace() || it.is_control() => return,
         '.' | ';' | '!' | '?' | '…' => ".".to_owned(),
-        '"' | '“' | '”' | '„' | '«' | '»' | '\'' | '’' | '‘' | '`' | '*' | '_' | '#' | '>' | '<' | '~' => return,
+        '"' | '“' | '”' | '„' | '«' | '»' | '\'' | '’' | '‘' | '`' | '*' | '_' | '#' | '>' | '<' | '~' => {
+            return;
+        }
         '-' if characters.get(at + 1).is_some_and(|it| it.letter == '>') => return,
         ',' | '-' | '–' | '—' | '•' | '·' | '|' => ",".to_owned(),
         '(' | '[' => "(".to_owned(),
@@ -171,7 +176,9 @@ fn without_labels(tokens: Vec<Token>, vocabulary: &Vocabulary) -> Vec<Token> {
                 continue;
             }
             ")" if matches!(words[..], ["(", number] if number.parse::<u32>().is_ok())
-                || !words.is_empty() && words.len() <= 2 && words.iter().all(|it| is_label_word(it, vocabulary)) =>
+                || !words.is_empty()
+                    && words.len() <= 2
+                    && words.iter().all(|it| is_label_word(it, vocabulary)) =>
             {
                 kept.truncate(sentence);
                 continue;

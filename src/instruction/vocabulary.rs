@@ -223,10 +223,15 @@ impl Vocabulary {
         structure_words.dedup();
         let of_verb = |phrase: &Vec<String>| match &phrase[..] {
             [word] => Some(word.clone()),
-            [word, second] if particles.contains(second) || matches!(second.as_str(), "to" | "at" | "for") => Some(word.clone()),
+            [word, second]
+                if particles.contains(second) || matches!(second.as_str(), "to" | "at" | "for") =>
+            {
+                Some(word.clone())
+            }
             _ => None,
         };
-        let verb_words = verbs.by_first_word.values().flatten().filter_map(|(phrase, _)| of_verb(phrase)).collect();
+        let verb_words =
+            verbs.by_first_word.values().flatten().filter_map(|(phrase, _)| of_verb(phrase)).collect();
         Ok(Self {
             verbs,
             split_verbs,
@@ -327,7 +332,8 @@ impl Vocabulary {
         }
         let near = self.verbs_near(word);
         // The first letter is seldom wrong: "graab" is "grab".
-        let alike: Vec<&str> = near.iter().filter(|it| it.chars().next() == word.chars().next()).copied().collect();
+        let alike: Vec<&str> =
+            near.iter().filter(|it| it.chars().next() == word.chars().next()).copied().collect();
         match (&near[..], &alike[..]) {
             ([only], _) | (_, [only]) => Some(only),
             _ => None,
@@ -351,7 +357,8 @@ fn expanded(pattern: &str) -> Vec<String> {
                 (vec![&rest[..end]], end)
             }
         };
-        phrases = phrases.iter().flat_map(|it| choices.iter().map(move |choice| format!("{it}{choice}"))).collect();
+        phrases =
+            phrases.iter().flat_map(|it| choices.iter().map(move |choice| format!("{it}{choice}"))).collect();
         rest = &rest[length..];
     }
     let mut phrases: Vec<String> =
@@ -406,9 +413,9 @@ impl<T: Clone> Table<T> {
         let entries = self.by_first_word.values().flatten().filter(|(phrase, _)| {
             phrase.len() > 1 && phrase.len() <= words.len() && {
                 let mut wrong = phrase.iter().zip(words).filter(|(a, b)| a != b);
-                let is_slip = |a: &str, b: &str| a.len() >= 4 && b.len() >= 3 && one_edit_apart(a, b) && !is_english(b);
-                wrong.next().is_some_and(|(a, b)| is_slip(a, b))
-                    && wrong.next().is_none()
+                let is_slip =
+                    |a: &str, b: &str| a.len() >= 4 && b.len() >= 3 && one_edit_apart(a, b) && !is_english(b);
+                wrong.next().is_some_and(|(a, b)| is_slip(a, b)) && wrong.next().is_none()
             }
         });
         let (phrase, meaning) = entries.max_by_key(|(phrase, _)| (phrase.len(), phrase.clone()))?;
@@ -417,7 +424,8 @@ impl<T: Clone> Table<T> {
 
     /// Whether `words` ends with one of the phrases.
     pub(super) fn ends(&self, words: &[&str]) -> bool {
-        let is_last = |at: usize| self.longest(&words[at..]).is_some_and(|(_, length)| at + length == words.len());
+        let is_last =
+            |at: usize| self.longest(&words[at..]).is_some_and(|(_, length)| at + length == words.len());
         (0..words.len()).rev().take(8).any(is_last)
     }
 

@@ -53,7 +53,13 @@ impl<'a> Parser<'a> {
         self.verb_is_open = matches!(verb.action, Action::Custom(_));
         self.is_resultative = matches!(
             verb.action,
-            Action::Custom(_) | Action::Push | Action::Pull | Action::Open | Action::Close | Action::Turn | Action::Press
+            Action::Custom(_)
+                | Action::Push
+                | Action::Pull
+                | Action::Open
+                | Action::Close
+                | Action::Turn
+                | Action::Press
         );
         self.verb_takes_recipient = matches!(verb.action, Action::HandOver | Action::Custom(_))
             || matches!(self.verb_word.as_str(), "bring" | "fetch" | "get" | "deliver" | "carry");
@@ -70,7 +76,8 @@ impl<'a> Parser<'a> {
         self.manners(&mut manner);
         if self.ends_clause(self.position)
             && verb.target == TargetNeed::Required
-            && let Some(next) = self.after_joint(self.position).filter(|it| self.is_verb(*it) && *it > self.position)
+            && let Some(next) =
+                self.after_joint(self.position).filter(|it| self.is_verb(*it) && *it > self.position)
             && self.words[next - 1] != "."
         {
             return self.shared_object(&verb, start, next, previous);
@@ -209,7 +216,11 @@ impl<'a> Parser<'a> {
                 .map(|(_, it)| it);
             // "chop them on the board": which ones they are is known, so it is where.
             let is_pronoun = thing.noun == IT || thing.noun == THEM;
-            let first_place = || modifiers.iter().position(|it| matches!(it.meaning, Meaning::Relation(..)) && !self.is_source(it));
+            let first_place = || {
+                modifiers
+                    .iter()
+                    .position(|it| matches!(it.meaning, Meaning::Relation(..)) && !self.is_source(it))
+            };
             let chosen = chosen.or_else(|| first_place().filter(|_| is_pronoun));
             let mut destination = None;
             if let Some(chosen) = chosen {
@@ -217,7 +228,9 @@ impl<'a> Parser<'a> {
                 let modifier = after.remove(0);
                 // "on the table, next to the mug": both hold of the place.
                 let both = modifier.after_comma
-                    && modifiers.last().is_some_and(|it| !it.relative && !it.goal && is_on_or_in(&it.meaning) && !self.is_source(it));
+                    && modifiers.last().is_some_and(|it| {
+                        !it.relative && !it.goal && is_on_or_in(&it.meaning) && !self.is_source(it)
+                    });
                 let (modifier, also) = match both.then(|| modifiers.pop()).flatten() {
                     Some(first) => (first, Some(modifier)),
                     None => (modifier, None),
@@ -233,8 +246,13 @@ impl<'a> Parser<'a> {
                     None => return Err(self.fail_at(after[0].token_idx, self.misplaced(&after[0]))),
                 }
                 let (relation, landmarks) = region(relation, landmarks, self.words[said_at]);
-                destination =
-                    Some(Destination { relation, landmarks, distance_m, also: also.into_iter().collect(), span });
+                destination = Some(Destination {
+                    relation,
+                    landmarks,
+                    distance_m,
+                    also: also.into_iter().collect(),
+                    span,
+                });
                 if matches!(verb.action, Action::PickUp) {
                     action = Action::Move;
                 }
@@ -272,10 +290,9 @@ impl<'a> Parser<'a> {
                 let verb = Verb { action: action.clone(), ..verb.clone() };
                 let mut task = self.task(&verb, std::mem::take(&mut targets), None, start);
                 let is_given = verb.action == Action::HandOver && destination.relation == RelationKind::To;
-                let viewer = destination
-                    .landmarks
-                    .iter()
-                    .find(|it| is_given || matches!(it.noun.as_str(), "me" | "us" | "you" | "yourself" | "myself"));
+                let viewer = destination.landmarks.iter().find(|it| {
+                    is_given || matches!(it.noun.as_str(), "me" | "us" | "you" | "yourself" | "myself")
+                });
                 if let Some(viewer) = viewer {
                     if destination.relation != RelationKind::To {
                         return Err(ParseError {
@@ -334,7 +351,8 @@ impl<'a> Parser<'a> {
             return Err(self.expected("what to use"));
         }
         let mut things = self.things(0)?;
-        let to = matches!(self.word(self.position), Some("to" | "for")) && self.is_action_at(self.position + 1);
+        let to =
+            matches!(self.word(self.position), Some("to" | "for")) && self.is_action_at(self.position + 1);
         if to && things.len() == 1 {
             self.position += 1;
             let (mut tool, modifiers) = things.remove(0);
@@ -358,7 +376,11 @@ impl<'a> Parser<'a> {
     }
 
     /// "let it go": release it.
-    fn let_go(&mut self, start: usize, previous: Option<&Instruction>) -> Result<Option<Instruction>, Failure> {
+    fn let_go(
+        &mut self,
+        start: usize,
+        previous: Option<&Instruction>,
+    ) -> Result<Option<Instruction>, Failure> {
         if self.word(self.position) != Some("let") || !self.starts_thing(self.position + 1) {
             return Ok(None);
         }
@@ -388,7 +410,10 @@ impl<'a> Parser<'a> {
         let Some(word) = self.word(at) else { return false };
         let next = at + length.unwrap_or(1);
         let before_object = self.determiner_at(next)
-            || matches!(self.word(next), Some("it" | "them" | "me" | "us" | "something" | "from" | "with" | "up" | "out"));
+            || matches!(
+                self.word(next),
+                Some("it" | "them" | "me" | "us" | "something" | "from" | "with" | "up" | "out")
+            );
         let mostly_verb = word_use(word) == Some(WordUse::MostlyVerb);
         length.is_some() && (mostly_verb || before_object)
             || mostly_verb && (before_object || self.ends_clause(next))
@@ -438,7 +463,8 @@ impl<'a> Parser<'a> {
         let is_bring = matches!(self.verb_word.as_str(), "bring" | "fetch" | "deliver" | "carry");
         if is_bring
             && !modifier.goal
-            && let Meaning::Relation(RelationKind::On | RelationKind::In | RelationKind::From, landmarks, _) = &modifier.meaning
+            && let Meaning::Relation(RelationKind::On | RelationKind::In | RelationKind::From, landmarks, _) =
+                &modifier.meaning
             && landmarks.iter().any(|it| self.is_surface(it))
         {
             return 0; // "bring all the snacks on the table"
@@ -493,7 +519,8 @@ impl<'a> Parser<'a> {
             let before = self.position;
             self.purpose(task);
             self.skip_fillers_but_places(verb, task);
-            let has_direction = verb.takes_destination || matches!(verb.action, Action::Turn | Action::Custom(_));
+            let has_direction =
+                verb.takes_destination || matches!(verb.action, Action::Turn | Action::Custom(_));
             if task.destination.is_none() && has_direction {
                 self.position += self.degree_at(self.position).unwrap_or(0);
                 task.destination = self.direction();
@@ -515,7 +542,9 @@ impl<'a> Parser<'a> {
                 task.tool = self.tool(verb, task.targets.first())?;
             }
             self.recipient_behind(recipient);
-            if let Some(length) = self.prohibition_at(self.position).filter(|_| self.word(self.position) == Some("without")) {
+            if let Some(length) =
+                self.prohibition_at(self.position).filter(|_| self.word(self.position) == Some("without"))
+            {
                 let named = task.clone();
                 self.prohibition(length, Some(&named))?;
                 if self.word(self.position).is_some_and(|it| self.vocabulary.particles.contains(it)) {
@@ -562,7 +591,11 @@ impl<'a> Parser<'a> {
             && self.ends_clause(at + over + 1)
         {
             self.position += over + 1;
-            let place = ObjectReference { noun: word.to_owned(), span: self.span_from(at), ..self.empty_reference(at) };
+            let place = ObjectReference {
+                noun: word.to_owned(),
+                span: self.span_from(at),
+                ..self.empty_reference(at)
+            };
             let span = place.span.clone();
             task.destination = Some(Destination {
                 relation: RelationKind::To,
@@ -580,7 +613,9 @@ impl<'a> Parser<'a> {
         let at = self.position;
         let measure = self.measure_at(at);
         let from = at + measure.map_or(0, |(_, length)| length);
-        let (relation, length, landmarks) = if matches!(self.word(from), Some("inside" | "in")) && self.ends_clause(from + 1) {
+        let (relation, length, landmarks) = if matches!(self.word(from), Some("inside" | "in"))
+            && self.ends_clause(from + 1)
+        {
             // "open the box and put the ball inside".
             let mut place = self.empty_reference(from);
             IT.clone_into(&mut place.noun);
@@ -588,10 +623,15 @@ impl<'a> Parser<'a> {
         } else if let Some((&kind, length)) = self.vocabulary.directions.longest(self.words.get(from..)?) {
             (kind, length, Vec::new())
         } else {
-            let to_the = usize::from(self.word(from) == Some("to")) + usize::from(self.word(from + 1) == Some("the"));
+            let to_the =
+                usize::from(self.word(from) == Some("to")) + usize::from(self.word(from + 1) == Some("the"));
             let (&by, length) = self.vocabulary.orders.longest(self.words.get(from + to_the..)?)?;
             let ends = from + to_the + length;
-            let is_direction = is_side(by) && (self.ends_clause(ends) || self.measure_at(ends).is_some() || self.manner_at(ends).is_some() || self.word(ends) == Some("by"));
+            let is_direction = is_side(by)
+                && (self.ends_clause(ends)
+                    || self.measure_at(ends).is_some()
+                    || self.manner_at(ends).is_some()
+                    || self.word(ends) == Some("by"));
             if !is_direction {
                 return None;
             }
@@ -615,8 +655,13 @@ impl<'a> Parser<'a> {
         };
         if let (None, Some(relation)) = (&task.destination, way) {
             let span = self.span_from(self.position);
-            task.destination =
-                Some(Destination { relation, landmarks: Vec::new(), distance_m: None, also: Vec::new(), span });
+            task.destination = Some(Destination {
+                relation,
+                landmarks: Vec::new(),
+                distance_m: None,
+                also: Vec::new(),
+                span,
+            });
         }
         if let Some(destination) = task.destination.as_mut().filter(|it| it.distance_m.is_none()) {
             destination.distance_m = Some(meters);
@@ -625,7 +670,11 @@ impl<'a> Parser<'a> {
     }
 
     /// "with a sponge" behind what is wiped.
-    fn tool(&mut self, verb: &Verb, target: Option<&ObjectReference>) -> Result<Option<ObjectReference>, Failure> {
+    fn tool(
+        &mut self,
+        verb: &Verb,
+        target: Option<&ObjectReference>,
+    ) -> Result<Option<ObjectReference>, Failure> {
         let word = self.word(self.position);
         let is_open = matches!(verb.action, Action::Custom(_)) || self.is_resultative;
         let is_tool = word == Some("using") || word == Some("with") && is_open;
@@ -655,7 +704,9 @@ impl<'a> Parser<'a> {
         let mut end = at + words;
         while end < self.tokens.len() && self.words[end] != "." && self.words[end] != "," {
             let joint = self.after_joint(end);
-            if joint.is_some_and(|next| self.is_verb(next)) || self.vocabulary.sequencers.longest(&self.words[end..]).is_some() {
+            if joint.is_some_and(|next| self.is_verb(next))
+                || self.vocabulary.sequencers.longest(&self.words[end..]).is_some()
+            {
                 break;
             }
             end += 1;
@@ -765,8 +816,10 @@ impl<'a> Parser<'a> {
     /// "start picking up": the verb is the second.
     fn skip_aspect(&mut self) {
         let next = self.position + 1;
-        if matches!(self.word(self.position), Some("start" | "begin" | "keep" | "continue" | "try" | "finish" | "consider"))
-            && self.word(next).is_some_and(|it| it.ends_with("ing"))
+        if matches!(
+            self.word(self.position),
+            Some("start" | "begin" | "keep" | "continue" | "try" | "finish" | "consider")
+        ) && self.word(next).is_some_and(|it| it.ends_with("ing"))
             && (self.verb_at(next).is_some() || self.inflected_verb_at(next).is_some())
         {
             self.position = next;
@@ -816,7 +869,8 @@ impl<'a> Parser<'a> {
 
     /// "me" right behind "hand".
     pub(super) fn viewer(&mut self) -> Option<String> {
-        let is_given = |it: &&str| matches!(*it, "him" | "her" | "them") && self.determiner_at(self.position + 1);
+        let is_given =
+            |it: &&str| matches!(*it, "him" | "her" | "them") && self.determiner_at(self.position + 1);
         let word = self.word(self.position).filter(|it| matches!(*it, "me" | "us") || is_given(it))?;
         self.position += 1;
         Some(word.to_owned())
@@ -830,18 +884,10 @@ impl<'a> Parser<'a> {
         start: usize,
     ) -> Instruction {
         Instruction {
-            action: verb.action.clone(),
             targets,
             destination,
-            recipient: None,
-            instrument: None,
-            tool: None,
-            manner: Vec::new(),
-            rotation: None,
-            purpose: None,
-            avoid: Vec::new(),
-            then: None,
             span: self.span_from(start),
+            ..Instruction::of(verb.action.clone())
         }
     }
 }
@@ -873,10 +919,15 @@ pub(super) fn region(
     mut landmarks: Vec<ObjectReference>,
     said: &str,
 ) -> (RelationKind, Vec<ObjectReference>) {
-    let holds = kind == RelationKind::To && said == "to" || matches!(
-        kind,
-        RelationKind::On | RelationKind::In | RelationKind::Near | RelationKind::From | RelationKind::NextTo
-    );
+    let holds = kind == RelationKind::To && said == "to"
+        || matches!(
+            kind,
+            RelationKind::On
+                | RelationKind::In
+                | RelationKind::Near
+                | RelationKind::From
+                | RelationKind::NextTo
+        );
     let [landmark] = &mut landmarks[..] else { return (kind, landmarks) };
     let is_gap = matches!(landmark.noun.as_str(), "gap" | "space" | "area" | "spot" | "region");
     let between = landmark.relations.iter().position(|it| it.kind == RelationKind::Between);

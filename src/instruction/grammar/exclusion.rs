@@ -8,12 +8,17 @@ use crate::instruction::types::{GENERIC_NOUN, Instruction, ObjectReference, Rela
 impl Parser<'_> {
     /// "but the red one" behind a thing: what is excepted from it, and what follows that belongs to the thing itself
     /// ("everything but the knife to the sink").
-    pub(super) fn exceptions(&mut self, depth: usize) -> Result<(Vec<ObjectReference>, Vec<Modifier>), Failure> {
+    pub(super) fn exceptions(
+        &mut self,
+        depth: usize,
+    ) -> Result<(Vec<ObjectReference>, Vec<Modifier>), Failure> {
         let mut excepted = Vec::new();
         let mut rest = Vec::new();
         let start = self.position;
         let comma = usize::from(self.tokens.get(start).is_some_and(|it| it.text == ","));
-        let Some(((), length)) = self.words.get(start + comma..).and_then(|it| self.vocabulary.exceptions.longest(it)) else {
+        let Some(((), length)) =
+            self.words.get(start + comma..).and_then(|it| self.vocabulary.exceptions.longest(it))
+        else {
             return Ok((excepted, rest));
         };
         self.position = start + comma + length;
@@ -47,8 +52,14 @@ impl Parser<'_> {
     pub(super) fn prohibition_at(&self, at: usize) -> Option<usize> {
         let skip = match (self.word(at)?, self.word(at + 1)) {
             ("do" | "must" | "should" | "can", Some("not")) => 2,
-            ("be", Some("careful")) if self.word(at + 2) == Some("not") && self.word(at + 3) == Some("to") => 4,
-            ("make", Some("sure")) if self.word(at + 2) == Some("not") && self.word(at + 3) == Some("to") => 4,
+            ("be", Some("careful"))
+                if self.word(at + 2) == Some("not") && self.word(at + 3) == Some("to") =>
+            {
+                4
+            }
+            ("make", Some("sure")) if self.word(at + 2) == Some("not") && self.word(at + 3) == Some("to") => {
+                4
+            }
             ("don't" | "never" | "avoid", _) => 1,
             ("not", _) if self.determiner_at(at + 1) => 1,
             ("without", Some(next)) if next.ends_with("ing") && plain_verb(next).is_some() => 1,
@@ -58,7 +69,9 @@ impl Parser<'_> {
         let length = self.verb_at(verb).map(|(_, length)| length);
         let length = length.or_else(|| {
             let word = self.word(verb)?;
-            let is_verb = plain_verb(word).is_some() || self.open_verb_at(verb).is_some() || self.determiner_at(verb + 1);
+            let is_verb = plain_verb(word).is_some()
+                || self.open_verb_at(verb).is_some()
+                || self.determiner_at(verb + 1);
             (is_verb && !self.determiner_at(verb)).then_some(1)
         });
         Some(skip + length.unwrap_or(0))
@@ -74,7 +87,8 @@ impl Parser<'_> {
         let things = self.things(0)?;
         let alone = matches!(self.word(self.position), Some("alone" | "be"));
         self.position += usize::from(alone);
-        let is_placed = things.iter().any(|(thing, modifiers)| !modifiers.is_empty() || thing.noun.starts_with('\u{1}'));
+        let is_placed =
+            things.iter().any(|(thing, modifiers)| !modifiers.is_empty() || thing.noun.starts_with('\u{1}'));
         if !self.ends_clause(self.position) || is_placed && !alone {
             self.position = before;
             return Ok(false);
@@ -87,7 +101,11 @@ impl Parser<'_> {
     }
 
     /// Takes a prohibition of `length` words and the things it is about.
-    pub(super) fn prohibition(&mut self, length: usize, previous: Option<&Instruction>) -> Result<(), Failure> {
+    pub(super) fn prohibition(
+        &mut self,
+        length: usize,
+        previous: Option<&Instruction>,
+    ) -> Result<(), Failure> {
         let failure = self.unexpected();
         self.position += length;
         if !self.starts_thing(self.position) {

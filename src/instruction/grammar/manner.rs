@@ -18,8 +18,11 @@ impl Parser<'_> {
         if self.vocabulary.exceptions.longest(&self.words[at..]).is_some() {
             return None; // "apart from"
         }
-        let is_degree = self.skip_relation_fillers(at) > at || self.vocabulary.relation_fillers.longest(&self.words[at..]).is_some();
-        let places = self.relation_at(next).is_some() || self.side_at(next).is_some() || self.vocabulary.directions.contains_word(self.words.get(next).unwrap_or(&""));
+        let is_degree = self.skip_relation_fillers(at) > at
+            || self.vocabulary.relation_fillers.longest(&self.words[at..]).is_some();
+        let places = self.relation_at(next).is_some()
+            || self.side_at(next).is_some()
+            || self.vocabulary.directions.contains_word(self.words.get(next).unwrap_or(&""));
         if is_degree && places {
             return None; // "a bit to the left"
         }
@@ -28,7 +31,9 @@ impl Parser<'_> {
             || self.measure_at(next).is_some()
             || self.is_verb(next)
             || self.word(next).is_some_and(|it| {
-                self.is_pronoun(it) || self.vocabulary.particles.contains(it) || matches!(it, "to" | "with" | "using" | "by")
+                self.is_pronoun(it)
+                    || self.vocabulary.particles.contains(it)
+                    || matches!(it, "to" | "with" | "using" | "by")
             })
             || self.manner_at(next).is_some();
         (self.ends_clause(next) || goes_on).then_some(length)
@@ -61,7 +66,10 @@ impl Parser<'_> {
     pub(super) fn manner_before_place(&mut self) {
         while let Some(length) = self.manner_at(self.position) {
             let next = self.position + length;
-            if self.relation_at(next).is_none() && self.side_at(next).is_none() && self.manner_at(next).is_none() {
+            if self.relation_at(next).is_none()
+                && self.side_at(next).is_none()
+                && self.manner_at(next).is_none()
+            {
                 return;
             }
             self.pending_manner.push(self.words[self.position..next].join(" "));
@@ -99,7 +107,8 @@ impl Parser<'_> {
         };
         at += usize::from(matches!(self.word(at), Some("turn" | "turns" | "rotation" | "rotations")));
         if clockwise.is_none() {
-            let skip = usize::from(matches!(self.word(at), Some("in" | "to"))) + usize::from(matches!(self.word(at + 1), Some("a" | "the")));
+            let skip = usize::from(matches!(self.word(at), Some("in" | "to")))
+                + usize::from(matches!(self.word(at + 1), Some("a" | "the")));
             clockwise = self.sense_at(at + skip);
             at += clockwise.map_or(0, |_| skip + 1);
             at += usize::from(clockwise.is_some() && matches!(self.word(at), Some("direction")));

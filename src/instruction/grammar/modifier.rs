@@ -2,7 +2,9 @@
 
 use super::clause::region;
 use super::{Failure, IT, MAX_DEPTH, Meaning, Modifier, Parser, is_ordinal_only, is_side};
-use crate::instruction::types::{Attribute, ObjectReference, Order, OrderBy, Quantity, Relation, RelationKind};
+use crate::instruction::types::{
+    Attribute, ObjectReference, Order, OrderBy, Quantity, Relation, RelationKind,
+};
 
 impl Parser<'_> {
     pub(super) fn modifiers(&mut self, depth: usize) -> Result<Vec<Modifier>, Failure> {
@@ -12,7 +14,8 @@ impl Parser<'_> {
             let start = self.position;
             let is_purpose = self.word(start) == Some("to") && self.is_action_at(start + 1);
             let is_amount = self.word(start) == Some("by") && self.measure_at(start + 1).is_some();
-            if is_purpose || is_amount || self.manner_at(start).is_some() || self.rotation_at(start).is_some() {
+            if is_purpose || is_amount || self.manner_at(start).is_some() || self.rotation_at(start).is_some()
+            {
                 return Ok(modifiers);
             }
             let mut at = start;
@@ -37,7 +40,19 @@ impl Parser<'_> {
                 relative = true;
                 while let Some(word) = self.word(at) {
                     negated |= matches!(word, "not" | "isn't" | "aren't" | "never");
-                    let is_copula = matches!(word, "is" | "are" | "'s" | "currently" | "also" | "not" | "isn't" | "aren't" | "previously" | "already" | "being");
+                    let is_copula = matches!(
+                        word,
+                        "is" | "are"
+                            | "'s"
+                            | "currently"
+                            | "also"
+                            | "not"
+                            | "isn't"
+                            | "aren't"
+                            | "previously"
+                            | "already"
+                            | "being"
+                    );
                     if !is_copula {
                         break;
                     }
@@ -49,7 +64,8 @@ impl Parser<'_> {
             }
             let measure = self.measure_at(at);
             let measured = at + measure.map_or(0, |(_, length)| length);
-            let within = measure.is_some() && self.word(at) == Some("within") && self.word(measured) == Some("of");
+            let within =
+                measure.is_some() && self.word(at) == Some("within") && self.word(measured) == Some("of");
             let filled = if within { measured } else { self.skip_relation_fillers(measured) };
             if within || self.relation_at(filled).is_some() || self.side_at(filled).is_some() {
                 at = filled;
@@ -86,12 +102,16 @@ impl Parser<'_> {
                     modifier.meaning = Meaning::Place(second);
                 }
                 let by = usize::from(self.word(self.position) == Some("by"));
-                if let Some((meters, length)) = self.measure_at(self.position + by).filter(|_| modifier.distance_m.is_none()) {
+                if let Some((meters, length)) =
+                    self.measure_at(self.position + by).filter(|_| modifier.distance_m.is_none())
+                {
                     modifier.distance_m = Some(meters);
                     self.position += by + length;
                 }
             } else if let Some((kind, length, goal)) = self.relation_at(at) {
-                if kind == RelationKind::With && (self.instrument().is_some() || self.is_tool(at + length, relative)) {
+                if kind == RelationKind::With
+                    && (self.instrument().is_some() || self.is_tool(at + length, relative))
+                {
                     self.position = start;
                     return Ok(modifiers);
                 }
@@ -196,7 +216,10 @@ impl Parser<'_> {
     /// The second of two sides, "right" of "at the bottom right", where the position is behind both.
     fn second_side(&self, first: Order) -> Option<Order> {
         let (&by, _) = self.vocabulary.orders.longest(self.words.get(self.position - 1..self.position)?)?;
-        let (&before, _) = self.vocabulary.orders.longest(self.words.get(self.position.checked_sub(2)?..self.position - 1)?)?;
+        let (&before, _) = self
+            .vocabulary
+            .orders
+            .longest(self.words.get(self.position.checked_sub(2)?..self.position - 1)?)?;
         let is_second = matches!(by, OrderBy::Leftmost | OrderBy::Rightmost) && is_depth_or_height(before);
         (is_second && before == first.by).then_some(Order { by, rank: 1 })
     }
@@ -218,7 +241,9 @@ impl Parser<'_> {
         }
         let before = std::mem::replace(&mut self.position, end + 1);
         let whole = self.thing(depth + 1)?;
-        if whole.quantity != Quantity::One || !self.is_support(whole.noun.rsplit(' ').next().unwrap_or_default()) {
+        if whole.quantity != Quantity::One
+            || !self.is_support(whole.noun.rsplit(' ').next().unwrap_or_default())
+        {
             self.position = before;
             return Ok(None);
         }
@@ -241,7 +266,8 @@ impl Parser<'_> {
         if !takes_tool && !self.is_resultative {
             return false;
         }
-        let end = (at..self.words.len()).find(|it| *it > at && !self.determiner_at(*it) && self.ends_thing(*it));
+        let end =
+            (at..self.words.len()).find(|it| *it > at && !self.determiner_at(*it) && self.ends_thing(*it));
         let head = self.words.get(end.unwrap_or(self.words.len()) - 1);
         head.is_some_and(|it| {
             let features = [&self.vocabulary.parts, &self.vocabulary.grips, &self.vocabulary.features];
@@ -289,7 +315,8 @@ impl Parser<'_> {
         let side = self.vocabulary.orders.longest(self.words.get(at..)?);
         let (&by, length) = side.or_else(|| Some((self.misspelled_order(at)?, 1)))?;
         at += length;
-        if let Some((&second, length)) = self.words.get(at..).and_then(|it| self.vocabulary.orders.longest(it))
+        if let Some((&second, length)) =
+            self.words.get(at..).and_then(|it| self.vocabulary.orders.longest(it))
             && matches!(second, OrderBy::Leftmost | OrderBy::Rightmost)
             && is_depth_or_height(by)
             && (self.ends_clause(at + length) || self.relation_at(at + length).is_some())
@@ -311,7 +338,13 @@ impl Parser<'_> {
         let words = self.words.get(at..)?;
         if let Some(&first @ ("from" | "to")) = words.first()
             && let Some((&kind, length)) = self.vocabulary.relations.longest(&words[1..])
-            && !matches!(kind, RelationKind::With | RelationKind::From | RelationKind::ClosestTo | RelationKind::FarthestFrom)
+            && !matches!(
+                kind,
+                RelationKind::With
+                    | RelationKind::From
+                    | RelationKind::ClosestTo
+                    | RelationKind::FarthestFrom
+            )
             && (length > 1 || self.determiner_at(at + 2))
             && self.vocabulary.relations.longest(words).is_none_or(|(_, whole)| whole <= 1)
         {
@@ -365,7 +398,10 @@ impl Parser<'_> {
         match first.meaning {
             Meaning::Place(order) => {
                 if first.negated {
-                    return Err(self.fail_at(first.token_idx, format!("cannot follow \"not {}\": say which it is", order.by.name())));
+                    return Err(self.fail_at(
+                        first.token_idx,
+                        format!("cannot follow \"not {}\": say which it is", order.by.name()),
+                    ));
                 }
                 add_place(head, order);
                 if let Some(given) = head.orders.iter().find(|it| is_opposite(it.by, order.by)) {
@@ -398,7 +434,8 @@ impl Parser<'_> {
                         RelationKind::FarthestFrom
                     };
                     let (distance_m, negated) = (first.distance_m, first.negated);
-                    let relation = Relation { kind, landmarks, rank: order.rank, distance_m, negated, span: first.span };
+                    let relation =
+                        Relation { kind, landmarks, rank: order.rank, distance_m, negated, span: first.span };
                     head.relations.push(relation);
                 }
                 self.attach(head, rest)
@@ -424,7 +461,14 @@ impl Parser<'_> {
                 }
                 let (kind, landmarks) = region(kind, landmarks, "");
                 let (distance_m, negated) = (first.distance_m, first.negated);
-                head.relations.push(Relation { kind, landmarks, rank, distance_m, negated, span: first.span });
+                head.relations.push(Relation {
+                    kind,
+                    landmarks,
+                    rank,
+                    distance_m,
+                    negated,
+                    span: first.span,
+                });
                 self.attach(head, rest)
             }
         }

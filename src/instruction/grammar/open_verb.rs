@@ -21,11 +21,12 @@ impl Parser<'_> {
         if self.cannot_be_verb(at) {
             return None;
         }
-        let plain = if self.vocabulary.other_verbs.contains_key(word) || word_use(word).is_some_and(is_verb_use) {
-            word.to_owned()
-        } else {
-            plain_verb(word).unwrap_or_else(|| word.to_owned())
-        };
+        let plain =
+            if self.vocabulary.other_verbs.contains_key(word) || word_use(word).is_some_and(is_verb_use) {
+                word.to_owned()
+            } else {
+                plain_verb(word).unwrap_or_else(|| word.to_owned())
+            };
         if let Some(particle) = self.particle_of(&plain, at + 1) {
             let phrase = format!("{plain} {particle}");
             if self.is_phrasal(&phrase) && self.begins_object(at + 2, particle) {
@@ -33,7 +34,9 @@ impl Parser<'_> {
             }
         }
         let is_before_object = self.determiner_at(at + 1) && !self.is_relative_that(at + 1)
-            || self.word(at + 1).is_some_and(|it| self.is_object_pronoun(it) && !self.is_noun_before(word, it));
+            || self
+                .word(at + 1)
+                .is_some_and(|it| self.is_object_pronoun(it) && !self.is_noun_before(word, it));
         let is_known = plain == word
             && (word_use(word) == Some(WordUse::MostlyVerb) || self.vocabulary.firm_verbs.contains(word))
             && self.vocabulary.other_verbs.contains_key(word)
@@ -48,7 +51,8 @@ impl Parser<'_> {
 
     /// A word that is no English one and may be a slip in several verbs: "puh" is "push" or "put".
     pub(super) fn unclear_slip(&self, at: usize) -> Option<Failure> {
-        let word = self.word(at).filter(|it| it.len() >= 3 && !is_english(it) && self.open_verb_at(at).is_some())?;
+        let word =
+            self.word(at).filter(|it| it.len() >= 3 && !is_english(it) && self.open_verb_at(at).is_some())?;
         let near: Vec<String> = self.vocabulary.verbs_near(word).iter().map(|it| format!("{it:?}")).collect();
         let message = || format!("did not understand {word:?}: did you mean {}?", near.join(" or "));
         (near.len() > 1).then(|| self.fail_at(at, message()))
@@ -76,7 +80,8 @@ impl Parser<'_> {
         {
             return Some((self.open_verb(three), 3)); // "get rid of"
         }
-        let particle = self.word(at + 1).filter(|it| length == 1 && self.vocabulary.particles.contains(*it))?;
+        let particle =
+            self.word(at + 1).filter(|it| length == 1 && self.vocabulary.particles.contains(*it))?;
         let phrase = format!("{word} {particle}");
         let is_phrasal = self.vocabulary.other_verbs.contains_key(&phrase)
             || word_use(&phrase).is_some() && FIRM_PARTICLES.contains(&particle);
@@ -111,7 +116,9 @@ impl Parser<'_> {
     }
 
     fn particle_of(&self, _verb: &str, at: usize) -> Option<&str> {
-        self.word(at).filter(|it| self.vocabulary.particles.contains(*it) || matches!(*it, "in" | "apart" | "together" | "aside"))
+        self.word(at).filter(|it| {
+            self.vocabulary.particles.contains(*it) || matches!(*it, "in" | "apart" | "together" | "aside")
+        })
     }
 
     /// An object follows the particle, so that it is no preposition: "screw in the bulb", "sweep up crumbs"; but "look in the box".
@@ -124,27 +131,60 @@ impl Parser<'_> {
     /// "throw the bottle away" with a word that has an object in between.
     fn is_split_phrasal(&self, plain: &str, at: usize) -> bool {
         let Some(rest) = self.words.get(at + 1..) else { return false };
-        let end = rest.iter().position(|it| self.vocabulary.conjunctions.contains_word(it) || *it == "." || *it == ",");
+        let end = rest
+            .iter()
+            .position(|it| self.vocabulary.conjunctions.contains_word(it) || *it == "." || *it == ",");
         let clause = &rest[..end.unwrap_or(rest.len())];
-        let Some(particle) = clause.last().filter(|it| clause.len() > 1 && self.vocabulary.particles.contains(**it)) else {
+        let Some(particle) =
+            clause.last().filter(|it| clause.len() > 1 && self.vocabulary.particles.contains(**it))
+        else {
             return false;
         };
         self.vocabulary.other_verbs.contains_key(&format!("{plain} {particle}"))
     }
 
     fn is_object_pronoun(&self, word: &str) -> bool {
-        matches!(word, "it" | "them" | "this" | "that" | "these" | "those" | "me" | "us" | "everything" | "something" | "anything")
+        matches!(
+            word,
+            "it" | "them"
+                | "this"
+                | "that"
+                | "these"
+                | "those"
+                | "me"
+                | "us"
+                | "everything"
+                | "something"
+                | "anything"
+        )
     }
 
     /// "the mug that is red": "that" goes on with the name.
     fn is_relative_that(&self, at: usize) -> bool {
         self.word(at) == Some("that")
-            && matches!(self.word(at + 1), Some("is" | "are" | "was" | "has" | "have" | "stands" | "lies" | "looks" | "sits" | "can" | "i" | "you" | "we"))
+            && matches!(
+                self.word(at + 1),
+                Some(
+                    "is" | "are"
+                        | "was"
+                        | "has"
+                        | "have"
+                        | "stands"
+                        | "lies"
+                        | "looks"
+                        | "sits"
+                        | "can"
+                        | "i"
+                        | "you"
+                        | "we"
+                )
+            )
     }
 
     /// "mug that", "object this": no verb before a word that may begin a clause of its own.
     fn is_noun_before(&self, word: &str, next: &str) -> bool {
-        matches!(next, "that" | "this" | "these" | "those") && !matches!(word_use(word), Some(WordUse::MostlyVerb))
+        matches!(next, "that" | "this" | "these" | "those")
+            && !matches!(word_use(word), Some(WordUse::MostlyVerb))
     }
 
     /// Words of the closed classes, but for those that are verbs before an object: "clean the table", "empty the bin".

@@ -1,6 +1,8 @@
 //! Noun phrases: number, order, attributes, noun, and what is "of" something.
 
-use super::{Failure, IT, MAX_DEPTH, Modifier, MAX_NOUN_WORDS, Parser, THEM, Things, is_ordinal_only, is_side};
+use super::{
+    Failure, IT, MAX_DEPTH, MAX_NOUN_WORDS, Modifier, Parser, THEM, Things, is_ordinal_only, is_side,
+};
 use crate::instruction::lexicon::{is_english, is_past_verb};
 use crate::instruction::types::{
     Attribute, AttributeKind, GENERIC_NOUN, ObjectReference, Order, OrderBy, Quantity,
@@ -269,14 +271,19 @@ impl<'a> Parser<'a> {
         let mut number = None;
         let mut plural_hint = false;
         let mut is_singular_only = false;
-        if self.word(start) == Some("half") && matches!(self.word(start + 1), Some("a" | "an" | "the" | "of")) {
+        if self.word(start) == Some("half") && matches!(self.word(start + 1), Some("a" | "an" | "the" | "of"))
+        {
             let is_dozen = self.word(start + 2) == Some("dozen");
             self.position += if is_dozen { 3 } else { 1 };
             if is_dozen {
                 number = Some(Quantity::Any(6));
                 plural_hint = true;
             } else {
-                thing.attributes.push(Attribute { kind: AttributeKind::Other, word: "half".to_owned(), negated: false });
+                thing.attributes.push(Attribute {
+                    kind: AttributeKind::Other,
+                    word: "half".to_owned(),
+                    negated: false,
+                });
                 self.skip_word("of");
             }
         }
@@ -342,9 +349,9 @@ impl<'a> Parser<'a> {
         if self.word(self.position + about).is_some_and(|it| self.count_of(it).is_some()) {
             self.position += about;
         }
-        let measured = self.word(self.position + 1).is_some_and(|it| {
-            self.vocabulary.units.contains(it) || self.vocabulary.lengths.contains_key(it)
-        });
+        let measured = self
+            .word(self.position + 1)
+            .is_some_and(|it| self.vocabulary.units.contains(it) || self.vocabulary.lengths.contains_key(it));
         if let Some(word) = self.word(self.position)
             && let Some(count) = self.count_of(word)
             && !measured // "the 10 mm wrench"
@@ -354,11 +361,7 @@ impl<'a> Parser<'a> {
             self.position += 1;
             plural_hint |= count > 1;
             let is_all = definite == Some(Determiner::Definite) || number == Some(Quantity::All);
-            number = Some(if is_all {
-                Quantity::Exactly(count)
-            } else {
-                Quantity::Any(count)
-            });
+            number = Some(if is_all { Quantity::Exactly(count) } else { Quantity::Any(count) });
         } else if let Some(word) = self.word(self.position)
             && let Some(count) = self.count_of(word)
             && self.word(self.position + 1) == Some("of")
@@ -662,7 +665,8 @@ impl<'a> Parser<'a> {
 
     /// "lfet", "larget": an order with a typo.
     pub(super) fn misspelled_order(&self, at: usize) -> Option<&'a OrderBy> {
-        let is_slip = |it: &&str| it.len() >= 3 && !is_english(it) && !self.is_closed(at) && !self.ends_thing(at);
+        let is_slip =
+            |it: &&str| it.len() >= 3 && !is_english(it) && !self.is_closed(at) && !self.ends_thing(at);
         let word = self.word(at).filter(is_slip)?;
         let meant = sole_misspelled(word, &self.vocabulary.mended_orders)?;
         self.vocabulary.orders.longest(&[meant]).map(|(by, _)| by)
@@ -685,9 +689,12 @@ impl<'a> Parser<'a> {
                 });
             }
             GENERIC_NOUN.clone_into(&mut thing.noun);
-        } else if let [qualities @ .., "one" | "ones"] = &noun.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        } else if let [qualities @ .., "one" | "ones"] =
+            &noun.iter().map(String::as_str).collect::<Vec<_>>()[..]
+        {
             // "the new one".
-            let other = |it: &&str| Attribute { kind: AttributeKind::Other, word: (*it).to_owned(), negated: false };
+            let other =
+                |it: &&str| Attribute { kind: AttributeKind::Other, word: (*it).to_owned(), negated: false };
             thing.attributes.extend(qualities.iter().map(other));
             GENERIC_NOUN.clone_into(&mut thing.noun);
         } else if let Some(verb) = noun.iter().skip(1).find(|it| is_past_verb(it)) {

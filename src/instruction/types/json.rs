@@ -36,7 +36,8 @@ impl Instruction {
         map.serialize_entry("manner", &self.manner)?;
         map.serialize_entry("rotation", &self.rotation)?;
         let offset = self.destination.as_ref().and_then(|it| Some((it.relation, it.distance_m?)));
-        let offset = offset.map(|(relation, distance_m)| Offset { direction: relation.name(), distance: distance_m });
+        let offset =
+            offset.map(|(relation, distance_m)| Offset { direction: relation.name(), distance: distance_m });
         map.serialize_entry("offset_m", &offset)?;
         if let Some(recipient) = &self.recipient {
             map.serialize_entry("recipient", recipient)?;

@@ -261,9 +261,32 @@ pub struct ParseError {
 }
 
 impl Instruction {
+    /// An action with nothing named yet.
+    pub(crate) fn of(action: Action) -> Self {
+        Self {
+            action,
+            targets: Vec::new(),
+            destination: None,
+            recipient: None,
+            instrument: None,
+            tool: None,
+            manner: Vec::new(),
+            rotation: None,
+            purpose: None,
+            avoid: Vec::new(),
+            then: None,
+            span: 0..0,
+        }
+    }
+
     /// This step and all that come after it, in order.
     pub fn steps(&self) -> impl Iterator<Item = &Instruction> {
         std::iter::successors(Some(self), |it| it.then.as_deref())
+    }
+
+    /// The step at a place, 0 for the first.
+    pub fn step_mut(&mut self, step_idx: usize) -> Option<&mut Instruction> {
+        (0..step_idx).try_fold(self, |it, _| it.then.as_deref_mut())
     }
 
     /// The targets, the destination's landmarks, the tool, what must be left alone, and the landmarks and wholes of all of these;
