@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::instruction::Vocabulary;
 use crate::lift::{ApproachAxis, Gripper, LiftOptions};
 use crate::model::{Decode, ModelOptions, Quantize};
 use crate::options::{PhraseThresholds, PipelineOptions, Thresholds};
@@ -204,6 +205,8 @@ parameters! {
         "From where left, right, front and back are told: the camera, the robot (robot_frame) or target_frame. Frames are taken with x forward and y left, those named *_optical_frame with z forward and x right.";
     robot_frame: String = "base_link".to_owned(), "", Any, Live,
         "TF frame of the robot's body, for the viewpoint robot.";
+    vocabulary: String = String::new(), "", Any, Live,
+        "File of words that adds to the built-in vocabulary, in the form of config/vocabulary.yaml: verbs, synonyms, relations. Empty: none.";
     score_weights: String = String::new(), "", Any, ReadOnly,
         "File of weights (by `ground calibrate`) that make one calibrated score of a box's score parts. Empty: the model's own score.";
     dialogue_window_secs: f64 = 30.0, "s", Float { min: 0.0, max: 3600.0 }, ReadOnly,
@@ -239,6 +242,9 @@ parameters! {
     depth_noise_m: f64 = 0.0015, "m", Float { min: 0.0, max: 0.5 }, Live,
         "Standard deviation of the camera's depth at 1 m; it grows with the square of the distance.";
 }
+
+/// Made once: every change of a parameter makes a configuration.
+static BUILT_IN_VOCABULARY: LazyLock<Arc<Vocabulary>> = LazyLock::new(Arc::default);
 
 /// How color images come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,6 +287,10 @@ pub struct Config {
     pub max_frame_age: Duration,
     /// Shortest time between answers to the standing instruction.
     pub min_period: Duration,
+    /// The file of words that adds to the built-in ones; `None`: none.
+    pub vocabulary_file: Option<PathBuf>,
+    /// The words of the grammar. Those built in until whoever may read files has read [`Config::vocabulary_file`].
+    pub vocabulary: Arc<Vocabulary>,
     /// The file of what makes a score of its parts, for [`PipelineOptions::score_weights`]; `None`: none.
     pub score_weights_file: Option<PathBuf>,
     /// For how long after a result words are read as an answer to it.
@@ -442,6 +452,8 @@ impl TryFrom<RawConfig> for Config {
             } else {
                 Duration::ZERO
             },
+            vocabulary_file: (!raw.vocabulary.is_empty()).then(|| raw.vocabulary.into()),
+            vocabulary: Arc::clone(&BUILT_IN_VOCABULARY),
             score_weights_file: (!raw.score_weights.is_empty()).then(|| raw.score_weights.into()),
             dialogue_window: duration("dialogue_window_secs", raw.dialogue_window_secs)?,
             pipeline: PipelineOptions {

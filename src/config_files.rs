@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{Config, ConfigError, RawConfig};
+use crate::instruction::Vocabulary;
 use crate::score::ScoreWeights;
 
 /// The parameters checked, with the contents of the files they name.
@@ -13,10 +14,23 @@ use crate::score::ScoreWeights;
 /// A parameter is out of range, or a file is not what it should be.
 pub fn open(raw: RawConfig) -> Result<Config, ConfigError> {
     let mut config = Config::try_from(raw)?;
+    if let Some(path) = &config.vocabulary_file {
+        config.vocabulary = Arc::new(read_vocabulary(path)?);
+    }
     if let Some(path) = &config.score_weights_file {
         config.pipeline.score_weights = Some(Arc::new(read_score_weights(path)?));
     }
     Ok(config)
+}
+
+fn read_vocabulary(path: &Path) -> Result<Vocabulary, ConfigError> {
+    let refused = |why: &dyn fmt::Display| ConfigError::Range {
+        name: "vocabulary".to_owned(),
+        expected: "a YAML file of words in the form of config/vocabulary.yaml".to_owned(),
+        got: format!("{path:?}: {why}"),
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| refused(&error))?;
+    Vocabulary::from_yaml(&text).map_err(|error| refused(&error))
 }
 
 fn read_score_weights(path: &Path) -> Result<ScoreWeights, ConfigError> {

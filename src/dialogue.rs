@@ -7,10 +7,10 @@
 use crate::candidate::Candidate;
 use crate::instruction::{
     Action, AttributeKind, GENERIC_NOUN, Instruction, ObjectReference, ParseError, Quantity, Vocabulary,
-    parse,
+    parse_after,
 };
 use crate::request::GroundingRequest;
-use crate::result::{GroundedObject, GroundingResult, ReferenceRole, Status, UnmetConstraint};
+use crate::result::{Ambiguity, GroundedObject, GroundingResult, ReferenceRole, Status, UnmetConstraint};
 
 #[cfg(test)]
 mod tests;
@@ -36,9 +36,9 @@ struct Turn {
 enum Response {
     Found(Vec<Candidate>),
     /// Several: the question that was asked about a reference.
-    Asked(ReferenceRole, String),
+    Asked(Part, String),
     /// None; what is missing of a reference, when something near it was offered.
-    Missing(ReferenceRole, Option<UnmetConstraint>),
+    Missing(Part, Option<UnmetConstraint>),
 }
 
 impl Dialogue {
@@ -72,26 +72,27 @@ impl Dialogue {
             return Ok(turn.with(text, bare(quantity)));
         }
         if assent.is_none() {
-            return Ok(turn.with(text, parse(text, vocabulary)?));
+            return Ok(turn.with(text, parse_after(text, vocabulary, turn.spoken_of())?));
         }
         // "no, the red one": places in the rest are not places in the text.
-        let parsed = parse(rest, vocabulary)
-            .or_else(|_| parse(text, vocabulary))
+        let parsed = parse_after(rest, vocabulary, turn.spoken_of())
+            .or_else(|_| parse_after(text, vocabulary, turn.spoken_of()))
             .map_err(|error| ParseError { span: 0..text.len(), ..error })?;
         Ok(turn.with(text, parsed))
     }
 
     /// Keeps what came of `request`. Results that say nothing about the words (no image, an error) change nothing.
     pub fn record(&mut self, id: &str, request: &GroundingRequest, result: &GroundingResult, now_ns: i64) {
-        let role = result.ambiguity.as_ref().map_or(ReferenceRole::Target(0), |it| it.role);
+        let of = |it: &Ambiguity| Part { step_idx: it.step_idx, role: it.role };
+        let part = result.ambiguity.as_ref().map_or(Part::FIRST, of);
         let response = match result.status {
             Status::Found | Status::NoDepth | Status::NoTransform => {
                 Response::Found(result.targets.iter().map(GroundedObject::candidate).collect())
             }
-            Status::Ambiguous => Response::Asked(role, result.message.clone()),
+            Status::Ambiguous => Response::Asked(part, result.message.clone()),
             Status::NotFound => {
                 let offered = result.ambiguity.as_ref().filter(|it| !it.indices.is_empty());
-                Response::Missing(role, offered.and_then(|it| it.unmet.as_ref()).map(|it| it.0))
+                Response::Missing(part, offered.and_then(|it| it.unmet.as_ref()).map(|it| it.0))
             }
             Status::Stale | Status::BadInstruction | Status::Blocked | Status::Error => return,
         };
@@ -102,6 +103,17 @@ impl Dialogue {
     pub fn forget(&mut self) {
         self.last = None;
     }
+}
+
+/// A reference of a step of the instruction.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    step_idx: usize,
+    role: ReferenceRole,
+}
+
+impl Part {
+    const FIRST: Self = Self { step_idx: 0, role: ReferenceRole::Target(0) };
 }
 
 impl Turn {
@@ -116,13 +128,13 @@ impl Turn {
         if !names_no_action || said.destination.is_some() || said.then.is_some() {
             return request;
         }
-        let role = match &self.response {
-            Response::Asked(role, _) => *role,
-            Response::Found(_) => ReferenceRole::Target(0),
+        let part = match &self.response {
+            Response::Asked(part, _) => *part,
+            Response::Found(_) => Part::FIRST,
             Response::Missing(..) => return request,
         };
         let mut whole = self.request.instruction.clone();
-        let Some(reference) = reference_mut(&mut whole, role) else { return request };
+        let Some(reference) = reference_mut(&mut whole, part) else { return request };
         let was_asked = matches!(self.response, Response::Asked(..));
         let means_it = answer.noun == GENERIC_NOUN && !names_a_thing(text, answer)
             || was_asked && answer.noun == reference.noun;
@@ -132,6 +144,12 @@ impl Turn {
         answer_with(reference, answer.clone(), was_asked);
         request.instruction = whole;
         request
+    }
+
+    /// What "it" means after something was found: what the last step was about.
+    fn spoken_of(&self) -> Option<&Instruction> {
+        let found = matches!(self.response, Response::Found(_));
+        self.request.instruction.steps().last().filter(|_| found)
     }
 
     /// What "the other one" is not: what was found, or what an earlier answer had excluded.
@@ -147,9 +165,9 @@ impl Turn {
         let word = if is_yes { "yes" } else { "no" };
         match &self.response {
             Response::Asked(_, question) => refuse(format!("{word:?} does not say which: {question}")),
-            Response::Missing(role, Some(unmet)) if is_yes => {
+            Response::Missing(part, Some(unmet)) if is_yes => {
                 let mut request = GroundingRequest { text: text.to_owned(), ..self.request.clone() };
-                if let Some(reference) = reference_mut(&mut request.instruction, *role) {
+                if let Some(reference) = reference_mut(&mut request.instruction, *part) {
                     match unmet {
                         UnmetConstraint::Attribute => {
                             reference.attributes.retain(|it| matches!(it.kind, AttributeKind::Size(_)));
@@ -203,10 +221,12 @@ fn answer_with(reference: &mut ObjectReference, answer: ObjectReference, was_ask
     }
 }
 
-fn reference_mut(instruction: &mut Instruction, role: ReferenceRole) -> Option<&mut ObjectReference> {
-    match role {
+fn reference_mut(instruction: &mut Instruction, part: Part) -> Option<&mut ObjectReference> {
+    let instruction = instruction.step_mut(part.step_idx)?;
+    match part.role {
         ReferenceRole::Target(idx) => instruction.targets.get_mut(idx),
         ReferenceRole::Destination(idx) => instruction.destination.as_mut()?.landmarks.get_mut(idx),
+        ReferenceRole::Tool => instruction.tool.as_mut(),
     }
 }
 

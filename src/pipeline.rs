@@ -7,23 +7,22 @@ mod enrich;
 mod message;
 mod nearest;
 mod refusal;
+mod steps;
 
 #[cfg(test)]
 mod tests;
 
+pub use self::message::with_positions;
 pub use self::refusal::Refusal;
 
 use self::candidates::Lifter;
-use crate::candidate::Candidate;
 use crate::image::RgbdFrame;
 use crate::instruction::Vocabulary;
 use crate::lift::FrameContext;
 use crate::model::{KeyedImage, VisionLanguageModel};
 use crate::options::PipelineOptions;
 use crate::request::GroundingRequest;
-use crate::resolve::{self, InstructionResolution, Resolution, ResolveOptions};
-use crate::result::{Ambiguity, GroundedObject, GroundingResult, ReferenceRole, Stage, Status};
-use crate::viewpoint::ViewAxes;
+use crate::result::{GroundingResult, Stage, Status, StepResult};
 
 /// The name of the score part that says how well a candidate stands where the words say, [0, 1].
 pub const RELATION_FIT: &str = "relation_fit";
@@ -76,7 +75,7 @@ fn unanswered(model: &dyn VisionLanguageModel, frame: &RgbdFrame, text: &str) ->
     }
 }
 
-/// Fills in what is found, stage by stage, up to the first that fails. Returns the message.
+/// Fills in what is found, stage by stage and step by step. Returns the message.
 fn fill(
     result: &mut GroundingResult,
     model: &mut dyn VisionLanguageModel,
@@ -107,95 +106,57 @@ fn fill(
     result.candidates = candidates::from_detections(detections, &lifter, options);
     observer(Stage::Locate);
 
-    let resolution = resolve_request(result, request, lifter.view(), options);
-    observer(Stage::Resolve);
-    take_targets(result, &resolution);
-    if let Some((role, unclear)) = first_unclear(&resolution) {
-        let refusal = open_question(result, role, unclear);
-        return Err(match nearest::of_kind(result, instruction, model, image, &lifter, options)? {
-            Some(nearest) => refusal.with(&nearest),
-            None => refusal,
-        });
+    let mut answers = Vec::new();
+    for (step_idx, step) in instruction.steps().enumerate() {
+        answers.push(steps::resolve(
+            step_idx,
+            step,
+            &mut result.candidates,
+            &request.previous,
+            &lifter,
+            options,
+        ));
     }
-    result.destination =
-        found_indices(&resolution.destination).next().map(|idx| result.candidates[idx].clone());
-
-    let lifted = enrich::lift_meant(result, &lifter, options);
-    if let Some(geometry) = lifter.geometry() {
-        enrich::plan(result, geometry, options);
+    observer(Stage::Resolve);
+    for (answer, step) in answers.iter_mut().zip(instruction.steps()) {
+        if let Some(nearest) =
+            nearest::of_kind(answer, &mut result.candidates, step, model, image, &lifter, options)?
+        {
+            answer.message += &format!("; {nearest}");
+        }
+        steps::locate(answer, &lifter, options);
     }
     observer(Stage::Lift);
-
     if options.caption_targets {
-        enrich::caption(result, model, image)?;
+        for answer in answers.iter_mut().filter(|it| it.ambiguity.is_none()) {
+            enrich::caption(answer, model, image)?;
+        }
         observer(Stage::Caption);
     }
-    lifted?;
-    Ok(message::found(result, &resolution, instruction))
+    let refusal = take_steps(result, answers);
+    match refusal {
+        Some(refusal) => Err(refusal),
+        None => Ok(message::all_found(&result.steps)),
+    }
 }
 
-/// Which candidates the words mean, with how well they stand where the words say weighed in.
-fn resolve_request(
-    result: &mut GroundingResult,
-    request: &GroundingRequest,
-    view: ViewAxes,
-    options: &PipelineOptions,
-) -> InstructionResolution {
-    let instruction = &request.instruction;
-    let candidates: Vec<Candidate> = result.candidates.iter().map(GroundedObject::candidate).collect();
-    let resolve_options =
-        ResolveOptions { thresholds: options.thresholds.clone(), view, previous: request.previous.clone() };
-    let mut resolution = resolve::resolve_instruction(instruction, &candidates, &resolve_options);
-    let landmarks = instruction.destination.iter().flat_map(|it| &it.landmarks);
-    for reference in instruction.targets.iter().chain(landmarks) {
-        for (idx, fit) in resolve::relation_fits(reference, &candidates, &resolve_options) {
-            candidates::weigh_place(&mut result.candidates[idx], fit, options);
+/// The first step's objects are the result's; the worst step's status and doubt are the whole's.
+fn take_steps(result: &mut GroundingResult, steps: Vec<StepResult>) -> Option<Refusal> {
+    if let Some(first) = steps.first() {
+        result.targets.clone_from(&first.targets);
+        result.destination.clone_from(&first.destination);
+        result.place.clone_from(&first.place);
+    }
+    let worst = StepResult::worst(&steps).filter(|(_, it)| it.status != Status::Found);
+    let refusal = worst.map(|(step_idx, step)| {
+        result.ambiguity.clone_from(&step.ambiguity);
+        let message = message::of_step(step_idx, step);
+        match step.status {
+            Status::Ambiguous => Refusal::Ambiguous(message),
+            Status::NoDepth => Refusal::NoDepth(message),
+            _ => Refusal::NotFound(message),
         }
-    }
-    for it in resolution.targets.iter_mut().chain(&mut resolution.destination) {
-        candidates::doubt_weak(it, &result.candidates, options);
-    }
-    resolution
-}
-
-/// The targets are told unless one of them is unclear: also where only the destination is.
-fn take_targets(result: &mut GroundingResult, resolution: &InstructionResolution) {
-    if !matches!(first_unclear(resolution), Some((ReferenceRole::Target(_), _))) {
-        result.targets =
-            found_indices(&resolution.targets).map(|idx| result.candidates[idx].clone()).collect();
-    }
-}
-
-fn first_unclear(resolution: &InstructionResolution) -> Option<(ReferenceRole, &Resolution)> {
-    let targets = (0..).map(ReferenceRole::Target).zip(&resolution.targets);
-    let destinations = (0..).map(ReferenceRole::Destination).zip(&resolution.destination);
-    targets.chain(destinations).find(|(_, it)| !matches!(it, Resolution::Found { .. }))
-}
-
-/// The indices of all that is found.
-fn found_indices(resolutions: &[Resolution]) -> impl Iterator<Item = usize> {
-    resolutions
-        .iter()
-        .flat_map(|it| match it {
-            Resolution::Found { indices, .. } => indices.as_slice(),
-            Resolution::Ambiguous { .. } | Resolution::NotFound { .. } => &[],
-        })
-        .copied()
-}
-
-/// Keeps what is in doubt, and says it.
-fn open_question(result: &mut GroundingResult, role: ReferenceRole, resolution: &Resolution) -> Refusal {
-    let what = if matches!(role, ReferenceRole::Destination(_)) { "for the destination, " } else { "" };
-    match resolution {
-        Resolution::Found { reason, .. } => Refusal::NotFound(format!("{what}{reason}")),
-        Resolution::Ambiguous { indices, question } => {
-            result.ambiguity = Some(Ambiguity { role, unmet: None, indices: indices.clone() });
-            Refusal::Ambiguous(format!("{what}{question}"))
-        }
-        Resolution::NotFound { missing, phrase, nearest, reason } => {
-            let unmet = Some((*missing, phrase.clone()));
-            result.ambiguity = Some(Ambiguity { role, unmet, indices: nearest.iter().copied().collect() });
-            Refusal::NotFound(format!("{what}{reason}"))
-        }
-    }
+    });
+    result.steps = steps;
+    refusal
 }

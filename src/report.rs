@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::instruction::RelationKind;
-use crate::lift::PoseSource;
+use crate::lift::{Place, PoseSource};
 use crate::result::{GroundedObject, GroundingResult, Stage};
 
 /// One line of a result file. `latency_ms` holds what the caller measured, by stage.
@@ -14,13 +14,7 @@ pub fn result_to_json(id: &Value, result: &GroundingResult, latency_ms: &[(Stage
     }
     let total_ms: f64 = latency_ms.iter().map(|(_, ms)| ms).sum();
     latencies.insert("total".to_owned(), rounded(total_ms, 3));
-    let destination = result.destination.as_ref().map(|it| {
-        let mut value = object_to_json(it);
-        if let Some(relation) = result.destination_relation {
-            value["relation"] = json!(RelationKind::name(relation));
-        }
-        value
-    });
+    let destination = destination_to_json(result.destination.as_ref(), result.destination_relation);
     json!({
         "id": id,
         "status": result.status.name(),
@@ -34,13 +28,54 @@ pub fn result_to_json(id: &Value, result: &GroundingResult, latency_ms: &[(Stage
         })),
         "targets": result.targets.iter().map(object_to_json).collect::<Vec<_>>(),
         "destination": destination,
-        "place": result.place.as_ref().map(|it| json!({
-            "position_m": it.place_in_camera.translation.vector.iter().map(|it| rounded(*it, 5)).collect::<Vec<_>>(),
-            "clearance_m": rounded(it.clearance_m, 4),
-        })),
+        "place": result.place.as_ref().map(place_to_json),
+        "steps": (0..result.steps.len()).map(|it| step_to_json(result, it)).collect::<Vec<_>>(),
         "candidates": result.candidates.iter().map(object_to_json).collect::<Vec<_>>(),
         "model": result.model,
         "latency_ms": latencies,
+    })
+}
+
+/// One step; the first one's objects are those of the result.
+fn step_to_json(result: &GroundingResult, step_idx: usize) -> Value {
+    let step = &result.steps[step_idx];
+    let (targets, destination) = match step_idx {
+        0 => (&result.targets, &result.destination),
+        _ => (&step.targets, &step.destination),
+    };
+    json!({
+        "action": step.action,
+        "status": step.status.name(),
+        "message": step.message,
+        "targets": targets.iter().map(object_to_json).collect::<Vec<_>>(),
+        "destination": destination_to_json(destination.as_ref(), step.destination_relation),
+        "destination_relation": step.destination_relation.map(RelationKind::name),
+        "place": step.place.as_ref().map(place_to_json),
+        "tool": step.tool.as_ref().map(object_to_json),
+        "manner": step.manner,
+        "rotation": step.rotation,
+        "offset_m": step.destination_relation.zip(step.distance_m).map(|(relation, distance)| json!({
+            "direction": relation.name(),
+            "distance": distance,
+        })),
+    })
+}
+
+fn destination_to_json(
+    destination: Option<&GroundedObject>,
+    relation: Option<RelationKind>,
+) -> Option<Value> {
+    let mut value = object_to_json(destination?);
+    if let Some(relation) = relation {
+        value["relation"] = json!(relation.name());
+    }
+    Some(value)
+}
+
+fn place_to_json(place: &Place) -> Value {
+    json!({
+        "position_m": place.place_in_camera.translation.vector.iter().map(|it| rounded(*it, 5)).collect::<Vec<_>>(),
+        "clearance_m": rounded(place.clearance_m, 4),
     })
 }
 
@@ -53,6 +88,7 @@ pub fn error_to_json(id: &Value, message: &str) -> Value {
         "action": "",
         "targets": [],
         "destination": null,
+        "steps": [],
         "candidates": [],
         "latency_ms": {},
     })

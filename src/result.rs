@@ -2,7 +2,7 @@
 
 use crate::candidate::Candidate;
 use crate::detection::{BoundingBox2d, Detection2d};
-use crate::instruction::RelationKind;
+use crate::instruction::{RelationKind, Rotation};
 use crate::lift::{Grasp, LiftedObject, Place, SupportPlane};
 
 /// What came of a request.
@@ -69,7 +69,9 @@ pub struct GroundedObject {
 /// What keeps a result from FOUND, for [`Status::Ambiguous`] and [`Status::NotFound`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ambiguity {
-    /// Which reference of the instruction.
+    /// Which step of the instruction, 0 for the first.
+    pub step_idx: usize,
+    /// Which reference of that step.
     pub role: ReferenceRole,
     /// What is not there, with the phrase it was looked for by; `None` when there are several.
     pub unmet: Option<(UnmetConstraint, String)>,
@@ -84,6 +86,8 @@ pub enum ReferenceRole {
     Target(usize),
     /// By its place among the destination's landmarks.
     Destination(usize),
+    /// What to do it with.
+    Tool,
 }
 
 /// Which part of the words nothing fits.
@@ -97,6 +101,35 @@ pub enum UnmetConstraint {
     Relation,
     /// There are not so many.
     Count,
+}
+
+/// What came of one step of an instruction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepResult {
+    /// What to do with the targets.
+    pub action: String,
+    /// What came of this step alone.
+    pub status: Status,
+    /// One sentence about this step.
+    pub message: String,
+    /// What keeps the step from FOUND, where it is the words.
+    pub ambiguity: Option<Ambiguity>,
+    /// The objects meant, best first.
+    pub targets: Vec<GroundedObject>,
+    /// How the place relates to the destination.
+    pub destination_relation: Option<RelationKind>,
+    /// Where to put them.
+    pub destination: Option<GroundedObject>,
+    /// A free place on, in or beside the destination.
+    pub place: Option<Place>,
+    /// What to do it with.
+    pub tool: Option<GroundedObject>,
+    /// How, as said: "gently".
+    pub manner: Vec<String>,
+    /// By how much to turn.
+    pub rotation: Option<Rotation>,
+    /// How far from the destination, or from where the target is, meters.
+    pub distance_m: Option<f64>,
 }
 
 /// What came of one instruction on one frame.
@@ -125,6 +158,9 @@ pub struct GroundingResult {
     pub destination: Option<GroundedObject>,
     /// A free place on, in or beside the destination; `None` when none is seen.
     pub place: Option<Place>,
+    /// All steps of the instruction, the first included; what is above are the first step's targets and places, and the status is
+    /// that of the worst step.
+    pub steps: Vec<StepResult>,
     /// Every object considered, targets and destination included.
     pub candidates: Vec<GroundedObject>,
     /// The horizontal planes in view, most points first; none without depth.
@@ -148,10 +184,35 @@ impl GroundingResult {
             destination_relation: None,
             destination: None,
             place: None,
+            steps: Vec::new(),
             candidates: Vec::new(),
             planes: Vec::new(),
             model: String::new(),
         }
+    }
+}
+
+impl Status {
+    /// How far from FOUND: of several steps, that of the farthest is the whole's.
+    fn severity(self) -> u8 {
+        match self {
+            Self::Found => 0,
+            Self::NoTransform => 1,
+            Self::NoDepth => 2,
+            Self::Ambiguous => 3,
+            Self::NotFound => 4,
+            Self::Stale | Self::Blocked => 5,
+            Self::BadInstruction => 6,
+            Self::Error => 7,
+        }
+    }
+}
+
+impl StepResult {
+    /// The first of the worst of several steps, with its place.
+    pub fn worst(steps: &[Self]) -> Option<(usize, &Self)> {
+        let worst = steps.iter().map(|it| it.status.severity()).max()?;
+        steps.iter().enumerate().find(|(_, it)| it.status.severity() == worst)
     }
 }
 

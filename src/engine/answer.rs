@@ -86,6 +86,9 @@ impl Answerer {
 
         let transform_started = Instant::now();
         let target_from_camera = self.context.target_frame(&mut result, &config).await;
+        if let Some(target) = &target_from_camera {
+            pipeline::with_positions(&mut result, &target.frame_id, Some(&target.target_from_camera));
+        }
         latency.add("transform", transform_started.elapsed());
         latency.add("total", started.elapsed());
         let outcome = Outcome {

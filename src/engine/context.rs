@@ -92,6 +92,9 @@ impl ContextSource {
             Err(error) => {
                 if result.status == Status::Found {
                     result.status = Status::NoTransform;
+                    for step in &mut result.steps {
+                        step.status = Status::NoTransform;
+                    }
                     result.message = error.to_string();
                 }
                 None

@@ -1,6 +1,5 @@
 //! What was said on one way in, and when: a service's "the left one" does not answer a question of the topic's.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::outcome::MAX_INSTRUCTION_BYTES;
@@ -13,23 +12,27 @@ use crate::result::GroundingResult;
 /// One dialogue with a clock beside it.
 pub struct Conversation {
     dialogue: Dialogue,
-    vocabulary: Arc<Vocabulary>,
     started: Instant,
 }
 
 impl Conversation {
     /// With nothing said yet; for `window` after a result words may answer it.
-    pub fn new(window: Duration, vocabulary: Arc<Vocabulary>) -> Self {
+    pub fn new(window: Duration) -> Self {
         let window_ns = i64::try_from(window.as_nanos()).unwrap_or(i64::MAX);
-        Self { dialogue: Dialogue::new(window_ns), vocabulary, started: Instant::now() }
+        Self { dialogue: Dialogue::new(window_ns), started: Instant::now() }
     }
 
     /// What `text` means after what was said.
-    pub fn understand(&self, id: &str, text: &str) -> Result<GroundingRequest, Refusal> {
+    pub fn understand(
+        &self,
+        id: &str,
+        text: &str,
+        vocabulary: &Vocabulary,
+    ) -> Result<GroundingRequest, Refusal> {
         if text.len() > MAX_INSTRUCTION_BYTES {
             return Err(Refusal::TooLong { bytes: text.len() });
         }
-        Ok(self.dialogue.understand(id, text, self.now_ns(), &self.vocabulary)?)
+        Ok(self.dialogue.understand(id, text, self.now_ns(), vocabulary)?)
     }
 
     /// Keeps what came of a request.

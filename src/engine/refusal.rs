@@ -17,6 +17,9 @@ pub enum Refusal {
         "the instruction is empty: stopped looking; say what to look for, such as \"pick up the red cup\""
     )]
     Empty,
+    /// "stop", "never mind".
+    #[error("stopped looking, as told; nothing is wrong: say what to look for next")]
+    Stopped,
     /// The words are too many to read.
     #[error("expected an instruction of at most {MAX_INSTRUCTION_BYTES} bytes, got {bytes}: say it shorter")]
     TooLong {
@@ -73,9 +76,11 @@ impl Refusal {
     /// What it makes of the result.
     pub fn status(&self) -> Status {
         match self {
-            Self::Empty | Self::TooLong { .. } | Self::QuestionTooLong { .. } | Self::NotUnderstood(_) => {
-                Status::BadInstruction
-            }
+            Self::Empty
+            | Self::Stopped
+            | Self::TooLong { .. }
+            | Self::QuestionTooLong { .. }
+            | Self::NotUnderstood(_) => Status::BadInstruction,
             Self::Superseded | Self::Canceled | Self::Loading | Self::Inactive(_) | Self::ShuttingDown => {
                 Status::Blocked
             }

@@ -117,7 +117,16 @@ impl Scheduler {
             self.refuse(&id, &text, &Refusal::Empty);
             return None;
         }
-        let (request, refusal) = match self.topic_conversation.lock().understand(&id, &text) {
+        let vocabulary = Arc::clone(&self.ports.config.borrow().vocabulary);
+        let understood = self.topic_conversation.lock().understand(&id, &text, &vocabulary);
+        if matches!(&understood, Ok(request) if request.instruction.is_stop()) {
+            self.topic_conversation.lock().forget();
+            self.tracking.begin(None);
+            tracing::info!("{id}: {:?}: stopped", shortened(&text));
+            self.refuse(&id, &text, &Refusal::Stopped);
+            return None;
+        }
+        let (request, refusal) = match understood {
             Ok(request) => (Some(request), self.answerer.check_active().err()),
             Err(refusal) => (None, Some(refusal)),
         };
@@ -210,7 +219,8 @@ impl Scheduler {
         let limits = self.ports.limits;
         let started = Instant::now();
         let looked = async {
-            let request = self.call_conversation.lock().understand(id, instruction)?;
+            let vocabulary = Arc::clone(&self.ports.config.borrow().vocabulary);
+            let request = self.call_conversation.lock().understand(id, instruction, &vocabulary)?;
             self.answerer.check_active()?;
             let image_timeout = if timeout.is_zero() { limits.image_timeout } else { timeout };
             let seen = wait_for_frame(&self.ports, after_sequence, image_timeout).await?;

@@ -52,9 +52,13 @@ impl From<ParseError> for Failure {
     }
 }
 
-/// The chain of tasks in `tokens`.
-pub(super) fn parse_tokens(tokens: &[Token], vocabulary: &Vocabulary) -> Result<Instruction, Failure> {
-    Parser::new(tokens, vocabulary).text(None)
+/// The chain of tasks in `tokens`; `spoken_of` is what pronouns at the start may mean.
+pub(super) fn parse_tokens(
+    tokens: &[Token],
+    vocabulary: &Vocabulary,
+    spoken_of: Option<&Instruction>,
+) -> Result<Instruction, Failure> {
+    Parser { spoken_of, ..Parser::new(tokens, vocabulary) }.text()
 }
 
 /// Mends slips in the names of things: words of no closed class that are no English words.
@@ -70,16 +74,6 @@ pub(super) fn mend_nouns(tokens: &mut [Token], vocabulary: &Vocabulary) {
             noun.clone_into(&mut token.text);
         }
     }
-}
-
-/// The chain of tasks in `tokens`, after something was spoken of.
-pub(super) fn parse_after(
-    tokens: &[Token],
-    vocabulary: &Vocabulary,
-    spoken_of: &Instruction,
-) -> Result<Instruction, Failure> {
-    let mut parser = Parser::new(tokens, vocabulary);
-    parser.text(Some(spoken_of))
 }
 
 /// What a statement such as "the remote has gone missing" or "there's a puddle" is about.
@@ -138,6 +132,8 @@ struct Parser<'a> {
     opened: Option<ObjectReference>,
     /// What was said to be left alone.
     avoid: Vec<ObjectReference>,
+    /// What pronouns may mean before anything is named.
+    spoken_of: Option<&'a Instruction>,
 }
 
 /// What follows a thing and says more about it, or where it shall go.
@@ -193,11 +189,11 @@ impl<'a> Parser<'a> {
             pending_manner: Vec::new(),
             opened: None,
             avoid: Vec::new(),
+            spoken_of: None,
         }
     }
 
-    /// All of it; `spoken_of` is what pronouns may mean at its start.
-    fn text(&mut self, spoken_of: Option<&Instruction>) -> Result<Instruction, Failure> {
+    fn text(&mut self) -> Result<Instruction, Failure> {
         let mut tasks: Vec<Instruction> = Vec::new();
         self.skip_joints();
         // "before you close the trunk, put the tire in it": the first is done last.
@@ -212,7 +208,7 @@ impl<'a> Parser<'a> {
                 self.prohibition_at(self.position).filter(|_| self.verb_at(self.position).is_none())
             {
                 let failure = self.unexpected();
-                self.prohibition(length, tasks.last().or(spoken_of))?;
+                self.prohibition(length, tasks.last())?;
                 left_alone.get_or_insert(failure);
             } else if self.left_alone()? {
                 let message = "expected something to do, got only what to leave".to_owned();
@@ -223,7 +219,7 @@ impl<'a> Parser<'a> {
                     task.targets.extend(more.targets);
                 }
             } else {
-                for task in self.clause(tasks.last().or(spoken_of))? {
+                for task in self.clause(tasks.last())? {
                     push_task(&mut tasks, task);
                 }
             }

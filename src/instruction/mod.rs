@@ -22,7 +22,22 @@ pub use self::types::{
 pub use self::vocabulary::{Vocabulary, VocabularyError};
 
 /// The instruction that `text` gives. Bounded in time for any text.
+///
+/// # Errors
+/// The text is no instruction; the error names the words.
 pub fn parse(text: &str, vocabulary: &Vocabulary) -> Result<Instruction, ParseError> {
+    parse_after(text, vocabulary, None)
+}
+
+/// [`parse`], where "it", "them" and "there" at the start of the text mean what `spoken_of` was about.
+///
+/// # Errors
+/// The text is no instruction; the error names the words.
+pub fn parse_after(
+    text: &str,
+    vocabulary: &Vocabulary,
+    spoken_of: Option<&Instruction>,
+) -> Result<Instruction, ParseError> {
     let tokens = token::tokenize(text, vocabulary)?;
     if let Some(word) = language::foreign_word(&tokens, vocabulary) {
         let message =
@@ -30,10 +45,10 @@ pub fn parse(text: &str, vocabulary: &Vocabulary) -> Result<Instruction, ParseEr
         return Err(ParseError { message, span: word.span.clone() });
     }
     let plain: Vec<token::Token> = tokens.iter().filter(|it| !token::is_symbol(it)).cloned().collect();
-    let parsed = parse_mended(plain.clone(), vocabulary)
+    let parsed = parse_mended(plain.clone(), vocabulary, spoken_of)
         .or_else(|error| after_statement(&plain, vocabulary).ok_or(error));
     // A picture is left out, but where it stands for a thing the message is about it.
-    parsed.map_err(|error| match parse_mended(tokens, vocabulary) {
+    parsed.map_err(|error| match parse_mended(tokens, vocabulary, spoken_of) {
         Err(with_symbols) if plain.len() < text.chars().count() => with_symbols,
         _ => error,
     })
@@ -51,10 +66,10 @@ fn after_statement(tokens: &[token::Token], vocabulary: &Vocabulary) -> Option<I
     }
     let mark = tokens.iter().position(|it| matches!(it.text.as_str(), "," | "."))?;
     let rest = &tokens[mark + 1..];
-    let alone = parse_mended(rest.to_vec(), vocabulary).ok();
+    let alone = parse_mended(rest.to_vec(), vocabulary, None).ok();
     let parsed = alone.or_else(|| {
         let subject = grammar::subject(&tokens[..mark], vocabulary)?;
-        grammar::parse_after(rest, vocabulary, &subject).ok()
+        grammar::parse_tokens(rest, vocabulary, Some(&subject)).ok()
     })?;
     let begins_with_action =
         parsed.action != Action::Find || parsed.span.start != parsed.targets.first()?.span.start;
@@ -62,16 +77,20 @@ fn after_statement(tokens: &[token::Token], vocabulary: &Vocabulary) -> Option<I
 }
 
 /// The instruction of `tokens`, with slips in the words of the grammar mended.
-fn parse_mended(mut tokens: Vec<token::Token>, vocabulary: &Vocabulary) -> Result<Instruction, ParseError> {
+fn parse_mended(
+    mut tokens: Vec<token::Token>,
+    vocabulary: &Vocabulary,
+    spoken_of: Option<&Instruction>,
+) -> Result<Instruction, ParseError> {
     grammar::mend_verbs(&mut tokens, vocabulary);
     grammar::mend_nouns(&mut tokens, vocabulary);
-    let mut failure = match grammar::parse_tokens(&tokens, vocabulary) {
+    let mut failure = match grammar::parse_tokens(&tokens, vocabulary, spoken_of) {
         Ok(instruction) => return Ok(instruction),
         Err(failure) => failure,
     };
     let first_error = failure.error.clone();
     for _ in 0..MAX_MENDED_WORDS {
-        match mend(&tokens, &failure, vocabulary) {
+        match mend(&tokens, &failure, vocabulary, spoken_of) {
             Some((mended, Ok(instruction))) => {
                 drop(mended);
                 return Ok(instruction);
@@ -91,6 +110,7 @@ pub fn parse_to_json(text: &str, vocabulary: &Vocabulary) -> serde_json::Value {
     match parse(text, vocabulary) {
         Ok(instruction) => {
             let mut value = serde_json::json!(instruction);
+            value["reading"] = instruction.to_string().into();
             value["error"] = serde_json::Value::Null;
             value
         }
@@ -107,7 +127,12 @@ type Mended = (Vec<token::Token>, Result<Instruction, grammar::Failure>);
 
 /// Where reading failed, a word before ("onn the plate") or at the place may be a closed-class word with a typo. It is mended
 /// only when all closed-class words within one edit that bring the reading further agree on the meaning.
-fn mend(tokens: &[token::Token], failure: &grammar::Failure, vocabulary: &Vocabulary) -> Option<Mended> {
+fn mend(
+    tokens: &[token::Token],
+    failure: &grammar::Failure,
+    vocabulary: &Vocabulary,
+    spoken_of: Option<&Instruction>,
+) -> Option<Mended> {
     // Two words before: "the plate adn put them" fails at "them".
     let before = |n: usize| failure.token_idx.checked_sub(n);
     let places = [before(1), Some(failure.token_idx), before(2)];
@@ -124,7 +149,7 @@ fn mend(tokens: &[token::Token], failure: &grammar::Failure, vocabulary: &Vocabu
         for word in near {
             let mut mended = tokens.to_vec();
             mended[place].text.clone_from(word);
-            let result = grammar::parse_tokens(&mended, vocabulary);
+            let result = grammar::parse_tokens(&mended, vocabulary, spoken_of);
             match &result {
                 Err(next) if next.token_idx <= failure.token_idx => {}
                 _ => best.push((mended, result)),

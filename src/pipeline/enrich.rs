@@ -1,51 +1,51 @@
 //! What is told of the objects that are meant: poses, grasps, a place to put them, captions.
 
-use super::Refusal;
 use super::candidates::Lifter;
 use crate::detection::Detection2d;
 use crate::instruction::RelationKind;
 use crate::lift::{FrameGeometry, LiftError, PlaceRelation};
 use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
 use crate::options::PipelineOptions;
-use crate::result::GroundingResult;
+use crate::result::StepResult;
 
 /// Lifts what is meant. Most of it was lifted among the candidates already, unless its score was under the threshold or depth
 /// failed it.
 pub(super) fn lift_meant(
-    result: &mut GroundingResult,
+    answer: &mut StepResult,
     lifter: &Lifter<'_>,
     options: &PipelineOptions,
-) -> Result<(), Refusal> {
+) -> Result<(), LiftError> {
     if !options.use_depth && !lifter.knows_plane() {
         return Ok(());
     }
     let mut no_depth = Ok(());
-    for object in result.targets.iter_mut().chain(&mut result.destination) {
+    let meant = answer.targets.iter_mut().chain(&mut answer.destination).chain(&mut answer.tool);
+    for object in meant {
         if object.lifted.is_some() {
             continue;
         }
         match lifter.lift(&Detection2d::new(object.phrase.clone(), object.bbox, 1.0)) {
             Ok(lifted) => object.lifted = Some(lifted),
             Err(LiftError::NotInUse) => {}
-            Err(error) => no_depth = no_depth.and(Err(Refusal::NoDepth(error))),
+            Err(error) => no_depth = no_depth.and(Err(error)),
         }
     }
     no_depth
 }
 
 /// Grasps for the targets and a place at the destination.
-pub(super) fn plan(result: &mut GroundingResult, geometry: &FrameGeometry<'_>, options: &PipelineOptions) {
-    for object in &mut result.targets {
+pub(super) fn plan(answer: &mut StepResult, geometry: &FrameGeometry<'_>, options: &PipelineOptions) {
+    for object in &mut answer.targets {
         if let Some(lifted) = &object.lifted {
             object.grasps = geometry.grasps(lifted, &options.gripper);
         }
     }
-    let destination = result.destination.as_ref().and_then(|it| it.lifted.as_ref());
-    let relation = result.destination_relation.and_then(place_relation);
+    let destination = answer.destination.as_ref().and_then(|it| it.lifted.as_ref());
+    let relation = answer.destination_relation.and_then(place_relation);
     if let (Some(destination), Some(relation)) = (destination, relation) {
-        let target = result.targets.first().and_then(|it| it.lifted.as_ref());
+        let target = answer.targets.first().and_then(|it| it.lifted.as_ref());
         let radius_m = target.map_or(0.03, |it| 0.5 * it.size_m.x);
-        result.place = geometry.place(destination, relation, radius_m);
+        answer.place = geometry.place(destination, relation, radius_m);
     }
 }
 
@@ -67,11 +67,11 @@ fn place_relation(relation: RelationKind) -> Option<PlaceRelation> {
 
 /// Lets the model say what the targets and the destination show.
 pub(super) fn caption(
-    result: &mut GroundingResult,
+    answer: &mut StepResult,
     model: &mut dyn VisionLanguageModel,
     image: KeyedImage<'_>,
 ) -> Result<(), ModelError> {
-    for object in result.targets.iter_mut().chain(&mut result.destination) {
+    for object in answer.targets.iter_mut().chain(&mut answer.destination) {
         match model.caption(image, Some(object.bbox)) {
             Ok(caption) => object.caption = caption,
             // A model without captions is no fault of the request.

@@ -1,17 +1,15 @@
 //! What came of a request in one sentence.
 
-use super::found_indices;
-use crate::instruction::{Instruction, ParseError, RelationKind};
+use nalgebra::Isometry3;
+
+use super::steps::found_indices;
+use crate::instruction::{ParseError, RelationKind};
 use crate::lift::{LiftedObject, PoseSource};
 use crate::resolve::{InstructionResolution, Resolution};
-use crate::result::{GroundedObject, GroundingResult};
+use crate::result::{GroundedObject, GroundingResult, Status, StepResult};
 
-/// Where everything is, and why it is meant.
-pub(super) fn found(
-    result: &GroundingResult,
-    resolution: &InstructionResolution,
-    instruction: &Instruction,
-) -> String {
+/// What is meant by a step, and why.
+pub(super) fn found(answer: &StepResult, resolution: &InstructionResolution) -> String {
     let told = |found: &Resolution, objects: &[GroundedObject]| match found {
         Resolution::Found { indices, reason } => {
             let listed: Vec<String> = objects.iter().take(indices.len()).map(describe).collect();
@@ -20,29 +18,56 @@ pub(super) fn found(
         // Then there is no such message.
         Resolution::Ambiguous { .. } | Resolution::NotFound { .. } => String::new(),
     };
-    let mut rest = result.targets.as_slice();
+    let mut rest = answer.targets.as_slice();
     let mut objects = Vec::new();
     for found in &resolution.targets {
         objects.push(told(found, rest));
         rest = &rest[found_indices(std::slice::from_ref(found)).count()..];
     }
-    if let (Some(destination), Some(found)) = (&result.destination, resolution.destination.first()) {
-        let relation = result.destination_relation.map_or("", RelationKind::words);
+    if let (Some(destination), Some(found)) = (&answer.destination, resolution.destination.first()) {
+        let relation = answer.destination_relation.map_or("", RelationKind::words);
         objects.push(format!("destination: {relation} {}", told(found, std::slice::from_ref(destination))));
     }
-    let mut message = format!("found {}", objects.join("; "));
-    if let Some(then) = &instruction.then {
-        message += &format!("; only the first step was looked at, ask again for: {then}");
+    format!("found {}", objects.join("; "))
+}
+
+/// All steps, where all are found.
+pub(super) fn all_found(steps: &[StepResult]) -> String {
+    let told: Vec<String> = steps.iter().enumerate().map(|(step_idx, it)| of_step(step_idx, it)).collect();
+    told.join("; ")
+}
+
+/// A step's message; of later steps it says which one.
+pub(super) fn of_step(step_idx: usize, step: &StepResult) -> String {
+    match step_idx {
+        0 => step.message.clone(),
+        _ => format!("step {} ({}): {}", step_idx + 1, step.action.replace('_', " "), step.message),
     }
-    message
+}
+
+/// Adds to a FOUND message where the objects are, in the frame that their poses are told in. `frame_from_camera` takes points of the
+/// camera's optical frame there; `None` where that frame is meant.
+pub fn with_positions(result: &mut GroundingResult, frame: &str, frame_from_camera: Option<&Isometry3<f64>>) {
+    if result.status != Status::Found {
+        return;
+    }
+    let position = |it: &GroundedObject| {
+        let lifted = it.lifted.as_ref()?;
+        let at = frame_from_camera.map_or(lifted.surface_centroid, |pose| pose * lifted.surface_centroid);
+        Some(format!("{} at ({:.3}, {:.3}, {:.3}) m", it.phrase, at.x, at.y, at.z))
+    };
+    let positions: Vec<String> =
+        result.targets.iter().chain(&result.destination).filter_map(position).collect();
+    if !positions.is_empty() {
+        let frame = if frame.is_empty() { "the camera's optical frame" } else { frame };
+        result.message += &format!("; {} in {frame}", positions.join(", "));
+    }
 }
 
 fn describe(object: &GroundedObject) -> String {
     match &object.lifted {
-        Some(LiftedObject { surface_centroid: at, source, .. }) => {
-            let how = if *source == PoseSource::Depth { "" } else { " by where it stands, without depth" };
-            format!("{} at ({:.3}, {:.3}, {:.3}) m{how}", object.phrase, at.x, at.y, at.z)
-        }
+        Some(LiftedObject { source: PoseSource::Depth, .. }) => object.phrase.clone(),
+        Some(_) => format!("{} by where it stands, without depth", object.phrase),
         None => {
             let (x, y) = object.bbox.center();
             format!("{} at pixel ({x:.0}, {y:.0})", object.phrase)

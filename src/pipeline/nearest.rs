@@ -4,31 +4,32 @@ use super::candidates::{Lifter, from_detections};
 use crate::instruction::{GENERIC_NOUN, Instruction, ObjectReference};
 use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
 use crate::options::PipelineOptions;
-use crate::result::{Ambiguity, GroundingResult, UnmetConstraint};
+use crate::result::{Ambiguity, GroundedObject, StepResult, UnmetConstraint};
 
 /// For a missing "red mug": whether any mug is seen. Then what is missing is the attribute, and the mug is the nearest thing.
 /// The model is asked once more, about the same image.
 pub(super) fn of_kind(
-    result: &mut GroundingResult,
-    instruction: &Instruction,
+    answer: &mut StepResult,
+    candidates: &mut Vec<GroundedObject>,
+    step: &Instruction,
     model: &mut dyn VisionLanguageModel,
     image: KeyedImage<'_>,
     lifter: &Lifter<'_>,
     options: &PipelineOptions,
 ) -> Result<Option<String>, ModelError> {
-    let Some(Ambiguity { unmet: Some((UnmetConstraint::Object, phrase)), indices, .. }) = &result.ambiguity
+    let Some(Ambiguity { unmet: Some((UnmetConstraint::Object, phrase)), indices, .. }) = &answer.ambiguity
     else {
         return Ok(None);
     };
-    let reference = instruction.references().into_iter().find(|it| it.query() == *phrase);
+    let reference = step.references().into_iter().find(|it| it.query() == *phrase);
     let is_plain = |it: &&ObjectReference| it.noun == GENERIC_NOUN || it.noun == it.query();
     let Some(reference) = reference.filter(|it| indices.is_empty() && !is_plain(it)) else { return Ok(None) };
     let noun = reference.noun.as_str();
-    if !result.candidates.iter().any(|it| it.phrase == noun) {
+    if !candidates.iter().any(|it| it.phrase == noun) {
         let detections = model.ground(image, &[noun])?;
-        result.candidates.extend(from_detections(detections, lifter, options));
+        candidates.extend(from_detections(detections, lifter, options));
     }
-    let of_kind = result.candidates.iter().enumerate().filter(|(_, it)| it.phrase == noun);
+    let of_kind = candidates.iter().enumerate().filter(|(_, it)| it.phrase == noun);
     let best = of_kind.max_by(|a, b| a.1.score.total_cmp(&b.1.score));
     let threshold = f64::from(options.thresholds.threshold_of(noun));
     let Some((idx, object)) = best.filter(|(_, it)| it.score >= threshold) else {
@@ -44,7 +45,7 @@ pub(super) fn of_kind(
     };
     let words =
         format!("the nearest thing seen is a {noun} {place} of the image (score {:.2})", object.score);
-    result.ambiguity = result.ambiguity.take().map(|it| Ambiguity {
+    answer.ambiguity = answer.ambiguity.take().map(|it| Ambiguity {
         unmet: it.unmet.map(|(_, phrase)| (UnmetConstraint::Attribute, phrase)),
         indices: vec![idx],
         ..it

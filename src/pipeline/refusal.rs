@@ -1,6 +1,5 @@
 //! Why a request comes to less than FOUND.
 
-use crate::lift::LiftError;
 use crate::model::ModelError;
 use crate::result::Status;
 
@@ -21,7 +20,7 @@ pub enum Refusal {
     NotFound(String),
     /// Something that is meant has no pose.
     #[error("{0}")]
-    NoDepth(LiftError),
+    NoDepth(String),
 }
 
 impl Refusal {
@@ -32,14 +31,6 @@ impl Refusal {
             Self::Ambiguous(_) => Status::Ambiguous,
             Self::NotFound(_) => Status::NotFound,
             Self::NoDepth(_) => Status::NoDepth,
-        }
-    }
-
-    /// With more to say of what is missing.
-    pub(super) fn with(self, more: &str) -> Self {
-        match self {
-            Self::NotFound(words) => Self::NotFound(format!("{words}; {more}")),
-            other => other,
         }
     }
 }

@@ -71,6 +71,8 @@ pub struct InstructionResolution {
     pub targets: Vec<Resolution>,
     /// One per landmark of the destination; empty without one.
     pub destination: Vec<Resolution>,
+    /// What to do it with.
+    pub tool: Option<Resolution>,
 }
 
 /// Which of the candidates `reference` means.
@@ -88,12 +90,20 @@ pub fn resolve_instruction(
     candidates: &[Candidate],
     options: &ResolveOptions,
 ) -> InstructionResolution {
-    let mut taken = Vec::new();
+    // What must be left alone is none of the targets.
+    let left_alone: Vec<usize> = instruction
+        .avoid
+        .iter()
+        .filter_map(|it| survivors(it, candidates, None, &[], options).ok())
+        .flat_map(|it| it.weighed)
+        .map(|it| it.idx)
+        .collect();
+    let mut taken = left_alone.clone();
     let targets = instruction
         .targets
         .iter()
         .map(|reference| {
-            let resolution = resolve_without(reference, candidates, &[], options);
+            let resolution = resolve_without(reference, candidates, &left_alone, options);
             if let Resolution::Found { indices, .. } = &resolution {
                 taken.extend_from_slice(indices);
             }
@@ -102,7 +112,8 @@ pub fn resolve_instruction(
         .collect();
     let landmarks = instruction.destination.iter().flat_map(|it| &it.landmarks);
     let destination = landmarks.map(|it| resolve_without(it, candidates, &taken, options)).collect();
-    InstructionResolution { targets, destination }
+    let tool = instruction.tool.as_ref().map(|it| resolve_without(it, candidates, &taken, options));
+    InstructionResolution { targets, destination, tool }
 }
 
 /// How well each candidate that `reference` may mean stands where its relations say: index and fit, [0, 1]. Empty where the words
@@ -177,10 +188,23 @@ fn resolve_without(
         Ok(survivors) => count(reference, candidates, survivors, options),
         Err(absence) => absence.into(),
     };
+    if !reference.alternatives.is_empty() {
+        return first_found(reference, |it| resolve_without(it, candidates, taken, options));
+    }
     match (&reference.answer, resolve_among(reference, None)) {
         (Some(answer), Resolution::Ambiguous { indices, .. }) => resolve_among(answer, Some(&indices)),
         (_, resolution) => resolution,
     }
+}
+
+/// "either the red mug or the blue one": the first that is found; else what is to be said of the first.
+fn first_found(reference: &ObjectReference, resolve: impl Fn(&ObjectReference) -> Resolution) -> Resolution {
+    let alone = ObjectReference { alternatives: Vec::new(), ..reference.clone() };
+    let all: Vec<Resolution> = std::iter::once(&alone).chain(&reference.alternatives).map(resolve).collect();
+    let is_found = |it: &&Resolution| matches!(it, Resolution::Found { .. });
+    let is_seen = |it: &&Resolution| !matches!(it, Resolution::NotFound { .. });
+    let best = all.iter().find(is_found).or_else(|| all.iter().find(is_seen)).unwrap_or(&all[0]);
+    best.clone()
 }
 
 /// Why nothing is left.
@@ -224,6 +248,7 @@ fn survivors(
             return Err(absent(UnmetConstraint::Object, None, reason));
         }
     }
+    exclude(reference, &mut pool, candidates, options);
     if let Some(whole) = &reference.whole {
         let wholes = survivors(whole, candidates, None, &[], options)?;
         pool.retain(|it| {
@@ -258,7 +283,10 @@ fn survivors(
         return Err(absent(UnmetConstraint::Object, None, reason));
     }
     for relation in placing(reference) {
-        let landmarks = landmarks_of(relation, candidates, options)?;
+        let landmarks = match landmarks_of(relation, candidates, options) {
+            Err(_) if relation.negated => continue, // "not on the plate", and there is no plate
+            landmarks => landmarks?,
+        };
         let mut fits: Vec<(Weighed, f64)> = pool
             .iter()
             .map(|&it| (it, relation_fit(relation, it.idx, &landmarks, candidates, options)))
@@ -324,6 +352,25 @@ fn survivors(
     Ok(Survivors { weighed: pool, picked, notes })
 }
 
+/// Takes what the words except out of the pool: "all but the red one", "that is not red".
+fn exclude(
+    reference: &ObjectReference,
+    pool: &mut Vec<Weighed>,
+    candidates: &[Candidate],
+    options: &ResolveOptions,
+) {
+    let negated = reference.attributes.iter().filter(|it| it.negated);
+    let looks =
+        negated.flat_map(|it| self::pool(&format!("{} {}", it.word, reference.noun), candidates, options));
+    let excepted =
+        reference.except.iter().filter_map(|it| survivors(it, candidates, None, &[], options).ok());
+    let out: Vec<usize> = looks.chain(excepted.flat_map(|it| it.weighed)).map(|it| it.idx).collect();
+    pool.retain(|it| {
+        !out.iter()
+            .any(|&out| out == it.idx || relations::is_same_thing(&candidates[out], &candidates[it.idx]))
+    });
+}
+
 /// Detections of the phrase over the threshold, each thing once, by falling score.
 fn pool(phrase: &str, candidates: &[Candidate], options: &ResolveOptions) -> Vec<Weighed> {
     let threshold = options.threshold_of(phrase);
@@ -372,6 +419,17 @@ fn relation_fit(
     candidates: &[Candidate],
     options: &ResolveOptions,
 ) -> f64 {
+    let fit = plain_fit(relation, target_idx, landmarks, candidates, options);
+    if relation.negated { 1.0 - fit } else { fit }
+}
+
+fn plain_fit(
+    relation: &Relation,
+    target_idx: usize,
+    landmarks: &[Vec<Weighed>],
+    candidates: &[Candidate],
+    options: &ResolveOptions,
+) -> f64 {
     let target = &candidates[target_idx];
     let usable = |landmarks: &[Weighed]| -> Vec<Weighed> {
         let other = landmarks
@@ -396,7 +454,14 @@ fn relation_fit(
     let fits = list.iter().map(|it| {
         // Landmarks seen less surely count less, but only against each other.
         let sure = 0.8 + 0.2 * (it.weight / best);
-        sure * relations::fit(relation.kind, target, &candidates[it.idx], &options.view)
+        let landmark = &candidates[it.idx];
+        let far = relation.distance_m.map_or(1.0, |it| relations::at_distance(target, landmark, it));
+        // "two inches from the plate" is told by the distance alone.
+        let placed = match (relation.kind, relation.distance_m) {
+            (RelationKind::Near, Some(_)) => 1.0,
+            (kind, _) => relations::fit(kind, target, landmark, &options.view),
+        };
+        sure * far * placed
     });
     let all_of_them = relation.landmarks.first().is_some_and(|it| it.quantity == Quantity::All)
         && !matches!(

@@ -49,6 +49,17 @@ pub(super) fn fit(kind: RelationKind, target: &Candidate, landmark: &Candidate, 
     }
 }
 
+/// The fit of "`target` is `distance_m` from `landmark`", from surface to surface; 1 without depth, where no distance is known.
+pub(super) fn at_distance(target: &Candidate, landmark: &Candidate, distance_m: f64) -> f64 {
+    let (Some(p), Some(q)) = (target.position_in_camera, landmark.position_in_camera) else { return 1.0 };
+    let half = |it: &Candidate| it.size_m.map_or(0.03, |size| 0.5 * size.x.max(size.z));
+    let gap_m = ((p - q).norm() - half(target) - half(landmark)).max(0.0);
+    // People measure by eye, to a third, and may mean the middles.
+    let slack_m = 0.03 + 0.35 * distance_m;
+    let off_m = (gap_m - distance_m).abs().min(((p - q).norm() - distance_m).abs());
+    logistic((slack_m - off_m) / (0.25 * slack_m))
+}
+
 /// The fit of "`target` is between `first` and `second`".
 pub(super) fn between(target: &Candidate, first: &Candidate, second: &Candidate) -> f64 {
     let points = match (target.position_in_camera, first.position_in_camera, second.position_in_camera) {

@@ -202,7 +202,7 @@ fn nothing_is_its_own_destination() {
         ("stack the right mug on the left mug", "FOUND 1", "FOUND 0"),
     ] {
         let instruction = parse(text, &vocabulary).unwrap();
-        let InstructionResolution { targets, destination: landmarks } =
+        let InstructionResolution { targets, destination: landmarks, tool: _ } =
             resolve_instruction(&instruction, &candidates, &options);
         assert_eq!(
             (short(&targets[0]).as_str(), short(&landmarks[0]).as_str()),

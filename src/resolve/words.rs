@@ -114,8 +114,8 @@ pub(super) fn reason(
     options: &ResolveOptions,
 ) -> String {
     let phrase = reference.query();
-    let mut like: Vec<usize> =
-        (0..candidates.len()).filter(|&it| is_phrase(&candidates[it].detection.phrase, &phrase)).collect();
+    // Only what counts as such a thing is counted.
+    let mut like: Vec<usize> = super::pool(&phrase, candidates, options).iter().map(|it| it.idx).collect();
     if let Some(&first) = like.first() {
         let right = |it: usize| offset(&candidates[it], &candidates[first], options).0.x;
         like.sort_by(|&a, &b| right(a).total_cmp(&right(b)));

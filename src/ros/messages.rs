@@ -62,9 +62,44 @@ impl Outcome {
             has_destination: result.destination.is_some(),
             destination_relation: result.destination_relation.map_or("", RelationKind::name).to_owned(),
             destination: result.destination.as_ref().map(meant).unwrap_or_default(),
+            steps: (0..result.steps.len()).map(|step_idx| self.step(step_idx)).collect(),
             candidates: result.candidates.iter().map(|it| self.object(it, WithMask::No)).collect(),
             model: result.model.clone(),
             latency_ms: named_values(&self.latency_ms),
+        }
+    }
+
+    /// One step; the first one's objects are those of the result, which tracking may have named.
+    fn step(&self, step_idx: usize) -> lg::GroundingStep {
+        let step = &self.result.steps[step_idx];
+        let (targets, destination) = match step_idx {
+            0 => (&self.result.targets, &self.result.destination),
+            _ => (&step.targets, &step.destination),
+        };
+        let object = |it: &GroundedObject| self.object(it, WithMask::No);
+        let place = step.place.as_ref().zip(self.target_from_camera.as_ref());
+        lg::GroundingStep {
+            action: step.action.clone(),
+            status: status_code(step.status),
+            message: step.message.clone(),
+            targets: targets.iter().map(object).collect(),
+            has_destination: destination.is_some(),
+            destination_relation: step.destination_relation.map_or("", RelationKind::name).to_owned(),
+            destination: destination.as_ref().map(object).unwrap_or_default(),
+            has_place: place.is_some(),
+            place: place
+                .map(|(place, target)| PoseStamped {
+                    header: self.pose_header(target),
+                    pose: pose(&(target.target_from_camera * place.place_in_camera)),
+                })
+                .unwrap_or_default(),
+            has_tool: step.tool.is_some(),
+            tool: step.tool.as_ref().map(object).unwrap_or_default(),
+            manner: step.manner.clone(),
+            has_rotation: step.rotation.is_some(),
+            rotation_degrees: step.rotation.map_or(0.0, |it| it.degrees),
+            has_distance: step.distance_m.is_some(),
+            distance: step.distance_m.unwrap_or_default(),
         }
     }
 

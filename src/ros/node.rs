@@ -23,7 +23,6 @@ use crate::engine::monitor::Monitor;
 use crate::engine::ports::{Limits, ModelSlot, Ports};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::tracking::Tracking;
-use crate::instruction::Vocabulary;
 
 /// The default name of the node.
 pub const NODE_NAME: &str = "language_grounding";
@@ -104,8 +103,7 @@ pub async fn run(
         now_ns: Arc::new(move || now_ns(&clock)),
         limits: Limits::default(),
     };
-    let vocabulary = Arc::new(Vocabulary::default());
-    let conversation = || Conversation::new(config.dialogue_window, Arc::clone(&vocabulary));
+    let conversation = || Conversation::new(config.dialogue_window);
     let tracking = Tracking::default();
     tokio::spawn(tracking.clone().run(ports.clone()));
     let scheduler = Scheduler::new(ports.clone(), tracking, conversation(), conversation());

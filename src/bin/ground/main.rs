@@ -62,6 +62,9 @@ struct GroundArguments {
     /// ROS parameter file, as the node takes it.
     #[arg(long)]
     config: Option<PathBuf>,
+    /// File of words that adds to the built-in vocabulary, as the parameter `vocabulary`.
+    #[arg(long)]
+    vocabulary: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -95,6 +98,9 @@ enum Command {
     Parse {
         /// The words.
         instruction: String,
+        /// File of words that adds to the built-in vocabulary, as the parameter `vocabulary`.
+        #[arg(long)]
+        vocabulary: Option<PathBuf>,
     },
     /// Run one of the model's own tasks and print all of its output, as JSON.
     Task {
@@ -177,12 +183,13 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Some(Command::Parse { instruction }) => {
-            print_json(&parse_to_json(&instruction, &Vocabulary::default()))?;
+        Some(Command::Parse { instruction, vocabulary }) => {
+            let raw = RawConfig { vocabulary: path_text(vocabulary.as_deref()), ..RawConfig::default() };
+            print_json(&parse_to_json(&instruction, &config_files::open(raw)?.vocabulary))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Task { task, image, text, beams, threshold, example, model }) => {
-            let config = load_config(None, model)?;
+            let config = load_config(None, None, model)?;
             let mut model = LazyModel { name: config.model, options: config.model_options, model: None };
             let image = input::load_image(&image)?;
             let example = example.as_deref().map(input::load_image).transpose()?;
@@ -211,12 +218,12 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
-    let config = load_config(arguments.config.as_deref(), arguments.model)?;
+    let config = load_config(arguments.config.as_deref(), arguments.vocabulary.as_deref(), arguments.model)?;
     let mut model =
         LazyModel { name: config.model.clone(), options: config.model_options.clone(), model: None };
-    let vocabulary = Vocabulary::default();
+    let vocabulary = config.vocabulary.as_ref();
     if let Some(queries) = &arguments.batch {
-        batch::run(queries, arguments.output.as_deref(), &mut model, &vocabulary, &config.pipeline)?;
+        batch::run(queries, arguments.output.as_deref(), &mut model, vocabulary, &config.pipeline)?;
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -237,7 +244,7 @@ fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
     let depth = arguments.depth.as_deref().map(input::load_depth).transpose()?;
     let options = PipelineOptions { use_depth: depth.is_some(), ..config.pipeline };
     let frame = RgbdFrame { key: 0, image, depth, camera, frame_id: String::new(), stamp_ns: 0 };
-    let Answer { result, latency_ms } = ask(&vocabulary, model.get()?, &frame, &instruction, &options);
+    let Answer { result, latency_ms } = ask(vocabulary, model.get()?, &frame, &instruction, &options);
     print_json(&report::result_to_json(&json!(path.display().to_string()), &result, &latency_ms))?;
     if let Some(path) = &arguments.annotate {
         let drawn = annotate::draw(&frame.image, &result, frame.camera.as_ref());
@@ -256,14 +263,19 @@ pub(crate) fn ask(
 ) -> Answer {
     let mut latency_ms = Vec::new();
     let mut last = Instant::now();
-    let result = pipeline::run_text(model, frame, instruction, vocabulary, options, &mut |stage| {
+    let mut result = pipeline::run_text(model, frame, instruction, vocabulary, options, &mut |stage| {
         latency_ms.push((stage, last.elapsed().as_secs_f64() * 1e3));
         last = Instant::now();
     });
+    pipeline::with_positions(&mut result, &frame.frame_id, None);
     Answer { result, latency_ms }
 }
 
-fn load_config(path: Option<&Path>, model: ModelArguments) -> anyhow::Result<Config> {
+fn load_config(
+    path: Option<&Path>,
+    vocabulary: Option<&Path>,
+    model: ModelArguments,
+) -> anyhow::Result<Config> {
     let mut raw = match path {
         Some(path) => {
             let text = std::fs::read_to_string(path)
@@ -272,6 +284,9 @@ fn load_config(path: Option<&Path>, model: ModelArguments) -> anyhow::Result<Con
         }
         None => RawConfig::default(),
     };
+    if vocabulary.is_some() {
+        raw.vocabulary = path_text(vocabulary);
+    }
     if let Some(name) = model.model {
         ensure!(!name.is_empty(), "expected a directory or a name for --model");
         raw.model = name;
@@ -289,6 +304,11 @@ fn load_config(path: Option<&Path>, model: ModelArguments) -> anyhow::Result<Con
         config.viewpoint_frame.unwrap_or_default()
     );
     Ok(config)
+}
+
+/// A path as a parameter has it; empty for none.
+fn path_text(path: Option<&Path>) -> String {
+    path.map(|it| it.display().to_string()).unwrap_or_default()
 }
 
 fn print_json(value: &Value) -> anyhow::Result<()> {

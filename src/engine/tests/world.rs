@@ -25,7 +25,6 @@ use crate::engine::state::State;
 use crate::engine::tracking::Tracking;
 use crate::engine::transforms::{TransformFeed, transforms};
 use crate::image::{DepthImage, RgbImage, RgbdFrame};
-use crate::instruction::Vocabulary;
 use crate::model::worker::ModelWorker;
 use crate::model::{KeyedImage, ModelError, ModelInfo, VisionLanguageModel};
 use crate::result::Status;
@@ -138,8 +137,7 @@ impl World {
             now_ns: Arc::new(move || clock.load(Ordering::Relaxed)),
             limits,
         };
-        let vocabulary = Arc::new(Vocabulary::default());
-        let conversation = || Conversation::new(dialogue_window, Arc::clone(&vocabulary));
+        let conversation = || Conversation::new(dialogue_window);
         let tracking = Tracking::default();
         tokio::spawn(tracking.clone().run(ports.clone()));
         let (calls, waiting_calls) = mpsc::channel(16);

@@ -131,7 +131,7 @@ impl<'a> Parser<'a> {
             {
                 *target = opened.clone(); // what was opened is closed again
             }
-            resolve_pronouns(&mut task, before)?;
+            resolve_pronouns(&mut task, before.or(self.spoken_of))?;
             inherit_whole(&mut task, before);
             if task.action == Action::Open {
                 self.opened = task.targets.first().cloned();
@@ -180,7 +180,7 @@ impl<'a> Parser<'a> {
             recipient: None,
         };
         let mut task = Instruction { manner, ..self.task(&find, targets, None, start) };
-        resolve_pronouns(&mut task, None)?;
+        resolve_pronouns(&mut task, self.spoken_of)?;
         Ok(task)
     }
 
@@ -370,7 +370,7 @@ impl<'a> Parser<'a> {
         self.tail(&verb, &mut tasks[last], &mut None)?;
         tasks[last].manner.splice(0..0, manner);
         for task in &mut tasks {
-            resolve_pronouns(task, previous)?;
+            resolve_pronouns(task, previous.or(self.spoken_of))?;
         }
         Ok(tasks)
     }
@@ -396,7 +396,7 @@ impl<'a> Parser<'a> {
         self.attach(&mut target, modifiers)?;
         let release = Verb { action: Action::Release, ..self.open_verb(String::new()) };
         let mut task = self.task(&release, vec![target], None, start);
-        resolve_pronouns(&mut task, previous)?;
+        resolve_pronouns(&mut task, previous.or(self.spoken_of))?;
         Ok(Some(task))
     }
 

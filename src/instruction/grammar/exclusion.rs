@@ -113,7 +113,11 @@ impl Parser<'_> {
         }
         for (mut thing, modifiers) in self.things(0)? {
             self.attach(&mut thing, modifiers)?;
-            replace_landmark(&mut thing, RelationKind::With, previous.and_then(|it| it.targets.first()))?;
+            replace_landmark(
+                &mut thing,
+                RelationKind::With,
+                previous.or(self.spoken_of).and_then(|it| it.targets.first()),
+            )?;
             self.avoid.push(thing);
         }
         self.skip_fillers();

@@ -284,6 +284,11 @@ impl Instruction {
         std::iter::successors(Some(self), |it| it.then.as_deref())
     }
 
+    /// Whether it only asks to stop: "stop", "never mind".
+    pub fn is_stop(&self) -> bool {
+        self.action == Action::Stop && self.then.is_none()
+    }
+
     /// The step at a place, 0 for the first.
     pub fn step_mut(&mut self, step_idx: usize) -> Option<&mut Instruction> {
         (0..step_idx).try_fold(self, |it, _| it.then.as_deref_mut())
