@@ -50,9 +50,9 @@ pub(crate) fn flat() -> RawConfig {
     RawConfig { use_depth: false, caption_targets: false, ..RawConfig::default() }
 }
 
-/// With depth.
+/// With depth. What arrived in the last hour is still coming, however slow the machine is.
 pub(crate) fn deep() -> RawConfig {
-    RawConfig { use_depth: true, ..flat() }
+    RawConfig { use_depth: true, max_frame_age_secs: 3600.0, ..flat() }
 }
 
 pub(crate) struct World {
@@ -167,7 +167,7 @@ impl World {
         self.clock_ns.load(Ordering::Relaxed)
     }
 
-    /// A second later, by the clock of stamps. Returns its time.
+    /// A tenth of a second later, by the clock of stamps. Returns its time.
     pub(crate) fn tick(&self) -> i64 {
         self.clock_ns.fetch_add(100_000_000, Ordering::Relaxed) + 100_000_000
     }
