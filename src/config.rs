@@ -382,67 +382,25 @@ impl TryFrom<RawConfig> for Config {
                 parameter.range.check(parameter.name, &value)?;
             }
         }
-        if raw.max_depth_m <= raw.min_depth_m {
-            return Err(ConfigError::Conflict(format!(
-                "min_depth_m must be less than max_depth_m, got {} and {}",
-                raw.min_depth_m, raw.max_depth_m
-            )));
-        }
-        let known_device = matches!(raw.device.as_str(), "auto" | "cpu" | "cuda")
-            || raw.device.strip_prefix("cuda:").is_some_and(|it| it.parse::<u16>().is_ok());
-        if !known_device {
-            return Err(ConfigError::Range {
-                name: "device".to_owned(),
-                expected: "auto, cpu, cuda or cuda:N".to_owned(),
-                got: format!("{:?}", raw.device),
-            });
-        }
-        if raw.model.is_empty() {
-            return Err(ConfigError::Range {
-                name: "model".to_owned(),
-                expected: "a directory, the name of a shipped model, or owner/name[@revision]".to_owned(),
-                got: "an empty string".to_owned(),
-            });
-        }
-        let viewpoint_frame = match raw.viewpoint.as_str() {
-            "robot" if raw.robot_frame.is_empty() => {
-                return Err(ConfigError::Conflict(
-                    "viewpoint robot needs the name of robot_frame".to_owned(),
-                ));
-            }
-            "robot" => Some(raw.robot_frame),
-            // Without a target frame poses are told in the camera's, and so are sides.
-            "target_frame" => Some(raw.target_frame.clone()).filter(|it| !it.is_empty()),
-            _ => None,
-        };
+        raw.check_together()?;
+        let frame = |name: &str| (!name.is_empty()).then(|| name.to_owned());
         Ok(Self {
-            viewpoint_frame,
-            model: raw.model,
-            model_options: ModelOptions {
-                device: raw.device,
-                decode: if raw.decode == "beam" { Decode::Beam } else { Decode::Greedy },
-                ban_repeated_locations: raw.ban_repeated_locations,
-                limit_to_locations: raw.limit_to_locations,
-                verifier: raw.verifier,
-                second_model: raw.second_model,
-                quantize: Quantize::by_name(&raw.quantize).unwrap_or(Quantize::None),
+            model: raw.model.clone(),
+            model_options: raw.model_options(),
+            image_transport: match raw.image_transport.as_str() {
+                "raw" => ImageTransport::Raw,
+                _ => ImageTransport::Compressed,
             },
-            image_transport: if raw.image_transport == "raw" {
-                ImageTransport::Raw
-            } else {
-                ImageTransport::Compressed
-            },
-            depth_transport: if raw.depth_transport == "raw" {
-                DepthTransport::Raw
-            } else {
-                DepthTransport::CompressedDepth
+            depth_transport: match raw.depth_transport.as_str() {
+                "raw" => DepthTransport::Raw,
+                _ => DepthTransport::CompressedDepth,
             },
             depth_registration: match raw.depth_registration.as_str() {
                 "registered" => Registration::Done,
                 "register" => Registration::Wanted,
                 _ => Registration::Auto,
             },
-            target_frame: (!raw.target_frame.is_empty()).then_some(raw.target_frame),
+            target_frame: frame(&raw.target_frame),
             transform_timeout: duration("transform_timeout_secs", raw.transform_timeout_secs)?,
             transform_cache: duration("transform_cache_secs", raw.transform_cache_secs)?,
             stamp_tolerance: duration("stamp_tolerance_secs", raw.stamp_tolerance_secs)?,
@@ -452,46 +410,99 @@ impl TryFrom<RawConfig> for Config {
             } else {
                 Duration::ZERO
             },
-            vocabulary_file: (!raw.vocabulary.is_empty()).then(|| raw.vocabulary.into()),
+            vocabulary_file: frame(&raw.vocabulary).map(PathBuf::from),
             vocabulary: Arc::clone(&BUILT_IN_VOCABULARY),
-            score_weights_file: (!raw.score_weights.is_empty()).then(|| raw.score_weights.into()),
+            score_weights_file: frame(&raw.score_weights).map(PathBuf::from),
             dialogue_window: duration("dialogue_window_secs", raw.dialogue_window_secs)?,
-            pipeline: PipelineOptions {
-                use_depth: raw.use_depth,
-                max_candidates: raw.max_candidates as usize,
-                caption_targets: raw.caption_targets,
-                score_weights: None,
-                thresholds: Arc::new(Thresholds {
-                    score: raw.score_threshold as f32,
-                    ambiguity_margin: raw.ambiguity_margin,
-                    per_phrase: read_per_phrase(&raw.per_phrase)?,
-                }),
-                lift: LiftOptions {
-                    min_depth_m: raw.min_depth_m,
-                    max_depth_m: raw.max_depth_m,
-                    min_points: raw.min_object_points as usize,
-                    depth_noise_m: raw.depth_noise_m,
-                },
-                gripper: Gripper {
-                    max_opening_m: raw.gripper_max_opening_m,
-                    finger_depth_m: raw.gripper_finger_depth_m,
-                    approach_axis: if raw.gripper_approach_axis == "x" {
-                        ApproachAxis::X
-                    } else {
-                        ApproachAxis::Z
-                    },
-                },
+            pipeline: raw.pipeline_options()?,
+            viewpoint_frame: match raw.viewpoint.as_str() {
+                "robot" => Some(raw.robot_frame.clone()),
+                // Without a target frame poses are told in the camera's, and so are sides.
+                "target_frame" => frame(&raw.target_frame),
+                _ => None,
             },
             is_image_rectified: match raw.image_rectified.as_str() {
                 "yes" => Some(true),
                 "no" => Some(false),
                 _ => None,
             },
-            gravity_frame: (!raw.gravity_frame.is_empty()).then_some(raw.gravity_frame),
-            plane_frame: (!raw.plane_frame.is_empty()).then_some(raw.plane_frame),
-            plane_memory_frame: (!raw.plane_memory_frame.is_empty()).then_some(raw.plane_memory_frame),
+            gravity_frame: frame(&raw.gravity_frame),
+            plane_frame: frame(&raw.plane_frame),
+            plane_memory_frame: frame(&raw.plane_memory_frame),
             track: raw.track,
             track_timeout: duration("track_timeout_secs", raw.track_timeout_secs)?,
+        })
+    }
+}
+
+impl RawConfig {
+    /// What ranges of single parameters cannot say.
+    fn check_together(&self) -> Result<(), ConfigError> {
+        if self.max_depth_m <= self.min_depth_m {
+            return Err(ConfigError::Conflict(format!(
+                "min_depth_m must be less than max_depth_m, got {} and {}",
+                self.min_depth_m, self.max_depth_m
+            )));
+        }
+        let known_device = matches!(self.device.as_str(), "auto" | "cpu" | "cuda")
+            || self.device.strip_prefix("cuda:").is_some_and(|it| it.parse::<u16>().is_ok());
+        if !known_device {
+            return Err(ConfigError::Range {
+                name: "device".to_owned(),
+                expected: "auto, cpu, cuda or cuda:N".to_owned(),
+                got: format!("{:?}", self.device),
+            });
+        }
+        if self.model.is_empty() {
+            return Err(ConfigError::Range {
+                name: "model".to_owned(),
+                expected: "a directory, the name of a shipped model, or owner/name[@revision]".to_owned(),
+                got: "an empty string".to_owned(),
+            });
+        }
+        if self.viewpoint == "robot" && self.robot_frame.is_empty() {
+            return Err(ConfigError::Conflict("viewpoint robot needs the name of robot_frame".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn model_options(&self) -> ModelOptions {
+        ModelOptions {
+            device: self.device.clone(),
+            decode: if self.decode == "beam" { Decode::Beam } else { Decode::Greedy },
+            ban_repeated_locations: self.ban_repeated_locations,
+            limit_to_locations: self.limit_to_locations,
+            verifier: self.verifier.clone(),
+            second_model: self.second_model.clone(),
+            quantize: Quantize::by_name(&self.quantize).unwrap_or(Quantize::None),
+        }
+    }
+
+    fn pipeline_options(&self) -> Result<PipelineOptions, ConfigError> {
+        Ok(PipelineOptions {
+            use_depth: self.use_depth,
+            max_candidates: self.max_candidates as usize,
+            caption_targets: self.caption_targets,
+            score_weights: None,
+            thresholds: Arc::new(Thresholds {
+                score: self.score_threshold as f32,
+                ambiguity_margin: self.ambiguity_margin,
+                per_phrase: read_per_phrase(&self.per_phrase)?,
+            }),
+            lift: LiftOptions {
+                min_depth_m: self.min_depth_m,
+                max_depth_m: self.max_depth_m,
+                min_points: self.min_object_points as usize,
+                depth_noise_m: self.depth_noise_m,
+            },
+            gripper: Gripper {
+                max_opening_m: self.gripper_max_opening_m,
+                finger_depth_m: self.gripper_finger_depth_m,
+                approach_axis: match self.gripper_approach_axis.as_str() {
+                    "x" => ApproachAxis::X,
+                    _ => ApproachAxis::Z,
+                },
+            },
         })
     }
 }

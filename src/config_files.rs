@@ -37,7 +37,7 @@ fn read_score_weights(path: &Path) -> Result<ScoreWeights, ConfigError> {
     let refused = |why: &dyn fmt::Display| ConfigError::Range {
         name: "score_weights".to_owned(),
         expected: "a file as `ground calibrate` writes it".to_owned(),
-        got: format!("{path:?}: {why}"),
+        got: format!("{:?}: {why}", path.to_string_lossy()),
     };
     let text = std::fs::read_to_string(path).map_err(|error| refused(&error))?;
     serde_json::from_str(&text).map_err(|error| refused(&error))

@@ -174,7 +174,7 @@ impl Turn {
                         }
                         UnmetConstraint::Relation => reference.relations.clear(),
                         UnmetConstraint::Count | UnmetConstraint::Object => {
-                            reference.quantity = Quantity::All
+                            reference.quantity = Quantity::All;
                         }
                     }
                 }

@@ -54,7 +54,7 @@ impl ContextSource {
         match self.look_up(&frame.frame_id, viewpoint, frame.stamp_ns, config).await {
             Ok(it) => context.view = Some(ViewAxes::of_frame(viewpoint, &it.rotation)),
             Err(error) if request.instruction.depends_on_viewpoint() => {
-                return Err(Refusal::Viewpoint { viewpoint: viewpoint.clone(), error });
+                return Err(Refusal::Viewpoint { viewpoint: viewpoint.clone(), error: Box::new(error) });
             }
             Err(_) => {}
         }

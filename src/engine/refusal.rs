@@ -62,7 +62,7 @@ pub enum Refusal {
         /// The frame.
         viewpoint: String,
         /// Why it is not known.
-        error: TransformError,
+        error: Box<TransformError>,
     },
     /// The model was not, or not to the end, asked.
     #[error("{0}")]

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::world::{LONG, STILL, World, deep, flat, settle};
+use crate::config::RawConfig;
+use crate::engine::inputs::{Rectified, camera_inputs};
 use crate::engine::ports::Limits;
+use crate::engine::state::State;
 use crate::result::Status;
 
 #[tokio::test]
@@ -94,9 +97,10 @@ async fn no_image_is_said_again_and_again() {
 #[tokio::test]
 async fn stamps_of_another_clock_are_no_images_of_now() {
     let limits = Limits { stale_period: Duration::from_millis(5), ..STILL };
-    let mut world = World::new(flat(), limits).await;
+    let mut world = World::new(RawConfig { max_frame_age_secs: 60.0, ..flat() }, limits).await;
     world.say("the mug").await;
-    for (age_ns, words) in [(7_000_000_000, "7.0 s in the past"), (-7_000_000_000, "7.0 s in the future")] {
+    let hours = [(7_200_000_000_000, "7200.0 s in the past"), (-7_200_000_000_000, "7200.0 s in the future")];
+    for (age_ns, words) in hours {
         world.color(world.now_ns() - age_ns);
         let message = loop {
             let message = world.expect("instruction-1", Status::Stale).await;
@@ -123,12 +127,12 @@ async fn after_a_step_of_the_clock_new_images_are_looked_at() {
 #[tokio::test]
 async fn the_standing_instruction_waits_for_the_model_to_be_loaded() {
     let mut world = World::new(flat(), STILL).await;
-    world.state.send_replace(crate::engine::state::State::Configuring);
+    world.state.send_replace(State::Configuring);
     world.say("the mug").await;
     world.color(world.tick());
     settle().await;
     world.expect_silence();
-    world.state.send_replace(crate::engine::state::State::Active);
+    world.state.send_replace(State::Active);
     world.expect("instruction-1", Status::Found).await;
 }
 
@@ -136,7 +140,7 @@ async fn the_standing_instruction_waits_for_the_model_to_be_loaded() {
 async fn when_no_more_images_can_come_that_is_said() {
     let mut world = World::new(flat(), STILL).await;
     let answer = world.call("a", "the mug", Duration::ZERO).await;
-    let (feed, _) = crate::engine::inputs::camera_inputs(crate::engine::inputs::Rectified::default());
+    let (feed, _) = camera_inputs(Rectified::default());
     drop(std::mem::replace(&mut world.feed, feed));
     assert_eq!(world.expect("a", Status::Blocked).await, "the node is shutting down");
     answer.await.unwrap();
