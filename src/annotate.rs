@@ -129,6 +129,9 @@ impl Canvas {
     }
 
     fn tint(&mut self, lifted: &LiftedObject, color: Rgb<u8>) {
+        if lifted.size_m.z == 0.0 {
+            return; // a surface: a tint would cover the picture
+        }
         let mask = &lifted.mask;
         for y in mask.y0..(mask.y0 + mask.height).min(self.image.height()) {
             for x in mask.x0..(mask.x0 + mask.width).min(self.image.width()) {

@@ -104,6 +104,7 @@ fn fill(
     let lifter = Lifter::new(frame, context, options);
     result.planes = lifter.planes().to_vec();
     result.candidates = candidates::from_detections(detections, &lifter, options);
+    result.candidates.extend(candidates::surfaces(instruction, &result.candidates, &lifter, options));
     observer(Stage::Locate);
 
     let mut answers = Vec::new();

@@ -8,7 +8,7 @@ use language_grounding::detection::BoundingBox2d;
 use language_grounding::image::{DepthImage, RgbImage, RgbdFrame};
 use language_grounding::lift::{
     ApproachAxis, FrameGeometry, Gripper, LiftError, LiftOptions, LiftedObject, Place, PlaceRelation,
-    PoseSource, SupportPlane,
+    PlaceRequest, PoseSource, SupportPlane,
 };
 use language_grounding::scene::{FIRST_HELD_OUT_SEED, Scene, SceneConfig};
 use nalgebra::{Isometry3, Point2, Point3, Rotation3, Translation3, UnitQuaternion, Vector3};
@@ -332,8 +332,10 @@ fn a_thing_too_wide_is_not_offered_and_a_neighbor_blocks_a_finger() {
 fn places_are_free_and_where_the_words_say() {
     let check = |solids: Vec<Solid>, relation: PlaceRelation| -> Option<(Point3<f64>, Place)> {
         let table = Table::new(50.0, 0.9, solids);
-        with_first(&table, |geometry, lifted| geometry.place(lifted, relation, 0.03))
-            .map(|it| (table.world_from_camera * (it.place_in_camera * Point3::origin()), it))
+        with_first(&table, |geometry, lifted| {
+            geometry.place(lifted, &PlaceRequest { relation, radius_m: 0.03, gap_m: None })
+        })
+        .map(|it| (table.world_from_camera * (it.place_in_camera * Point3::origin()), it))
     };
     let tray = || upright_box(0.0, 0.0, 0.0, 0.0, [0.24, 0.16, 0.03]);
     let (at, place) = check(vec![tray()], PlaceRelation::On).unwrap();

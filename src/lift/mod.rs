@@ -7,13 +7,14 @@ mod on_plane;
 mod place;
 mod plane;
 mod segment;
+mod surface;
 
 use nalgebra::{Isometry3, Matrix6, Point2, Point3, Translation3, Unit, Vector3};
 
 pub use self::context::FrameContext;
 pub use self::grasp::{ApproachAxis, Grasp, Gripper};
 pub use self::on_plane::lift_on_plane;
-pub use self::place::{Place, PlaceRelation};
+pub use self::place::{Place, PlaceRelation, PlaceRequest};
 pub use self::plane::SupportPlane;
 
 use self::body::Surroundings;

@@ -6,7 +6,7 @@ use super::{FrameGeometry, LiftedObject, PoseSource};
 use crate::viewpoint::ViewAxes;
 
 /// How the place lies to the destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum PlaceRelation {
     On,
@@ -17,6 +17,20 @@ pub enum PlaceRelation {
     Behind,
     /// Wherever there is most room.
     NextTo,
+    /// On it, as near as there is room to a place within it: (right, forward) from its middle as the viewer sees it, in units of its
+    /// half extents, [-1, 1].
+    Within(f64, f64),
+}
+
+/// What a place is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PlaceRequest {
+    /// How the place lies to the destination.
+    pub relation: PlaceRelation,
+    /// Half the longer side of the footprint of what is put there, meters.
+    pub radius_m: f64,
+    /// "5 cm behind the plate": the gap to the destination, meters; `None`: as small as may be.
+    pub gap_m: Option<f64>,
 }
 
 /// A place for an object.
@@ -36,19 +50,41 @@ const STEP_M: f64 = 0.01;
 const GAP_M: f64 = 0.03;
 
 impl FrameGeometry<'_> {
-    /// Where to put something of `radius_m` (half its footprint's longer side). `None` when no place is seen to be free.
-    pub fn place(&self, destination: &LiftedObject, relation: PlaceRelation, radius_m: f64) -> Option<Place> {
+    /// Where to put something. `None` when no place is seen to be free.
+    pub fn place(&self, destination: &LiftedObject, request: &PlaceRequest) -> Option<Place> {
         let view = self.view();
-        match relation {
-            PlaceRelation::On | PlaceRelation::In if destination.source == PoseSource::SupportPlane => None,
+        match request.relation {
+            PlaceRelation::On | PlaceRelation::In | PlaceRelation::Within(..)
+                if destination.source == PoseSource::SupportPlane =>
+            {
+                None
+            }
             PlaceRelation::In if destination.hollow_depth_m > 0.0 => Some(inside(destination)),
-            PlaceRelation::On | PlaceRelation::In => self.place_on(destination),
-            _ => self.place_beside(destination, relation, radius_m, &view),
+            PlaceRelation::On | PlaceRelation::In => self.place_on(destination, None),
+            PlaceRelation::Within(right, forward) => {
+                let wanted = within(destination, right, forward, &view);
+                self.place_on(destination, Some((wanted, request.radius_m)))
+            }
+            _ => self.place_beside(destination, request, &view),
         }
     }
 
-    /// The middle of the largest round area of one height on what is seen of the destination.
-    fn place_on(&self, destination: &LiftedObject) -> Option<Place> {
+    /// Where something is once it was moved by `distance_m` in a direction: its underside's middle, z up.
+    pub fn moved(&self, object: &LiftedObject, relation: PlaceRelation, distance_m: f64) -> Option<Place> {
+        let [direction] = directions(relation, &self.view())[..] else { return None };
+        let up = object.object_in_camera * Vector3::z_axis();
+        let level = direction.into_inner() - up.scale(up.dot(&direction));
+        let step = level.try_normalize(1e-6)?.scale(distance_m);
+        let base = Translation3::new(0.0, 0.0, -0.5 * object.size_m.z);
+        let clearance_m = 0.5 * object.size_m.x.max(object.size_m.y);
+        let there = Translation3::from(step) * object.object_in_camera * base;
+        let free_m = self.free_radius(&Point3::from(there.translation.vector), &up, clearance_m + GAP_M);
+        Some(Place { place_in_camera: there, clearance_m: free_m.unwrap_or(0.0) })
+    }
+
+    /// The middle of the largest round area of one height on what is seen of the destination; or of the one with room for a radius
+    /// that is nearest to a point wanted (of the destination's frame, meters).
+    fn place_on(&self, destination: &LiftedObject, wanted: Option<(Point2<f64>, f64)>) -> Option<Place> {
         let camera_from_object = destination.object_in_camera;
         let half = destination.size_m * 0.5;
         let (columns, rows) =
@@ -76,7 +112,7 @@ impl FrameGeometry<'_> {
             heights.iter_mut().map(|it| (!it.is_empty()).then(|| super::quantile(it, 0.9))).collect();
         let cells = filled(&cells, columns, rows);
         let tolerance_m = STEP_M + self.noise_m(destination.body_center.z);
-        let mut best: Option<(f64, usize)> = None;
+        let mut best: Option<((f64, f64), usize)> = None;
         for (idx, height) in cells.iter().enumerate() {
             let Some(height) = height else { continue };
             let (column, row) = ((idx % columns) as isize, (idx / columns) as isize);
@@ -101,48 +137,48 @@ impl FrameGeometry<'_> {
                 Point2::new(column as f64 - 0.5 * columns as f64, row as f64 - 0.5 * rows as f64)
                     .coords
                     .norm();
-            let merit = free - 1e-3 * from_middle;
+            let merit = match wanted {
+                None => free - 1e-3 * from_middle,
+                Some((at, radius_m)) => {
+                    let x = (column as f64 + 0.5) * CELL_M - half.x;
+                    let y = (row as f64 + 0.5) * CELL_M - half.y;
+                    let has_room = radius_m <= free * CELL_M;
+                    f64::from(u8::from(has_room)) * 1e3 - (Point2::new(x, y) - at).norm()
+                }
+            };
+            let merit = (merit, free);
             if best.is_none_or(|(it, _)| it < merit) {
                 best = Some((merit, idx));
             }
         }
-        let (merit, idx) = best?;
+        let ((_, free), idx) = best?;
         let height = cells[idx]?;
         let at = Translation3::new(
             ((idx % columns) as f64 + 0.5) * CELL_M - half.x,
             ((idx / columns) as f64 + 0.5) * CELL_M - half.y,
             height,
         );
-        Some(Place {
-            place_in_camera: camera_from_object * at,
-            clearance_m: (merit.ceil().max(0.0) + 0.5) * CELL_M,
-        })
+        Some(Place { place_in_camera: camera_from_object * at, clearance_m: (free.max(0.0) + 0.5) * CELL_M })
     }
 
     /// On the support plane, in a direction from the destination, where nothing stands.
     fn place_beside(
         &self,
         destination: &LiftedObject,
-        relation: PlaceRelation,
-        radius_m: f64,
+        request: &PlaceRequest,
         view: &ViewAxes,
     ) -> Option<Place> {
+        let PlaceRequest { relation, radius_m, gap_m } = *request;
         let up = destination.object_in_camera * Vector3::z_axis();
-        let directions: Vec<Unit<Vector3<f64>>> = match relation {
-            PlaceRelation::LeftOf => vec![-view.right],
-            PlaceRelation::RightOf => vec![view.right],
-            PlaceRelation::InFrontOf => vec![-view.forward],
-            PlaceRelation::Behind => vec![view.forward],
-            _ => vec![view.right, -view.right, -view.forward, view.forward],
-        };
+        let directions = directions(relation, view);
         let base = destination.body_center - up.scale(0.5 * destination.size_m.z);
         let mut best: Option<Place> = None;
         for direction in directions {
             let in_object = destination.object_in_camera.inverse_transform_vector(&direction);
             let half_m =
                 0.5 * (in_object.x.abs() * destination.size_m.x + in_object.y.abs() * destination.size_m.y);
-            for step in 0..4 {
-                let distance_m = half_m + radius_m + GAP_M * f64::from(step + 1);
+            for step in 0..if gap_m.is_some() { 1 } else { 4 } {
+                let distance_m = half_m + radius_m + gap_m.unwrap_or(GAP_M * f64::from(step + 1));
                 let at = base + direction.scale(distance_m);
                 let Some(clearance_m) = self.free_radius(&at, &up, radius_m + GAP_M) else { continue };
                 if radius_m <= clearance_m
@@ -191,6 +227,28 @@ impl FrameGeometry<'_> {
         }
         (30 <= n_support).then_some(clearance_m)
     }
+}
+
+/// Where beside a thing: one direction, or all where any will do.
+fn directions(relation: PlaceRelation, view: &ViewAxes) -> Vec<Unit<Vector3<f64>>> {
+    match relation {
+        PlaceRelation::LeftOf => vec![-view.right],
+        PlaceRelation::RightOf => vec![view.right],
+        PlaceRelation::InFrontOf => vec![-view.forward],
+        PlaceRelation::Behind => vec![view.forward],
+        _ => vec![view.right, -view.right, -view.forward, view.forward],
+    }
+}
+
+/// A place within a thing as the viewer sees it, in the thing's own frame, meters from its middle.
+fn within(destination: &LiftedObject, right: f64, forward: f64, view: &ViewAxes) -> Point2<f64> {
+    let half = destination.size_m * 0.5;
+    let to_object = |axis: &Vector3<f64>, amount: f64| {
+        let it = destination.object_in_camera.inverse_transform_vector(axis);
+        let reach = it.x.abs() * half.x + it.y.abs() * half.y;
+        Point2::new(it.x, it.y).coords * (amount * reach)
+    };
+    Point2::from(to_object(&view.right, right) + to_object(&view.forward, forward))
 }
 
 /// The middle of a vessel, on its bottom as far as that is seen.

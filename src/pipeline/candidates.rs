@@ -3,6 +3,7 @@
 use super::RELATION_FIT;
 use crate::detection::Detection2d;
 use crate::image::RgbdFrame;
+use crate::instruction::Instruction;
 use crate::lift::{FrameContext, FrameGeometry, LiftError, LiftedObject, SupportPlane, lift_on_plane};
 use crate::options::PipelineOptions;
 use crate::resolve::Resolution;
@@ -92,6 +93,48 @@ pub(super) fn from_detections(
         }
     }
     objects
+}
+
+/// The support planes that the words name and no detector has found: "the table" of "put the cup in the middle of the table". Only
+/// as places, never as targets.
+pub(super) fn surfaces(
+    instruction: &Instruction,
+    candidates: &[GroundedObject],
+    lifter: &Lifter<'_>,
+    options: &PipelineOptions,
+) -> Vec<GroundedObject> {
+    let Some(geometry) = lifter.geometry() else { return Vec::new() };
+    let mut surfaces: Vec<GroundedObject> = Vec::new();
+    for reference in instruction.steps().flat_map(Instruction::references) {
+        let phrase = reference.query();
+        let is_seen = |it: &GroundedObject| {
+            it.phrase == phrase && it.score >= f64::from(options.thresholds.threshold_of(&phrase))
+        };
+        let is_target = instruction.steps().any(|it| it.targets.iter().any(|it| it.query() == phrase));
+        let is_named = reference.is_surface && phrase == reference.noun && !is_target;
+        if !is_named || candidates.iter().chain(&surfaces).any(is_seen) {
+            continue;
+        }
+        let planes = geometry.planes();
+        let plane = match reference.noun.as_str() {
+            "floor" | "ground" => {
+                planes.iter().max_by(|a, b| a.camera_height_m.total_cmp(&b.camera_height_m))
+            }
+            _ => planes.first(),
+        };
+        let Some((bbox, lifted)) = plane.and_then(|it| geometry.surface(it)) else { continue };
+        surfaces.push(GroundedObject {
+            id: format!("{}_plane", phrase.replace(' ', "_")),
+            phrase,
+            caption: String::new(),
+            score: 1.0,
+            score_parts: vec![("support_plane".to_owned(), 1.0)],
+            bbox,
+            lifted: Some(lifted),
+            grasps: Vec::new(),
+        });
+    }
+    surfaces
 }
 
 /// With the model's score among its parts, and the score that the weights make of them.

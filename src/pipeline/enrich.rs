@@ -3,7 +3,7 @@
 use super::candidates::Lifter;
 use crate::detection::Detection2d;
 use crate::instruction::RelationKind;
-use crate::lift::{FrameGeometry, LiftError, PlaceRelation};
+use crate::lift::{FrameGeometry, LiftError, PlaceRelation, PlaceRequest};
 use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
 use crate::options::PipelineOptions;
 use crate::result::StepResult;
@@ -40,21 +40,29 @@ pub(super) fn plan(answer: &mut StepResult, geometry: &FrameGeometry<'_>, option
             object.grasps = geometry.grasps(lifted, &options.gripper);
         }
     }
-    let destination = answer.destination.as_ref().and_then(|it| it.lifted.as_ref());
-    let relation = answer.destination_relation.and_then(place_relation);
-    if let (Some(destination), Some(relation)) = (destination, relation) {
-        let target = answer.targets.first().and_then(|it| it.lifted.as_ref());
-        let radius_m = target.map_or(0.03, |it| 0.5 * it.size_m.x);
-        answer.place = geometry.place(destination, relation, radius_m);
-    }
+    let Some(relation) = answer.destination_relation.and_then(place_relation) else { return };
+    let target = answer.targets.first().and_then(|it| it.lifted.as_ref());
+    answer.place = match (answer.destination.as_ref().map(|it| it.lifted.as_ref()), target) {
+        (Some(Some(destination)), _) => {
+            let radius_m = target.map_or(0.03, |it| 0.5 * it.size_m.x);
+            geometry.place(destination, &PlaceRequest { relation, radius_m, gap_m: answer.distance_m })
+        }
+        // "10 cm to the left": from where it is.
+        (None, Some(target)) => answer.distance_m.and_then(|it| geometry.moved(target, relation, it)),
+        _ => None,
+    };
 }
 
 /// The place a relation to a destination speaks of, as far as it names one.
 fn place_relation(relation: RelationKind) -> Option<PlaceRelation> {
     match relation {
-        RelationKind::On | RelationKind::Above | RelationKind::To | RelationKind::AtCenterOf => {
-            Some(PlaceRelation::On)
-        }
+        RelationKind::On | RelationKind::Above | RelationKind::To => Some(PlaceRelation::On),
+        RelationKind::AtCenterOf => Some(PlaceRelation::Within(0.0, 0.0)),
+        RelationKind::AtLeftOf => Some(PlaceRelation::Within(-0.7, 0.0)),
+        RelationKind::AtRightOf => Some(PlaceRelation::Within(0.7, 0.0)),
+        // The edge that the viewer reaches first.
+        RelationKind::AtFrontOf | RelationKind::AtEdgeOf => Some(PlaceRelation::Within(0.0, -0.7)),
+        RelationKind::AtBackOf => Some(PlaceRelation::Within(0.0, 0.7)),
         RelationKind::In => Some(PlaceRelation::In),
         RelationKind::LeftOf => Some(PlaceRelation::LeftOf),
         RelationKind::RightOf => Some(PlaceRelation::RightOf),

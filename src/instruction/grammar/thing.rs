@@ -410,6 +410,7 @@ impl<'a> Parser<'a> {
             order.by = OrderBy::Highest; // drawers are counted from the top
         }
         self.of(&mut thing, depth)?;
+        thing.is_surface = self.is_surface(&thing) && thing.whole.is_none();
         thing.span = self.span_from(start);
         Ok(thing)
     }
@@ -708,6 +709,7 @@ impl<'a> Parser<'a> {
             {
                 // "table center": the center of the table.
                 let whole = ObjectReference { noun: first.join(" "), ..self.empty_reference(start) };
+                let whole = ObjectReference { is_surface: self.is_surface(&whole), ..whole };
                 thing.whole = Some(Box::new(ObjectReference { span: self.span_from(start), ..whole }));
                 thing.noun.clone_from(place);
                 return Ok(());

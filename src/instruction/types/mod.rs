@@ -100,6 +100,8 @@ pub struct ObjectReference {
     pub except: Vec<ObjectReference>,
     /// "either the red mug or the blue one": what may be taken in its place.
     pub alternatives: Vec<ObjectReference>,
+    /// A table, a floor: what things stand on, which may be seen as a plane where no detector has a box for it.
+    pub is_surface: bool,
     /// What was answered when asked which of several is meant: "the left one" says which of those it is.
     pub answer: Option<Box<ObjectReference>>,
     /// Where in the text.
