@@ -77,7 +77,8 @@ def main() -> None:
     entries = {word: flag(word, number, uses, transitive) for word in words}
     for line in (WORDNET / "verb.exc").read_text().splitlines():
         form, base = line.split()[:2]
-        if form in words and base in words and form != base and number[form, "v"] == 0:
+        is_other = any(number[form, kind] for kind in "vna")
+        if form in words and base in words and form != base and not is_other:
             entries[form] = f"={base}"
     for phrase, kind in number:
         verb, _, particle = phrase.partition("_")

@@ -1,3 +1,5 @@
+mod public;
+
 use super::{Vocabulary, parse, parse_to_json};
 
 /// `sentence => one line of the tree`, or `=> ! word: part of the message`.

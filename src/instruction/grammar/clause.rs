@@ -542,15 +542,7 @@ impl<'a> Parser<'a> {
                 task.tool = self.tool(verb, task.targets.first())?;
             }
             self.recipient_behind(recipient);
-            if let Some(length) =
-                self.prohibition_at(self.position).filter(|_| self.word(self.position) == Some("without"))
-            {
-                let named = task.clone();
-                self.prohibition(length, Some(&named))?;
-                if self.word(self.position).is_some_and(|it| self.vocabulary.particles.contains(it)) {
-                    self.position += 1; // "without blowing it out"
-                }
-            }
+            self.without_doing(task)?;
             if self.position == before {
                 break;
             }
@@ -561,6 +553,21 @@ impl<'a> Parser<'a> {
         self.skip_fillers();
         task.span.end = self.span_from(self.position.saturating_sub(1)).end.max(task.span.start);
         Ok(())
+    }
+
+    /// "without touching the plate": the plate is left alone; "without spilling it" is a manner.
+    fn without_doing(&mut self, task: &mut Instruction) -> Result<(), Failure> {
+        let start = self.position;
+        let length = self.prohibition_at(start).filter(|_| self.word(start) == Some("without"));
+        let Some(length) = length else { return Ok(()) };
+        if self.word(start + length).is_some_and(|it| self.is_pronoun(it)) {
+            let end = (start + length + 1..self.tokens.len()).find(|it| self.ends_clause(*it));
+            self.position = end.unwrap_or(self.tokens.len());
+            task.manner.push(self.words[start..self.position].join(" "));
+            return Ok(());
+        }
+        let named = task.clone();
+        self.prohibition(length, Some(&named))
     }
 
     /// "throw the can away": the verb with its particle is another action than the verb alone.

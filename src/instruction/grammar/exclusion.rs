@@ -107,11 +107,17 @@ impl Parser<'_> {
         previous: Option<&Instruction>,
     ) -> Result<(), Failure> {
         let failure = self.unexpected();
+        let start = self.position;
         self.position += length;
         if !self.starts_thing(self.position) {
             return Err(failure);
         }
-        for (mut thing, modifiers) in self.things(0)? {
+        // "not the umpire, the catcher" goes on with what is meant.
+        let named = match self.word(start) {
+            Some("not") => vec![(self.thing(0)?, self.modifiers(0)?)],
+            _ => self.things(0)?,
+        };
+        for (mut thing, modifiers) in named {
             self.attach(&mut thing, modifiers)?;
             replace_landmark(
                 &mut thing,

@@ -193,7 +193,9 @@ impl Parser<'_> {
         if let Some((_, length, _)) = self.relation_at(self.position)
             && matches!(self.word(self.position + length), Some("it" | "them"))
         {
-            self.position += length + 1;
+            // "put the bowl with the nuts in it" still needs a place.
+            let is_place = self.verb_takes_destination && self.ends_clause(self.position + length + 1);
+            self.position += if is_place { 0 } else { length + 1 };
         }
     }
 
