@@ -6,6 +6,7 @@ mod candidates;
 mod enrich;
 mod message;
 mod nearest;
+mod parts;
 mod refusal;
 
 #[cfg(test)]
@@ -105,6 +106,7 @@ fn fill(
     let lifter = Lifter::new(frame, context, options);
     result.planes = lifter.planes().to_vec();
     result.candidates = candidates::from_detections(detections, &lifter, options);
+    parts::add(&mut result.candidates, instruction, &lifter, options);
     observer(Stage::Locate);
 
     let resolution = resolve_request(result, request, lifter.view(), options);

@@ -104,7 +104,8 @@ fn push_mark(tokens: &mut Vec<Token>, characters: &[Character], at: usize) {
         '\n' if is_new_line => ".".to_owned(),
         it if it.is_whitespace() || it.is_control() => return,
         '.' | ';' | '!' | '?' | '…' => ".".to_owned(),
-        '"' | '“' | '”' | '„' | '«' | '»' | '\'' | '’' | '‘' | '`' | '*' | '_' | '#' | '>' | '<' | '~' => {
+        '"' | '“' | '”' | '„' | '«' | '»' | '\'' | '’' | '‘' | '`' | '*' | '_' | '#' | '>' | '<' | '~' =>
+        {
             return;
         }
         '-' if characters.get(at + 1).is_some_and(|it| it.letter == '>') => return,
