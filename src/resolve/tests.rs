@@ -1,3 +1,4 @@
+mod bodies;
 mod classes;
 
 use std::sync::Arc;
@@ -80,6 +81,7 @@ fn look(things: &[Thing], depth: Depth, random: &mut Random) -> Vec<Candidate> {
                 detection: Detection2d::new(it.phrase, bbox, 0.9),
                 position_in_camera: seen,
                 size_m: seen.map(|_| Vector3::new(it.size.x, it.size.z, it.size.y)),
+                body: None,
             }
         })
         .collect()
@@ -551,6 +553,7 @@ fn degenerate_boxes_and_positions_do_no_harm() {
                 ),
                 position_in_camera: (it < 4).then(|| Point3::new(value(), value(), value())),
                 size_m: (it < 3).then(|| Vector3::new(value(), value(), value())),
+                body: None,
             })
             .collect();
         for text in texts {
