@@ -37,7 +37,7 @@ pub(super) fn is_there() -> bool {
 fn has_instructions() -> bool {
     const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
     // Leaf 7 is there wherever AVX-512 is.
-    if !std::arch::is_x86_feature_detected!("avx512bf16") {
+    if !super::cpu_features::allows_amx() || !super::cpu_features::has_avx512_bf16() {
         return false;
     }
     #[allow(unused_unsafe, unsafe_code, reason = "safe in newer versions of Rust only")]

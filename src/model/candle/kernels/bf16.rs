@@ -202,7 +202,7 @@ mod instructions {
     }
 
     pub(super) fn are_there() -> bool {
-        std::arch::is_x86_feature_detected!("avx512bf16") && std::arch::is_x86_feature_detected!("avx512f")
+        super::super::cpu_features::has_avx512_bf16()
     }
 
     #[target_feature(enable = "avx512f,avx512bf16")]

@@ -24,8 +24,7 @@ const PAIRS_PER_SUM: usize = 64;
 /// Whether this machine has `vpdpwssd` over registers of 512 bits.
 pub(super) fn has_vnni() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512vnni")
-        && std::arch::is_x86_feature_detected!("avx512f");
+    return super::cpu_features::has_avx512_vnni();
     #[cfg(not(target_arch = "x86_64"))]
     false
 }
@@ -99,11 +98,11 @@ impl RoundedProduct for Plain {
 
     fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
+        if super::cpu_features::has_avx2() {
             // SAFETY: the instructions that they are compiled for are there.
             #[expect(unsafe_code, reason = "functions for some processors only, after asking this one")]
             return unsafe {
-                if std::arch::is_x86_feature_detected!("avxvnni") {
+                if super::cpu_features::has_avx_vnni() {
                     avx2::multiply_tile_vnni::<R>(tile, strip, panel);
                 } else {
                     avx2::multiply_tile::<R>(tile, strip, panel);

@@ -139,11 +139,11 @@ impl RoundedProduct for Plain {
 
     fn multiply_tile<const R: usize>(tile: &mut Tile<'_>, strip: &[u32], panel: &[u32]) {
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        if super::cpu_features::has_avx2() {
             // SAFETY: the instructions that they are compiled for are there.
             #[expect(unsafe_code, reason = "functions for some processors only, after asking this one")]
             return unsafe {
-                if std::arch::is_x86_feature_detected!("avxvnni") {
+                if super::cpu_features::has_avx_vnni() {
                     avx2::multiply_tile_vnni::<R>(tile, strip, panel);
                 } else {
                     avx2::multiply_tile::<R>(tile, strip, panel);

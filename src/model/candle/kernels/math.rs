@@ -6,8 +6,6 @@
     reason = "only inlined code is compiled for the instruction set of `vectorized`"
 )]
 
-use std::sync::OnceLock;
-
 use pulp::{Simd, WithSimd};
 
 /// Evaluates an expression that is compiled for the best instruction set this machine has. What it calls must be `#[inline(always)]`.
@@ -40,8 +38,7 @@ impl<R, F: FnMut() -> R> WithSimd for Vectorized<F> {
 /// The best instruction set this machine has.
 #[inline]
 pub(super) fn arch() -> pulp::Arch {
-    static ARCH: OnceLock<pulp::Arch> = OnceLock::new();
-    *ARCH.get_or_init(pulp::Arch::new)
+    super::cpu_features::arch()
 }
 
 /// Asks for values that will be wanted, so that they come into the second-level cache while other work goes on.

@@ -14,6 +14,7 @@ mod attention_int16;
 mod bf16;
 mod channel_attention;
 mod conv;
+pub mod cpu_features;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod int16;

@@ -1,0 +1,276 @@
+//! Matrix products of the models here and of decoders of 2 to 8 billion parameters: our kernels against what other crates offer.
+//!
+//!     RAYON_NUM_THREADS=1 cargo bench --bench kernels --features bench-avx512 -- [ROUNDS] [SHAPE]
+//!
+//! Prints a Markdown table of CPU milliseconds, the median of the rounds, in each of which every contender runs once. Without the
+//! feature `bench-avx512` the `gemm` crate (and candle through it) has AVX2 only. `FUSED_KERNELS_MAX_ISA` caps ours,
+//! `MISTRALRS_FORCE_AVX2=1` or `MISTRALRS_FORCE_AVXVNNI=1` candle's quantized products.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+
+use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+use candle_core::{Device, Module as _, Tensor};
+use language_grounding::model::candle::kernels::{
+    Activation, LayerNormWeights, PackedFeedForward, PackedMatrix, Precision, QuantizedMatrix, feed_forward,
+    linear_packed, linear_q8, reference,
+};
+use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
+use rten_tensor::NdTensorView;
+use rten_tensor::prelude::*;
+
+/// Name, rows of x, inner dimension, outputs.
+const SHAPES: &[(&str, usize, usize, usize)] = &[
+    ("Florence-2 base, stage 1 qkv", 36864, 128, 384),
+    ("Florence-2 base, stage 3 qkv", 2304, 512, 1536),
+    ("Florence-2 base, stage 3 fc1", 2304, 512, 2048),
+    ("Florence-2 base, stage 3 fc2", 2304, 2048, 512),
+    ("Florence-2 base, encoder fc1", 592, 768, 3072),
+    ("Florence-2 base, decoder fc1, 3 beams", 3, 768, 3072),
+    ("Florence-2 base, LM head", 1, 768, 51289),
+    ("Florence-2 large, stage 3 fc1", 2304, 1024, 4096),
+    ("Florence-2 large, stage 3 fc2", 2304, 4096, 1024),
+    ("Florence-2 large, LM head", 1, 1024, 51289),
+    ("OWLv2 base/16, q, k, v, out", 3601, 768, 768),
+    ("OWLv2 base/16, fc1", 3601, 768, 3072),
+    ("OWLv2 base/16, fc2", 3601, 3072, 768),
+    ("2B decoder, one token", 1, 2048, 6144),
+    ("8B decoder, one token", 1, 4096, 12288),
+    ("2B decoder, prefill 300", 300, 2048, 6144),
+    ("2B decoder, prefill 1024", 1024, 2048, 6144),
+    ("8B decoder, prefill 300", 300, 4096, 12288),
+    ("8B decoder, prefill 1024", 1024, 4096, 12288),
+];
+
+/// Tokens, channels and hidden channels of `x + fc2(gelu(fc1(norm(x))))`.
+const FEED_FORWARDS: &[(&str, usize, usize, usize)] = &[
+    ("Florence-2 base, stage 3 feed-forward block", 2304, 512, 2048),
+    ("OWLv2 base/16, feed-forward block", 3601, 768, 3072),
+];
+
+/// Computes; hands the result out when asked to, which may cost a copy.
+type Run<'a> = Box<dyn FnMut(bool) -> Vec<f32> + 'a>;
+type Contender<'a> = (&'static str, Run<'a>);
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let n_rounds: usize = arguments.first().map_or(Ok(5), |n| n.parse())?;
+    let wanted = arguments.get(1).map_or("", String::as_str);
+    println!("{} threads, {n_rounds} rounds, CPU ms", rayon::current_num_threads());
+    for (name, m, k, n) in SHAPES.iter().filter(|it| it.0.contains(wanted)) {
+        let (x, w) = (values(m * k, 1), values(n * k, 2));
+        report(&format!("{name} | {m}x{k}x{n}"), &mut products(&x, &w, *m, *k, *n)?, n_rounds);
+    }
+    for (name, m, n, hidden) in FEED_FORWARDS.iter().filter(|it| it.0.contains(wanted)) {
+        report(&format!("{name} | {m}x{n}x{hidden}"), &mut feed_forwards(*m, *n, *hidden)?, n_rounds);
+    }
+    Ok(())
+}
+
+fn products<'a>(
+    x: &'a [f32],
+    w: &'a [f32],
+    m: usize,
+    k: usize,
+    n: usize,
+) -> candle_core::Result<Vec<Contender<'a>>> {
+    let xt = Tensor::from_slice(x, (m, k), &Device::Cpu)?;
+    let wt = Tensor::from_slice(w, (n, k), &Device::Cpu)?;
+    let mut all: Vec<Contender<'a>> = vec![("gemm f32", Box::new(move |_| gemm_f32(x, w, m, k, n)))];
+    let executor: GemmExecutor<f32, f32, f32> = GemmExecutor::new();
+    let b = executor.prepack_b(NdTensorView::from_data([n, k], w).transposed());
+    all.push((
+        "rten f32",
+        Box::new(move |_| {
+            let mut out = vec![0.0; m * n];
+            let a = GemmInputA::Unpacked(NdTensorView::from_data([m, k], x));
+            executor.gemm(&mut out, a, GemmInputB::Packed(&b), GemmOptions::default()).expect("shapes fit");
+            out
+        }),
+    ));
+    all.push(("rten int8", rten_int8(x, w, m, k, n)));
+    for (name, dtype) in [("candle Q8_0", GgmlDType::Q8_0), ("candle Q4K", GgmlDType::Q4K)] {
+        // Blocks of 256 along a row; without that its products are scalar and take seconds.
+        if k % 256 == 0 && n % 16 == 0 {
+            let matmul = QMatMul::from_qtensor(QTensor::quantize(&wt, dtype)?)?;
+            let x = xt.clone();
+            all.push((name, Box::new(move |copy| to_vec(&matmul.forward(&x), copy))));
+        }
+    }
+    for (name, precision) in [
+        ("ours f32", Precision::F32),
+        ("ours bf16", Precision::Bf16),
+        ("ours int16", Precision::Int16),
+        ("ours int8", Precision::Int8),
+    ] {
+        let (w, x) = (PackedMatrix::new(&wt, precision)?, xt.clone());
+        all.push((
+            name,
+            Box::new(move |copy| to_vec(&linear_packed(&x, &w, &(0..n), None, Activation::None, None), copy)),
+        ));
+    }
+    let w = QuantizedMatrix::quantize(&wt)?;
+    all.push((
+        "ours q8_0",
+        Box::new(move |copy| to_vec(&linear_q8(&xt, &w, &(0..n), None, Activation::None, None), copy)),
+    ));
+    Ok(all)
+}
+
+fn gemm_f32(x: &[f32], w: &[f32], m: usize, k: usize, n: usize) -> Vec<f32> {
+    let mut out = vec![0.0; m * n];
+    let parallelism = match rayon::current_num_threads() {
+        1 => gemm::Parallelism::None,
+        threads => gemm::Parallelism::Rayon(threads),
+    };
+    let (row, inner) = (n as isize, k as isize);
+    // SAFETY: the slices have these shapes.
+    #[expect(unsafe_code, reason = "the crate's interface")]
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            row,
+            false,
+            x.as_ptr(),
+            1,
+            inner,
+            w.as_ptr(),
+            inner,
+            1,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+    out
+}
+
+/// The product of integers alone: what rounds x before it and scales the sums after it is left to its caller, and not counted.
+fn rten_int8<'a>(x: &[f32], w: &[f32], m: usize, k: usize, n: usize) -> Run<'a> {
+    let x: Vec<u8> = x.iter().map(|value| (value * 63.0).round() as i8 as u8 ^ 0x80).collect();
+    let w: Vec<i8> = w.iter().map(|value| (value * 63.0).round() as i8).collect();
+    let executor: GemmExecutor<u8, i8, i32> = GemmExecutor::new();
+    let b = executor.prepack_b(NdTensorView::from_data([n, k], &w[..]).transposed());
+    let zero_points = vec![128u8; m];
+    let mut out = vec![0i32; m * n];
+    Box::new(move |_| {
+        let a = GemmInputA::Unpacked(NdTensorView::from_data([m, k], &x[..]));
+        let a_quant = Some(rten_gemm::QuantParams { zero_point: &zero_points[..] });
+        let options = GemmOptions { a_quant, ..GemmOptions::default() };
+        executor.gemm(&mut out, a, GemmInputB::Packed(&b), options).expect("shapes fit");
+        out.iter().take(64).map(|sum| *sum as f32 / (63.0 * 63.0)).collect()
+    })
+}
+
+fn feed_forwards<'a>(m: usize, n: usize, hidden: usize) -> candle_core::Result<Vec<Contender<'a>>> {
+    let tensor =
+        |shape: &[usize], seed| Tensor::from_vec(values(shape.iter().product(), seed), shape, &Device::Cpu);
+    let (x, w1, b1) = (tensor(&[m, n], 1)?, tensor(&[hidden, n], 2)?, tensor(&[hidden], 3)?);
+    let (w2, b2, weight, bias) =
+        (tensor(&[n, hidden], 4)?, tensor(&[n], 5)?, tensor(&[n], 6)?, tensor(&[n], 7)?);
+    let mut all: Vec<Contender<'a>> = Vec::new();
+    for (name, precision) in [
+        ("ours f32", Precision::F32),
+        ("ours bf16", Precision::Bf16),
+        ("ours int16", Precision::Int16),
+        ("ours int8", Precision::Int8),
+    ] {
+        let (p1, p2) = (PackedMatrix::new(&w1, precision)?, PackedMatrix::new(&w2, precision)?);
+        let (x, b1, b2, weight, bias) = (x.clone(), b1.clone(), b2.clone(), weight.clone(), bias.clone());
+        all.push((
+            name,
+            Box::new(move |copy| {
+                let norm = LayerNormWeights { weight: &weight, bias: &bias, eps: 1e-5 };
+                let layers =
+                    PackedFeedForward { activation: Activation::Gelu, w1: &p1, b1: &b1, w2: &p2, b2: &b2 };
+                to_vec(&feed_forward(&x, Some(&norm), &layers), copy)
+            }),
+        ));
+    }
+    all.push((
+        "candle, gemm f32",
+        Box::new(move |copy| {
+            let normed = candle_nn::ops::layer_norm(&x, &weight, &bias, 1e-5).expect("shapes fit");
+            let inner =
+                reference::linear(&normed, &w1, Some(&b1), Activation::Gelu, None).expect("shapes fit");
+            to_vec(&reference::linear(&inner, &w2, Some(&b2), Activation::None, Some(&x)), copy)
+        }),
+    ));
+    Ok(all)
+}
+
+/// Runs every contender once in each round; prints medians.
+fn report(what: &str, contenders: &mut [Contender<'_>], n_rounds: usize) {
+    let mut times: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    let exact = contenders.iter_mut().find(|it| it.0.contains("gemm f32")).map(|it| (it.1)(true));
+    for (_, run) in contenders.iter_mut() {
+        run(false);
+    }
+    let repeats = repeats(&mut contenders[0].1);
+    for _ in 0..n_rounds {
+        for (i, (_, run)) in contenders.iter_mut().enumerate() {
+            let start = cpu_ms();
+            for _ in 0..repeats {
+                black_box(run(false));
+            }
+            times.entry(i).or_default().push((cpu_ms() - start) / repeats as f64);
+        }
+    }
+    println!("\n{what}");
+    for (i, (name, run)) in contenders.iter_mut().enumerate() {
+        let times = times.get_mut(&i).expect("one entry for each");
+        times.sort_by(f64::total_cmp);
+        let (out, exact) = (run(true), exact.as_deref().unwrap_or_default());
+        println!(
+            "| {name} | {:.3} | {:.3} | {:.4} |",
+            times[times.len() / 2],
+            times[0],
+            deviation(&out, exact)
+        );
+    }
+}
+
+/// So many that a round of the first contender takes some 20 ms.
+fn repeats(run: &mut Run<'_>) -> usize {
+    let start = cpu_ms();
+    black_box(run(false));
+    ((20.0 / (cpu_ms() - start).max(0.01)) as usize).clamp(1, 100)
+}
+
+/// Relative RMS.
+fn deviation(got: &[f32], exact: &[f32]) -> f64 {
+    let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|it| it * it).sum::<f64>();
+    let errors = squares(&mut got.iter().zip(exact).map(|(a, b)| f64::from(a - b)));
+    (errors / squares(&mut exact.iter().take(got.len()).map(|it| f64::from(*it)))).sqrt()
+}
+
+fn to_vec(out: &candle_core::Result<Tensor>, copy: bool) -> Vec<f32> {
+    let out = out.as_ref().expect("shapes fit");
+    if !copy {
+        return Vec::new();
+    }
+    out.flatten_all().and_then(|it| it.to_vec1()).expect("f32 on the CPU")
+}
+
+/// In -1 .. 1, evenly.
+fn values(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// User and system time of this process.
+fn cpu_ms() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+}
