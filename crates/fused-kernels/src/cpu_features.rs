@@ -74,9 +74,44 @@ pub fn has_avx512_bf16() -> bool {
     Isa::max() >= Isa::Avx512Bf16 && detected!("avx512f", "avx512bf16")
 }
 
-/// Whether AMX may be used where the processor has it.
-pub fn allows_amx() -> bool {
-    Isa::max() >= Isa::Amx
+/// AMX for bfloat16, where the system lets this process use it.
+pub fn has_amx_bf16() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        Isa::max() >= Isa::Amx && has_avx512_bf16() && amx::is_detected() && amx::is_permitted()
+    })
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx {
+    /// `is_x86_feature_detected!` does not know AMX in stable Rust. Leaf 7 exists on every processor with AVX-512.
+    pub(super) fn is_detected() -> bool {
+        const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
+        #[allow(unused_unsafe, unsafe_code, reason = "safe in newer versions of Rust only")]
+        // SAFETY: every 64-bit processor has the instruction.
+        let leaf = unsafe { std::arch::x86_64::__cpuid_count(7, 0) };
+        leaf.edx & BF16_AND_TILE == BF16_AND_TILE
+    }
+
+    /// Linux gives a process the registers when it asks for them (arch_prctl(2), Documentation/arch/x86/xstate.rst).
+    #[expect(unsafe_code, reason = "a system call that no library wraps")]
+    pub(super) fn is_permitted() -> bool {
+        const ARCH_REQ_XCOMP_PERM: libc::c_int = 0x1023;
+        const XFEATURE_XTILEDATA: libc::c_ulong = 18;
+        // SAFETY: the call takes numbers and touches no memory of this process.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+mod amx {
+    pub(super) fn is_detected() -> bool {
+        false
+    }
+
+    pub(super) fn is_permitted() -> bool {
+        false
+    }
 }
 
 /// The widest vectors for f32.
