@@ -17,11 +17,10 @@ from pathlib import Path
 
 import rclpy
 from geometry_msgs.msg import PoseStamped
+from language_grounding.msg import GroundingResult
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
-
-from language_grounding.msg import GroundingResult
 
 ROOT = Path(__file__).resolve().parent.parent
 STATUS = {getattr(GroundingResult, name): name for name in (

@@ -71,8 +71,7 @@ def truth(frame):
 
 
 def latched():
-    from rosbags.interfaces import (
-        Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime)
+    from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
     forever = QosTime(2147483647, 4294967295)
     return [Qos(QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, forever, forever,
                 QosLiveliness.AUTOMATIC, forever, False)]

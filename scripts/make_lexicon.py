@@ -4,7 +4,8 @@
 usage: make_lexicon.py FOLDER  (with the unpacked usr/share/dict and usr/share/wordnet of all packages)
 
 A line is a word in lower case and what it may be. `V`: more often a verb than anything else, counted over WordNet's tagged
-texts, or over its senses where these have no count. `v`: a verb as well. `r`: a rare verb that never has an object. `n`: a noun or an adjective only. `-`: neither is known.
+texts, or over its senses where these have no count. `v`: a verb as well. `r`: a rare verb that never has an object. `n`: a noun or
+an adjective only. `-`: neither is known.
 `took =take` gives the plain form of an irregular verb; `knock over V` is a verb with its particle. A `+` behind it: a word
 that is not among the most frequent, so no slip is taken for it.
 """
@@ -34,7 +35,7 @@ def senses() -> tuple[Counter, Counter]:
     return number, uses
 
 
-PARTICLES = "up down off out over away apart together aside in on back around".split()
+PARTICLES = ["up", "down", "off", "out", "over", "away", "apart", "together", "aside", "in", "on", "back", "around"]
 
 
 def with_objects() -> set[str]:

@@ -8,7 +8,7 @@ pub use self::distortion::Distortion;
 
 /// A calibrated camera. Always valid: focal lengths are finite and positive.
 ///
-/// Pixel coordinates follow ROS and OpenCV: the centre of the top-left pixel is (0, 0). Rays are exact: pixels are taken back
+/// Pixel coordinates follow ROS and OpenCV: the center of the top-left pixel is (0, 0). Rays are exact: pixels are taken back
 /// through the lens model, images are never warped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PinholeCamera {
@@ -27,17 +27,17 @@ pub enum CameraError {
     /// A focal length is zero, negative or not finite: the usual sign of an uncalibrated camera.
     #[error("expected positive focal lengths in K, got fx = {fx}, fy = {fy}: is the camera calibrated?")]
     Focal {
-        /// K[0].
+        /// `K[0]`.
         fx: f64,
-        /// K[4].
+        /// `K[4]`.
         fy: f64,
     },
     /// The principal point is not finite.
     #[error("expected a finite principal point in K, got cx = {cx}, cy = {cy}")]
     PrincipalPoint {
-        /// K[2].
+        /// `K[2]`.
         cx: f64,
-        /// K[5].
+        /// `K[5]`.
         cy: f64,
     },
     /// A lens model that is not known, or not with so many coefficients.
@@ -99,7 +99,7 @@ impl PinholeCamera {
         Some(Vector3::new(ideal.x, ideal.y, 1.0))
     }
 
-    /// The point seen at `pixel` at `depth_m` metres along z, in the optical frame.
+    /// The point seen at `pixel` at `depth_m` meters along z, in the optical frame.
     pub fn unproject(&self, pixel: Point2<f64>, depth_m: f64) -> Option<Point3<f64>> {
         self.ray(pixel).map(|ray| Point3::from(ray * depth_m))
     }

@@ -105,6 +105,7 @@ macro_rules! parameters {
         /// The parameters as written, unchecked. [`Config`] is made of it.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
+        #[allow(rustdoc::broken_intra_doc_links, reason = "the descriptions are plain text: owner/name[@revision]")]
         pub struct RawConfig {
             $(#[doc = $description] pub $name: $type,)*
         }
@@ -265,7 +266,7 @@ pub enum DepthTransport {
 /// Checked parameters.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Model directory, shipped name, or owner/name[@revision] on the hub.
+    /// Model directory, shipped name, or `owner/name[@revision]` on the hub.
     pub model: String,
     /// How the model is loaded and run.
     pub model_options: ModelOptions,

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An axis-aligned box in pixels of the source image: edges, not pixel centres, so that the whole image is
-/// `(0, 0, width, height)`. Serialised as `[x0, y0, x1, y1]`.
+/// An axis-aligned box in pixels of the source image: edges, not pixel centers, so that the whole image is
+/// `(0, 0, width, height)`. Serialized as `[x0, y0, x1, y1]`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(from = "[f64; 4]", into = "[f64; 4]")]
 pub struct BoundingBox2d {
@@ -45,7 +45,7 @@ impl BoundingBox2d {
         self.width() * self.height()
     }
 
-    /// Centre (x, y).
+    /// Center (x, y).
     pub fn center(&self) -> (f64, f64) {
         (0.5 * (self.x0 + self.x1), 0.5 * (self.y0 + self.y1))
     }

@@ -1,4 +1,4 @@
-//! Colour and depth images as the core sees them.
+//! Color and depth images as the core sees them.
 
 use std::sync::Arc;
 
@@ -33,8 +33,8 @@ pub enum DepthImageError {
 }
 
 impl DepthImage {
-    /// From metres, row-major. Everything that is not finite and positive becomes NaN.
-    pub fn from_metres(width: u32, height: u32, mut depth_m: Vec<f32>) -> Result<Self, DepthImageError> {
+    /// From meters, row-major. Everything that is not finite and positive becomes NaN.
+    pub fn from_meters(width: u32, height: u32, mut depth_m: Vec<f32>) -> Result<Self, DepthImageError> {
         let expected = width as usize * height as usize;
         if depth_m.len() != expected {
             return Err(DepthImageError::Length { width, height, expected, got: depth_m.len() });
@@ -47,9 +47,9 @@ impl DepthImage {
         Ok(Self { width, height, depth_m: Arc::new(depth_m) })
     }
 
-    /// From millimetres (16UC1, 0 = none), row-major.
-    pub fn from_millimetres(width: u32, height: u32, depth_mm: &[u16]) -> Result<Self, DepthImageError> {
-        Self::from_metres(width, height, depth_mm.iter().map(|&mm| f32::from(mm) * 1e-3).collect())
+    /// From millimeters (16UC1, 0 = none), row-major.
+    pub fn from_millimeters(width: u32, height: u32, depth_mm: &[u16]) -> Result<Self, DepthImageError> {
+        Self::from_meters(width, height, depth_mm.iter().map(|&mm| f32::from(mm) * 1e-3).collect())
     }
 
     /// Columns.
@@ -62,7 +62,7 @@ impl DepthImage {
         self.height
     }
 
-    /// Depth at column `u`, row `v` in metres; `None` outside the image and where nothing was measured.
+    /// Depth at column `u`, row `v` in meters; `None` outside the image and where nothing was measured.
     pub fn get(&self, u: u32, v: u32) -> Option<f32> {
         if u >= self.width || v >= self.height {
             return None;
@@ -82,14 +82,14 @@ impl DepthImage {
 pub struct RgbdFrame {
     /// Tells frames apart: models cache an image's features under this key, so a new image needs a new key.
     pub key: u64,
-    /// Colour.
+    /// Color.
     pub image: RgbImage,
-    /// Depth registered to the colour image (same viewpoint and size), if there is any.
+    /// Depth registered to the color image (same viewpoint and size), if there is any.
     pub depth: Option<DepthImage>,
-    /// Intrinsics of the colour image, if known.
+    /// Intrinsics of the color image, if known.
     pub camera: Option<PinholeCamera>,
     /// The camera's optical frame (REP 103: x right, y down, z forward).
     pub frame_id: String,
-    /// Acquisition time of the colour image, nanoseconds.
+    /// Acquisition time of the color image, nanoseconds.
     pub stamp_ns: i64,
 }

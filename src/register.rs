@@ -178,7 +178,7 @@ impl DepthCamera {
                 }
             }
         }
-        DepthImage::from_metres(width, height, registered).expect("one depth per pixel of the color image")
+        DepthImage::from_meters(width, height, registered).expect("one depth per pixel of the color image")
     }
 }
 
@@ -221,7 +221,7 @@ mod tests {
             let ray = first_from_camera * camera.ray(Point2::new(f64::from(u), f64::from(v))).unwrap();
             ((1.0 - normal.dot(&origin)) / normal.dot(&ray)) as f32
         });
-        DepthImage::from_metres(width, height, depths.collect()).unwrap()
+        DepthImage::from_meters(width, height, depths.collect()).unwrap()
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         let (color, depth_camera) = (camera(64, 48, 60.0), camera(64, 48, 60.0));
         // The depth camera, 10 cm to the right, sees a post before a wall.
         let values = (0..48 * 64).map(|it| if (30..34).contains(&(it % 64)) { 0.5 } else { 2.0 });
-        let depth = DepthImage::from_metres(64, 48, values.collect()).unwrap();
+        let depth = DepthImage::from_meters(64, 48, values.collect()).unwrap();
         let color_from_depth = Isometry3::translation(0.1, 0.0, 0.0);
         let registered = DepthCamera::new(depth_camera).register(&depth, &color, &color_from_depth);
         let row: Vec<f32> = (0..64).filter_map(|u| registered.get(u, 24)).collect();
@@ -304,7 +304,7 @@ mod tests {
         assert!(row.iter().all(|it| [0.5, 2.0].contains(it)));
         // What the post hides from the depth camera is not made up.
         assert_eq!(registered.get(34, 24), None);
-        let other_size = DepthImage::from_metres(2, 2, vec![1.0; 4]).unwrap();
+        let other_size = DepthImage::from_meters(2, 2, vec![1.0; 4]).unwrap();
         let camera_of = DepthCamera::new(camera(64, 48, 60.0));
         assert!(
             camera_of

@@ -81,7 +81,7 @@ impl Table {
         RgbdFrame {
             key: 0,
             image: RgbImage::new(WIDTH, HEIGHT),
-            depth: Some(DepthImage::from_metres(WIDTH, HEIGHT, depth_m).unwrap()),
+            depth: Some(DepthImage::from_meters(WIDTH, HEIGHT, depth_m).unwrap()),
             camera: Some(self.camera),
             frame_id: "camera_optical".to_owned(),
             stamp_ns: 0,
@@ -385,7 +385,7 @@ fn no_depth_is_said_and_never_invented() {
 
     let options = LiftOptions::default();
     let mut frame = table.frame(seen.depth_m);
-    frame.depth = Some(DepthImage::from_metres(320, 240, vec![1.0; 320 * 240]).unwrap());
+    frame.depth = Some(DepthImage::from_meters(320, 240, vec![1.0; 320 * 240]).unwrap());
     let error = FrameGeometry::new(&frame, &options).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -115,7 +115,7 @@ impl Script {
             let world_from_camera = (self.camera)(secs);
             let (depth_m, id) = self.render(&camera, &world_from_camera, secs);
             let noisy = depth_m.iter().map(|it| it + 0.0015 * it * it * random.gauss() as f32).collect();
-            let depth = DepthImage::from_metres(WIDTH, HEIGHT, noisy).unwrap();
+            let depth = DepthImage::from_meters(WIDTH, HEIGHT, noisy).unwrap();
             let frame = Frame { number, secs, world_from_camera, depth, id };
             if number % LATENCY == 0 && number > 0 {
                 // The answer about the frame of half a second ago, then the frames since.

@@ -9,7 +9,6 @@ from tokenizers import Tokenizer
 from torch.nn import functional as F
 from transformers import Florence2ForConditionalGeneration
 
-
 AGREEING_IOU = 0.6  # cells whose boxes overlap the best one's by more have a say in it
 
 

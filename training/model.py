@@ -94,6 +94,7 @@ class TinyFlorence(nn.Module):
     def __init__(self, tokenizer, **kwargs):
         super().__init__()
         self.tokenizer = tokenizer
+        self.encoded = {}
         self.loc0 = tokenizer.token_to_id("<loc_0>")
         self.florence = Florence2ForConditionalGeneration(config(tokenizer, **kwargs))
         self.florence.set_attn_implementation("eager")
@@ -162,10 +163,10 @@ class TinyFlorence(nn.Module):
                 ids += [self.loc0 + min(999, max(0, int(v * 1000))) for v in part]
         return ids + [2]
 
-    def encode_text(self, text, _cache={}):
-        if text not in _cache:
-            _cache[text] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return _cache[text]
+    def encode_text(self, text):
+        if text not in self.encoded:
+            self.encoded[text] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return self.encoded[text]
 
 
 def pad(rows, value=1):

@@ -60,7 +60,7 @@ pub struct InputStats {
     pub n_received: u64,
     /// When the last one arrived.
     pub last_arrival: Option<Instant>,
-    /// When the first one arrived after the start, or after a silence of [`RESTART_GAP`].
+    /// When the first one arrived after the start, or after a silence of `RESTART_GAP`.
     pub stream_start: Option<Instant>,
     /// Its stamp, nanoseconds.
     pub last_stamp_ns: Option<i64>,

@@ -22,9 +22,9 @@ pub(super) struct Surroundings {
     pub(super) support_m: Option<f64>,
     /// The image shows that plane right below the object.
     pub(super) is_on_support: bool,
-    /// Standard deviation of a single depth value at the object, metres.
+    /// Standard deviation of a single depth value at the object, meters.
     pub(super) depth_noise_m: f64,
-    /// Width of a pixel at the object, metres.
+    /// Width of a pixel at the object, meters.
     pub(super) pixel_m: f64,
 }
 

@@ -21,9 +21,9 @@ pub enum ApproachAxis {
 /// A parallel gripper.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gripper {
-    /// Largest distance between the fingers, metres.
+    /// Largest distance between the fingers, meters.
     pub max_opening_m: f64,
-    /// How far the fingers reach beyond the palm, metres.
+    /// How far the fingers reach beyond the palm, meters.
     pub finger_depth_m: f64,
     /// Which axis points to the object.
     pub approach_axis: ApproachAxis,
@@ -45,7 +45,7 @@ pub struct Grasp {
     pub approach_in_camera: Unit<Vector3<f64>>,
     /// In [0, 1]: room left in the opening, room for the fingers, reach, how sure the pose is. Higher is better.
     pub score: f64,
-    /// What must fit between the fingers, metres.
+    /// What must fit between the fingers, meters.
     pub opening_m: f64,
     /// From above, else from the side.
     pub is_top_down: bool,
@@ -64,13 +64,13 @@ impl Grasp {
 
 /// At most so many are offered.
 const MAX_GRASPS: usize = 12;
-/// Room that must be left in the opening on both sides together, metres.
+/// Room that must be left in the opening on both sides together, meters.
 const MIN_ROOM_M: f64 = 0.006;
-/// Fingertips stay this far over the support, metres.
+/// Fingertips stay this far over the support, meters.
 const OVER_SUPPORT_M: f64 = 0.005;
-/// A gripper from the side needs this much height for its own body, metres.
+/// A gripper from the side needs this much height for its own body, meters.
 const HALF_PALM_M: f64 = 0.025;
-/// Thickness and half breadth of a finger, metres.
+/// Thickness and half breadth of a finger, meters.
 const FINGER_M: f64 = 0.012;
 
 impl FrameGeometry<'_> {

@@ -30,13 +30,13 @@ const MAX_WINDOW_POINTS: f64 = 30_000.0;
 /// How boxes become poses.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LiftOptions {
-    /// Depth under this is missing, metres.
+    /// Depth under this is missing, meters.
     pub min_depth_m: f64,
-    /// Depth over this is missing, metres.
+    /// Depth over this is missing, meters.
     pub max_depth_m: f64,
     /// Fewer points on an object give no pose.
     pub min_points: usize,
-    /// Standard deviation of depth at 1 m, metres; grows with the square of the distance.
+    /// Standard deviation of depth at 1 m, meters; grows with the square of the distance.
     pub depth_noise_m: f64,
 }
 
@@ -55,7 +55,7 @@ pub enum PoseSource {
     SupportPlane,
 }
 
-/// An object in space. Everything is in the camera's optical frame (x right, y down, z forward), metres and radians.
+/// An object in space. Everything is in the camera's optical frame (x right, y down, z forward), meters and radians.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LiftedObject {
     /// Pose of the object: at `body_center`, z up (away from its support), x along the longer side of its footprint.
@@ -70,7 +70,7 @@ pub struct LiftedObject {
     pub covariance: Matrix6<f64>,
     /// What the pose rests on.
     pub source: PoseSource,
-    /// How far the inside lies below the rim, metres; 0 for what is not hollow, as far as can be seen.
+    /// How far the inside lies below the rim, meters; 0 for what is not hollow, as far as can be seen.
     pub hollow_depth_m: f64,
     /// How far the lowest point that is seen lies above the bottom of the box, meters: its foot may be hidden.
     pub unseen_below_m: f64,
@@ -81,7 +81,7 @@ pub struct LiftedObject {
     /// The unseen back was completed: the body is taken for round about a vertical axis, as its near side is. Otherwise the
     /// farthest that is seen is taken for its back.
     pub is_back_completed: bool,
-    /// Root mean square distance of the support plane's points from it, metres; `None` where no plane was found.
+    /// Root mean square distance of the support plane's points from it, meters; `None` where no plane was found.
     pub plane_residual_m: Option<f64>,
     /// The box touches the image's border: part of the object may be out of view.
     pub is_truncated: bool,
@@ -358,12 +358,12 @@ impl<'a> FrameGeometry<'a> {
         Segmented { window, plane, pixels }
     }
 
-    /// How far from a plane a point at a depth still counts as on it, metres.
+    /// How far from a plane a point at a depth still counts as on it, meters.
     fn height_tolerance_m(&self, z: f64) -> f64 {
         0.003 + 1.5 * self.noise_m(z)
     }
 
-    /// How far apart in depth neighboring points of one surface may be, metres.
+    /// How far apart in depth neighboring points of one surface may be, meters.
     fn step_m(&self, window: &Window, z: f64) -> f64 {
         0.006 + 4.0 * f64::from(window.stride) * z / self.focal() + 3.0 * self.noise_m(z)
     }
@@ -468,14 +468,14 @@ struct Segmented {
 
 impl LiftedObject {
     /// A round patch of the plane it stands on, for drawing: its middle below the body, z up, in the optical frame, and its radius
-    /// in metres. `None` where no plane is known.
+    /// in meters. `None` where no plane is known.
     pub fn footing(&self) -> Option<(Isometry3<f64>, f64)> {
         let is_known = self.plane_residual_m.is_some() || self.source == PoseSource::SupportPlane;
         let down = Translation3::new(0.0, 0.0, -0.5 * self.size_m.z);
         is_known.then(|| (self.object_in_camera * down, 0.75 * self.size_m.x.max(self.size_m.y)))
     }
 
-    /// Extents of the oriented box along the axes of the optical frame, metres.
+    /// Extents of the oriented box along the axes of the optical frame, meters.
     pub fn extent_in_camera(&self) -> Vector3<f64> {
         self.object_in_camera.rotation.to_rotation_matrix().matrix().abs() * self.size_m
     }

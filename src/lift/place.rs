@@ -38,15 +38,15 @@ pub struct PlaceRequest {
 pub struct Place {
     /// Middle of the free area on the surface, z up from it, x and y as the destination's; the camera's optical frame.
     pub place_in_camera: Isometry3<f64>,
-    /// Distance from there to the nearest edge or thing, metres.
+    /// Distance from there to the nearest edge or thing, meters.
     pub clearance_m: f64,
 }
 
-/// Cell of the height map, metres.
+/// Cell of the height map, meters.
 const CELL_M: f64 = 0.005;
-/// Cells whose heights differ by more are different surfaces, metres (plus noise).
+/// Cells whose heights differ by more are different surfaces, meters (plus noise).
 const STEP_M: f64 = 0.01;
-/// Gap left between things side by side, metres.
+/// Gap left between things side by side, meters.
 const GAP_M: f64 = 0.03;
 
 impl FrameGeometry<'_> {

@@ -7,18 +7,18 @@ use nalgebra::{Isometry3, Matrix3, Point3, SymmetricEigen, Unit, Vector3};
 pub struct SupportPlane {
     /// Up, in the camera's optical frame.
     pub normal: Unit<Vector3<f64>>,
-    /// Height of the camera above the plane, metres.
+    /// Height of the camera above the plane, meters.
     pub camera_height_m: f64,
-    /// Root mean square distance of its points from it, metres.
+    /// Root mean square distance of its points from it, meters.
     pub residual_m: f64,
-    /// Standard deviation of its height right below the camera, metres.
+    /// Standard deviation of its height right below the camera, meters.
     pub height_sigma_m: f64,
     /// Standard deviation of its slope, radians.
     pub tilt_sigma: f64,
 }
 
 impl SupportPlane {
-    /// Height of a point (optical frame) above the plane, metres; negative below.
+    /// Height of a point (optical frame) above the plane, meters; negative below.
     pub fn height_m(&self, point_in_camera: &Point3<f64>) -> f64 {
         self.normal.dot(&point_in_camera.coords) + self.camera_height_m
     }

@@ -23,9 +23,9 @@ pub(super) struct Window {
 
 /// How far apart neighboring points of one surface may be, and heights within noise of the plane.
 pub(super) struct Tolerances<'a> {
-    /// Largest depth step between neighboring pixels at a depth, metres.
+    /// Largest depth step between neighboring pixels at a depth, meters.
     pub(super) step_m: &'a dyn Fn(f64) -> f64,
-    /// How far from the plane a point at a depth still counts as on it, metres.
+    /// How far from the plane a point at a depth still counts as on it, meters.
     pub(super) height_m: &'a dyn Fn(f64) -> f64,
 }
 

@@ -103,7 +103,7 @@ pub fn depth_image(message: &Image) -> Result<DepthImage, ConvertError> {
                 let (values, _) = row.as_chunks::<2>();
                 depth_mm.extend(values.iter().map(|&bytes| read(bytes)));
             }
-            Ok(DepthImage::from_millimetres(width, height, &depth_mm)?)
+            Ok(DepthImage::from_millimeters(width, height, &depth_mm)?)
         }
         "32FC1" => {
             let read = if big_endian { f32::from_be_bytes } else { f32::from_le_bytes };
@@ -112,7 +112,7 @@ pub fn depth_image(message: &Image) -> Result<DepthImage, ConvertError> {
                 let (values, _) = row.as_chunks::<4>();
                 depth_m.extend(values.iter().map(|&bytes| read(bytes)));
             }
-            Ok(DepthImage::from_metres(width, height, depth_m)?)
+            Ok(DepthImage::from_meters(width, height, depth_m)?)
         }
         other => Err(ConvertError::DepthEncoding { got: other.to_owned() }),
     }
@@ -151,9 +151,9 @@ pub fn depth_image_from_compressed(message: &CompressedImage) -> Result<DepthIma
         let (a, b) = (parameter(4), parameter(8));
         let depth_m =
             values.iter().map(|&v| if v == 0 { f32::NAN } else { a / (f32::from(v) - b) }).collect();
-        return Ok(DepthImage::from_metres(width, height, depth_m)?);
+        return Ok(DepthImage::from_meters(width, height, depth_m)?);
     }
-    Ok(DepthImage::from_millimetres(width, height, &values)?)
+    Ok(DepthImage::from_millimeters(width, height, &values)?)
 }
 
 /// The camera of an image of `image_size` (width, height) pixels, moved by the region of interest and scaled by the binning
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_metres_whatever_the_encoding_and_byte_order() {
+    fn depth_is_meters_whatever_the_encoding_and_byte_order() {
         let float = |value: f32, big: bool| if big { value.to_be_bytes() } else { value.to_le_bytes() };
         let mut cases = vec![
             (message(2, 1, "16UC1", 4, vec![0xe8, 0x03, 0, 0]), 0),
@@ -314,15 +314,15 @@ mod tests {
             data: [header.to_vec(), png(values)].concat(),
             ..Default::default()
         };
-        let millimetres = compressed("16UC1; compressedDepth png", &[0; 12], vec![1500, 0]);
+        let millimeters = compressed("16UC1; compressedDepth png", &[0; 12], vec![1500, 0]);
         let header = [[0; 4], 1000.0_f32.to_le_bytes(), 10.0_f32.to_le_bytes()].concat();
         // 1000 / (510 - 10) = 2 m
         let inverse = compressed("32FC1; compressedDepth png", &header, vec![510, 0]);
-        for (message, metres) in
-            [(millimetres, 1.5), (inverse, 2.0), (compressed("png", &[], vec![250, 0]), 0.25)]
+        for (message, meters) in
+            [(millimeters, 1.5), (inverse, 2.0), (compressed("png", &[], vec![250, 0]), 0.25)]
         {
             let depth = depth_image_from_compressed(&message).unwrap();
-            assert!((depth.get(0, 0).unwrap() - metres).abs() < 1e-5, "{}", message.format);
+            assert!((depth.get(0, 0).unwrap() - meters).abs() < 1e-5, "{}", message.format);
             assert_eq!(depth.get(1, 0), None, "{}", message.format);
         }
         let garbage =

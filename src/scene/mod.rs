@@ -192,7 +192,7 @@ impl Scene {
         RenderedScene {
             seed: self.seed,
             image: raw.image,
-            depth: DepthImage::from_metres(width, height, raw.depth_m).expect("one depth per pixel"),
+            depth: DepthImage::from_meters(width, height, raw.depth_m).expect("one depth per pixel"),
             camera: self.camera,
             world_from_camera: self.layout.view.world_from_camera.cast(),
             mask: raw.mask,
@@ -246,7 +246,7 @@ mod tests {
 
     use super::*;
 
-    /// How far the point that a pixel sees lies outside of an object's own box, metres.
+    /// How far the point that a pixel sees lies outside of an object's own box, meters.
     pub(super) fn outside_m(seen: &RenderedScene, object: &SceneObject, u: u32, v: u32) -> f64 {
         let pixel = nalgebra::Point2::new(f64::from(u), f64::from(v));
         let point = seen.camera.unproject(pixel, f64::from(seen.depth.get(u, v).unwrap())).unwrap();

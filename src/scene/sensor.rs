@@ -91,7 +91,7 @@ impl DepthSensor {
                 }
             }
         }
-        DepthImage::from_metres(width, height, measured_m).expect("one depth per pixel")
+        DepthImage::from_meters(width, height, measured_m).expect("one depth per pixel")
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
     fn a_flat_wall_has_the_noise_asked_for_and_an_edge_loses_pixels() {
         let (width, height) = (200, 100);
         let wall: Vec<f32> = (0..width * height).map(|it| if it % width < 100 { 1.0 } else { 1.5 }).collect();
-        let truth = DepthImage::from_metres(width, height, wall).unwrap();
+        let truth = DepthImage::from_meters(width, height, wall).unwrap();
         let sensor = DepthSensor { holes: (0.0, 0), ..DepthSensor::default() };
         let seen = sensor.measure(&truth, 3);
         let (mut n, mut square) = (0.0, 0.0);

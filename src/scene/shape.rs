@@ -1,4 +1,4 @@
-//! Analytic primitives: where a ray meets them, and the box around them. Everything in the object's frame, metres.
+//! Analytic primitives: where a ray meets them, and the box around them. Everything in the object's frame, meters.
 
 use nalgebra::Vector3;
 

@@ -16,9 +16,9 @@ use nalgebra::{Isometry3, Point3, Translation3, UnitQuaternion, Vector3};
 use self::sight::{Evidence, Look};
 use crate::lift::{FrameGeometry, LiftedObject, PoseSource};
 
-/// How far a thing that is moved may get per second, metres: hands and grippers at work.
+/// How far a thing that is moved may get per second, meters: hands and grippers at work.
 const MAX_SPEED_M_S: f64 = 0.5;
-/// How far two looks at a thing that did not move may be apart, metres.
+/// How far two looks at a thing that did not move may be apart, meters.
 const SLACK_M: f64 = 0.03;
 /// Nothing is where the object was: for so long it may still turn up, nanoseconds.
 const GONE_NS: i64 = 200_000_000;
@@ -32,7 +32,7 @@ const MAX_TRACKS: usize = 16;
 const N_POINTS: usize = 250;
 /// Poses are remembered for an answer about a frame in the past.
 const MAX_PAST: usize = 256;
-/// How the pose of a thing that stands still may wander, metres per square root of a second.
+/// How the pose of a thing that stands still may wander, meters per square root of a second.
 const WANDER_M: f64 = 0.01;
 
 /// A moment of the camera.

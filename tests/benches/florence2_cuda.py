@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from florence2_vs_transformers import ROOT, TASKS, Side, answer  # noqa: E402
+from florence2_vs_transformers import ROOT, TASKS, Side, answer
 
 N_TOKENS = (20, 84)
 WARM_UP = 3
@@ -34,10 +34,11 @@ QUANTIZE = {"f16": "f16", "bf16": "bf16", "f32": "none"}
 def transformers_worker(directory, attention, dtype, device):
     sys.path.insert(0, str(ROOT / "tests/parity"))
     import torch
-    from florence2_full_size import preprocess
-    from florence2_reference import Tower, make_image
     from tokenizers import Tokenizer
     from transformers import Florence2ForConditionalGeneration
+
+    from florence2_full_size import preprocess
+    from florence2_reference import Tower, make_image
 
     torch.backends.cuda.matmul.allow_tf32 = False
     model = Florence2ForConditionalGeneration.from_pretrained(
@@ -136,7 +137,8 @@ def main():
         ]
         results = measure(pairs, arguments.rounds, arguments.beams)
 
-    print(f"{gpu}, torch {torch.__version__}, {arguments.dtype}, {arguments.beams} beam(s), {N_TOKENS[0]} tokens, {arguments.rounds} rounds")
+    setting = f"{arguments.dtype}, {arguments.beams} beam(s), {N_TOKENS[0]} tokens, {arguments.rounds} rounds"
+    print(f"{gpu}, torch {torch.__version__}, {setting}")
     print(f"{'ms':24}{'new image':>12}{'p95':>9}{'same image':>12}{'p95':>9}{'step':>9}{'p95':>9}")
     for name, result in results.items():
         columns = [result[it] or {"median_ms": float("nan"), "p95_ms": float("nan")} for it in ("new image", "same image", "step")]
@@ -145,7 +147,8 @@ def main():
     n_equal = next((i for i, (a, b) in enumerate(zip(ids, theirs["ids"])) if a != b), min(len(ids), len(theirs["ids"])))
     print(f"ours and eager say the same for the first {n_equal} of {len(theirs['ids'])} tokens of the last answer")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"gpu": gpu, "dtype": arguments.dtype, "beams": arguments.beams, "results": results}, indent=1))
+        report = {"gpu": gpu, "dtype": arguments.dtype, "beams": arguments.beams, "results": results}
+        arguments.json.write_text(json.dumps(report, indent=1))
     if arguments.dtype == "f32" and n_equal < len(theirs["ids"]):
         sys.exit("in f32 the tokens should be the same")
 

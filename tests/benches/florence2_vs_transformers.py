@@ -27,10 +27,11 @@ TASKS = [("CAPTION", None, "What does the image describe?"), ("OPEN_VOCABULARY_D
 def transformers_worker(directory, dtype, threads):
     sys.path.insert(0, str(ROOT / "tests/parity"))
     import torch
-    from florence2_full_size import preprocess
-    from florence2_reference import Tower, make_image
     from tokenizers import Tokenizer
     from transformers import Florence2ForConditionalGeneration
+
+    from florence2_full_size import preprocess
+    from florence2_reference import Tower, make_image
 
     torch.set_num_threads(threads)
     model = Florence2ForConditionalGeneration.from_pretrained(directory, dtype=getattr(torch, dtype)).eval()

@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "ros"))
-from conftest import NODE, SCENE, World
 from diagnostic_msgs.msg import DiagnosticArray
+from language_grounding.msg import GroundingResult
 from std_msgs.msg import String
 
-from language_grounding.msg import GroundingResult
+from conftest import NODE, SCENE, World
 
 
 def main():

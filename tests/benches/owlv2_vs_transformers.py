@@ -37,12 +37,13 @@ def main():
 
     import numpy as np
     import torch
-    from florence2_reference import make_image
-    from owlv2_reference import text_inputs
     from PIL import Image
     from tokenizers import Tokenizer
     from transformers import Owlv2ForObjectDetection
     from transformers.models.owlv2.image_processing_pil_owlv2 import Owlv2ImageProcessorPil
+
+    from florence2_reference import make_image
+    from owlv2_reference import text_inputs
 
     torch.set_num_threads(arguments.threads)
     model = Owlv2ForObjectDetection.from_pretrained(arguments.model).eval()

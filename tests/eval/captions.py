@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-NUMBERS = {word: n for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}
+NUMBERS = {word: n for n, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])}
 
 
 def main():
@@ -31,7 +31,8 @@ def main():
     for name, counts in (("kind", kinds), ("color", colors_alone), ("kind and color", colored)):
         recall, precision = counts["named"] / counts["to name"], counts["true"] / max(1, counts["said"])
         f1 = 2 * recall * precision / max(1e-9, recall + precision)
-        print(f"{name:16} recall {100 * recall:.1f} % of {counts['to name']}, precision {100 * precision:.1f} % of {counts['said']}, F1 {100 * f1:.1f} %")
+        of_named, of_said = counts["to name"], counts["said"]
+        print(f"{name:16} recall {100 * recall:.1f} % of {of_named}, precision {100 * precision:.1f} % of {of_said}, F1 {100 * f1:.1f} %")
 
 
 def named(text, colors):

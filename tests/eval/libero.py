@@ -220,7 +220,10 @@ def roc(present, absent):
         return ["ROC: not measured, it needs present and absent objects"]
     scores = [it for it, _ in present]
     ahead = sum((a > b) + 0.5 * (a == b) for a in scores for b in absent) / (len(scores) * len(absent))
-    lines = [f"AUROC {ahead:.3f}, {len(scores)} present, {len(absent)} absent", "threshold  absent accepted  present accepted  and FOUND right"]
+    lines = [
+        f"AUROC {ahead:.3f}, {len(scores)} present, {len(absent)} absent",
+        "threshold  absent accepted  present accepted  and FOUND right",
+    ]
 
     def accepted(threshold):
         right = sum(is_right for it, is_right in present if it >= threshold)

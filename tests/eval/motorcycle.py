@@ -49,7 +49,8 @@ def score(out):
     from PIL import Image
 
     depth_m = numpy.array(Image.open(out / "depth.png")) * 1e-3
-    results = {it["id"]: it for it in map(json.loads, open(out / "results.jsonl", encoding="utf-8"))}
+    lines = (out / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    results = {it["id"]: it for it in map(json.loads, lines)}
     n_wrong = 0
     for name, box, (x0, y0, x1, y1), tolerance_m in OBJECTS:
         result = results[name]

@@ -16,8 +16,9 @@ from pathlib import Path
 
 WIDTH, HEIGHT = 640, 480
 COLORS = {
-    "red": (0.75, 0.08, 0.08), "green": (0.1, 0.55, 0.15), "blue": (0.1, 0.2, 0.75), "yellow": (0.9, 0.8, 0.1), "orange": (0.95, 0.45, 0.05),
-    "purple": (0.45, 0.12, 0.6), "pink": (0.95, 0.5, 0.65), "white": (0.92, 0.92, 0.92), "black": (0.06, 0.06, 0.06),
+    "red": (0.75, 0.08, 0.08), "green": (0.1, 0.55, 0.15), "blue": (0.1, 0.2, 0.75), "yellow": (0.9, 0.8, 0.1),
+    "orange": (0.95, 0.45, 0.05), "purple": (0.45, 0.12, 0.6),
+    "pink": (0.95, 0.5, 0.65), "white": (0.92, 0.92, 0.92), "black": (0.06, 0.06, 0.06),
     "brown": (0.4, 0.22, 0.1), "gray": (0.5, 0.5, 0.5),
 }
 KINDS = ("box", "ball", "can")
@@ -134,7 +135,7 @@ def questions(rng, things):
     names = [(it["color"], it["kind"]) for it in things]
     for it, name in zip(things, names):
         x0, y0, x1, y1 = it["bbox"] or [0] * 4
-        is_whole = 0 < x0 and 0 < y0 and x1 < WIDTH and y1 < HEIGHT
+        is_whole = x0 > 0 and y0 > 0 and x1 < WIDTH and y1 < HEIGHT
         if names.count(name) == 1 and is_whole and it["share"] >= 0.5 and min(x1 - x0, y1 - y0) >= MIN_SIDE:
             yield "color+kind", f"{it['color']} {it['kind']}", it["bbox"]
     absent = [(color, kind) for color in COLORS for kind in KINDS if (color, kind) not in names]

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from florence2_reference import MEAN, STD, Tower, make_image, randomize
-from florence2_tensors_reference import SIZES, config
 from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Florence2Config, Florence2ForConditionalGeneration, GenerationConfig
+
+from florence2_reference import MEAN, STD, Tower, make_image, randomize
+from florence2_tensors_reference import SIZES, config
 
 SIDE = 768
 PROMPTS = ["What does the image describe?", "Locate red cup in the image."]

@@ -175,7 +175,7 @@ class Tower:
 def random_answers(rng):
     pieces = ["cup", "red cup", " a bowl", "é", "\n", " ", "<od>", "</od>", "<sep>", "<poly>", "</poly>", "<s>", "</s>",
               "<pad>", "<and>", "x < y", ">"]
-    for i in range(240):
+    for _ in range(240):
         text = ""
         for _ in range(rng.randint(1, 9)):
             kind = rng.random()
@@ -267,7 +267,7 @@ def main():
     for seed in range(20):
         width, height = 40 + 13 * seed, 150 - 7 * seed
         pixels = preprocess(make_image(width, height, seed))
-        for k, prompt in enumerate(sentences):
+        for prompt in sentences:
             case = {"width": width, "height": height, "seed": seed, "prompt": prompt}
             for name, extra in [
                 ("greedy", {}), ("greedy_free", dict(no_repeat_ngram_size=0, forced_bos_token_id=None)),
@@ -292,7 +292,7 @@ def main():
              "description_with_bboxes_or_polygons"]
 
     class Special:
-        all_special_tokens = ["<s>", "</s>", "<pad>"]
+        all_special_tokens = ("<s>", "</s>", "<pad>")
 
     processor = Florence2Processor.__new__(Florence2Processor)
     processor.post_processor = Florence2PostProcessor({kind: {} for kind in kinds}, Special())

@@ -10,10 +10,11 @@ import json
 import re
 
 import torch
-from florence2_reference import OUT, Tower, make_image, preprocess
 from tokenizers import Tokenizer
 from transformers import Florence2ForConditionalGeneration, LogitsProcessor, LogitsProcessorList
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
+
+from florence2_reference import OUT, Tower, make_image, preprocess
 
 N_NEAR = 5
 MAX_LENGTH = 25  # generation_config.json: 24 new tokens after the start token

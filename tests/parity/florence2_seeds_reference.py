@@ -8,6 +8,7 @@ Uses the tiny checkpoint that florence2_reference.py made. Made with transformer
 import json
 
 import torch
+
 from florence2_reference import OUT, make_image, preprocess
 from florence2_scores_reference import Reference
 

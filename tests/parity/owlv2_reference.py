@@ -15,14 +15,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from florence2_reference import make_image
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import Owlv2Config, Owlv2ForObjectDetection, PreTrainedTokenizerFast
 from transformers.models.owlv2.image_processing_pil_owlv2 import Owlv2ImageProcessorPil
 
+from florence2_reference import make_image
+
 OUT = Path(__file__).parent.parent / "data" / "parity" / "owlv2"
-TEXTS = ["red cup", "a photo of a Laptop", "Bowl!", "the small green bottle left of the plate and many more words than the tower has places for"]
+TEXTS = [
+    "red cup", "a photo of a Laptop", "Bowl!",
+    "the small green bottle left of the plate and many more words than the tower has places for",
+]
 
 
 def make_tokenizer():
@@ -134,7 +138,9 @@ def tiny():
         pixels = torch.from_numpy(np.stack(processor(images=[Image.fromarray(image)]).pixel_values))
         tensors[f"pixels.{width}x{height}"] = pixels.permute(0, 2, 3, 1).contiguous()
     save_file(tensors, OUT / "expected.safetensors")
-    ids = [[i for i, m in zip(*row) if m] for row in zip(*[text_inputs(tokenizer, TEXTS, 16)[k].tolist() for k in ("input_ids", "attention_mask")])]
+    inputs = text_inputs(tokenizer, TEXTS, 16)
+    rows = zip(*[inputs[k].tolist() for k in ("input_ids", "attention_mask")])
+    ids = [[i for i, m in zip(*row) if m] for row in rows]
     (OUT / "cases.json").write_text(json.dumps({"texts": TEXTS, "ids": ids, "images": images}))
     for path in sorted(OUT.iterdir()):
         print(f"{path.stat().st_size:8d} {path.name}")

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from florence2_reference import make_image
-from owlv2_reference import make_tokenizer, randomize, text_inputs
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -19,8 +17,14 @@ from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from florence2_reference import make_image
+from owlv2_reference import make_tokenizer, randomize, text_inputs
+
 DATA = Path(__file__).parent.parent / "data" / "parity"
-TEXTS = ["red cup", "a photo of a laptop", "bowl", "the small green bottle left of the plate and many more words than the tower has places for"]
+TEXTS = [
+    "red cup", "a photo of a laptop", "bowl",
+    "the small green bottle left of the plate and many more words than the tower has places for",
+]
 SIDE = 32
 SIZES = [(64, 48), (33, 32), (200, 150), (57, 9)]  # landscape: Pillow 13 resizes some portraits in another order
 TEXT = dict(hidden_size=32, intermediate_size=56, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=16)
@@ -74,7 +78,8 @@ def main():
                   image_std=std)
     inputs = text_inputs(tokenizer, TEXTS, 16)
     inputs = {"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask}
-    write("clip", clip, tokenizer, CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}), config, inputs)
+    processor = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+    write("clip", clip, tokenizer, processor, config, inputs)
 
     tokenizer = siglip_tokenizer()
     text = TEXT | dict(vocab_size=tokenizer.get_vocab_size(), hidden_size=48)

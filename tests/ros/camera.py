@@ -5,12 +5,13 @@ import struct
 import zlib
 
 import numpy as np
-from conftest import stamp_ns
 from geometry_msgs.msg import TransformStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
+
+from conftest import stamp_ns
 
 # Center and size of the block in the frame "table" (z up, the table at z = 0), meters.
 CENTER, SIZE = np.array([0.04, 0.02, 0.03]), np.array([0.10, 0.06, 0.06])
@@ -49,7 +50,7 @@ def render(table_from_camera, k=K, size=(WIDTH, HEIGHT), block=True):
         table = np.where(rays[..., 2] < 0, -origin[2] / rays[..., 2], np.inf)
         a, b = (CENTER - SIZE / 2 - origin) / rays, (CENTER + SIZE / 2 - origin) / rays
     enter, leave = np.minimum(a, b).max(-1), np.maximum(a, b).min(-1)
-    is_block = (enter < leave) & (0 < enter) & (enter < table) & block
+    is_block = (enter < leave) & (enter > 0) & (enter < table) & block
     return np.where(is_block, enter, table).astype(np.float32), is_block
 
 

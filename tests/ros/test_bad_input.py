@@ -4,12 +4,12 @@ import array
 import math
 
 import pytest
-from conftest import NODE, write_given
+from language_grounding.msg import GroundingResult as R
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 
-from language_grounding.msg import GroundingResult as R
+from conftest import NODE, write_given
 
 WIDTH, HEIGHT = 64, 48
 

@@ -1,10 +1,10 @@
 """A question asked back is answered over the same topic or service, and the answer keeps what was asked."""
 
 import pytest
-from conftest import NODE, write_given
+from language_grounding.msg import GroundingResult as R
 from std_msgs.msg import String
 
-from language_grounding.msg import GroundingResult as R
+from conftest import NODE, write_given
 
 LEFT, RIGHT = [100, 200, 160, 260], [400, 200, 460, 260]
 

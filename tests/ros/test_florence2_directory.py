@@ -8,13 +8,13 @@ import json
 import struct
 
 import pytest
-from conftest import NODE, ROOT, World, _domains, box_of
+from language_grounding.msg import GroundingResult
+from language_grounding.srv import Describe
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from language_grounding.msg import GroundingResult
-from language_grounding.srv import Describe
+from conftest import NODE, ROOT, World, _domains, box_of
 
 WIDTH, HEIGHT = 64, 48
 FIXTURE = ROOT / "tests" / "data" / "parity" / "florence2"

@@ -2,16 +2,15 @@
 
 import numpy as np
 import pytest
-from camera import (
-    CENTER, DEPTH_K, DEPTH_SIZE, K, SIZE, Camera, beside, looking, position, render, rotation, seconds, transform)
-from conftest import NODE, SCENE, object_of, write_given
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray, PoseStamped
+from language_grounding.msg import GroundedObject, GroundingResult
 from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
-from language_grounding.msg import GroundedObject, GroundingResult
+from camera import CENTER, DEPTH_K, DEPTH_SIZE, SIZE, Camera, K, beside, looking, position, render, rotation, seconds, transform
+from conftest import NODE, SCENE, object_of, write_given
 
 DEPTH_TOPICS = ("-r", "depth:=/depth_camera/depth")
 

@@ -4,17 +4,17 @@ import math
 import time
 
 import pytest
-from conftest import NODE, SCENE, box_of, iou, object_of, stamp_ns
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from language_grounding.msg import GroundingResult
+from language_grounding.srv import Describe, Ground
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
-from language_grounding.msg import GroundingResult
-from language_grounding.srv import Describe, Ground
+from conftest import NODE, SCENE, box_of, iou, object_of, stamp_ns
 
 PRESENT, OTHER, ABSENT = SCENE["present"], SCENE["other"], SCENE["absent"]
 

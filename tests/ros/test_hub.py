@@ -6,8 +6,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from conftest import ROOT
 from diagnostic_msgs.msg import DiagnosticArray
+
+from conftest import ROOT
 
 MODEL = ROOT / "models" / "florence2_tiny_tabletop"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

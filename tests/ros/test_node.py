@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import rclpy.action
 from action_msgs.msg import GoalStatus
-from conftest import NODE, SCENE
+from language_grounding.action import Find
+from language_grounding.msg import GroundingResult
 from lifecycle_msgs.msg import Transition, TransitionEvent
 from lifecycle_msgs.srv import ChangeState, GetAvailableTransitions
 from rcl_interfaces.msg import Log, Parameter, ParameterEvent, ParameterType, ParameterValue
@@ -16,8 +17,7 @@ from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
-from language_grounding.action import Find
-from language_grounding.msg import GroundingResult
+from conftest import NODE, SCENE
 
 PRESENT, ABSENT = SCENE["present"], SCENE["absent"]
 

@@ -1,12 +1,12 @@
 """Poses at the rate of the camera from a model that is slower, ids that stay, and a loss that is said."""
 
 import numpy as np
-from camera import CENTER, Camera, render, seconds, transform
-from conftest import NODE
 from geometry_msgs.msg import PoseStamped
+from language_grounding.msg import GroundingResult
 from std_msgs.msg import String
 
-from language_grounding.msg import GroundingResult
+from camera import CENTER, Camera, render, seconds, transform
+from conftest import NODE
 
 
 def start(world, delay_ms=500, rate=30.0, **parameters):
@@ -60,7 +60,7 @@ def test_a_loss_is_said_once_and_then_no_pose_comes(world):
 
 
 def test_nothing_is_tracked_for_a_service_or_without_the_parameter(world):
-    camera, results, poses, say = start(world, delay_ms=100, track=False)
+    _, results, poses, say = start(world, delay_ms=100, track=False)
     world.ground("the block")
     world.spin(0.5)
     assert len(poses) == 1

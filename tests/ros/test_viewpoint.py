@@ -1,13 +1,13 @@
 """Left and right are the robot's where the parameters say so, through TF; without its transform they are not guessed."""
 
 import pytest
-from conftest import write_given
 from geometry_msgs.msg import Quaternion, Transform, TransformStamped
+from language_grounding.msg import GroundingResult as R
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from language_grounding.msg import GroundingResult as R
+from conftest import write_given
 
 CAMERA = "camera_color_optical_frame"
 LEFT, RIGHT = [100, 200, 160, 260], [400, 200, 460, 260]

@@ -25,7 +25,7 @@ pub(crate) fn load_depth(path: &Path) -> anyhow::Result<DepthImage> {
             image.color()
         );
     };
-    Ok(DepthImage::from_millimetres(depth.width(), depth.height(), depth.as_raw())?)
+    Ok(DepthImage::from_millimeters(depth.width(), depth.height(), depth.as_raw())?)
 }
 
 /// A camera calibration as `camera_info_manager` and `camera_calibration` write it. The image is taken for rectified: the

@@ -332,7 +332,7 @@ impl ColorMessage for FakeImage {
 impl DepthMessage for FakeImage {
     fn depth(&self) -> Result<DepthImage, ConvertError> {
         self.n_converted.fetch_add(1, Ordering::SeqCst);
-        Ok(DepthImage::from_metres(SIZE.0, SIZE.1, vec![0.8; (SIZE.0 * SIZE.1) as usize])?)
+        Ok(DepthImage::from_meters(SIZE.0, SIZE.1, vec![0.8; (SIZE.0 * SIZE.1) as usize])?)
     }
 }
 
