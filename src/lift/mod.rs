@@ -83,7 +83,7 @@ pub struct LiftedObject {
     pub plane_residual_m: Option<f64>,
     /// The box touches the image's border: part of the object may be out of view.
     pub is_truncated: bool,
-    /// Which pixels.
+    /// Which pixels of the image are the object.
     pub mask: ObjectMask,
 }
 
