@@ -42,10 +42,16 @@ test: lint test-rust test-ros
 lint: setup
 	$(say) "format"
 	@cargo fmt --all --check
+	$(say) "Python, documents, licenses"
+	@scripts/lint_python.sh
+	@scripts/parameters_doc.py --check
+	@scripts/check_licenses.py
 	$(say) "lints, with ROS"
 	@$(in_ros) cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	$(say) "lints, without ROS"
 	@cargo clippy --release --locked --workspace --all-targets --no-default-features -- -D warnings
+	$(say) "documentation of the library"
+	@RUSTDOCFLAGS="-D warnings" cargo doc --lib --release --locked --no-deps --no-default-features
 
 .PHONY: test-rust
 test-rust: setup

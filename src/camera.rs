@@ -27,17 +27,17 @@ pub enum CameraError {
     /// A focal length is zero, negative or not finite: the usual sign of an uncalibrated camera.
     #[error("expected positive focal lengths in K, got fx = {fx}, fy = {fy}: is the camera calibrated?")]
     Focal {
-        /// `K[0]`.
+        /// `K[0]`, pixels.
         fx: f64,
-        /// `K[4]`.
+        /// `K[4]`, pixels.
         fy: f64,
     },
     /// The principal point is not finite.
     #[error("expected a finite principal point in K, got cx = {cx}, cy = {cy}")]
     PrincipalPoint {
-        /// `K[2]`.
+        /// `K[2]`, pixels.
         cx: f64,
-        /// `K[5]`.
+        /// `K[5]`, pixels.
         cy: f64,
     },
     /// A lens model that is not known, or not with so many coefficients.
@@ -46,9 +46,9 @@ pub enum CameraError {
          got {model:?} with {d:?}: rectify the image and use the camera_info of the rectified one"
     )]
     Distortion {
-        /// As sent.
+        /// `distortion_model` as sent.
         model: String,
-        /// Coefficients.
+        /// `D` as sent.
         d: Vec<f64>,
     },
 }

@@ -263,7 +263,7 @@ pub enum DepthTransport {
     CompressedDepth,
 }
 
-/// Checked parameters.
+/// Parameters whose ranges and combinations were checked.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Model directory, shipped name, or `owner/name[@revision]` on the hub.
@@ -280,7 +280,7 @@ pub struct Config {
     pub target_frame: Option<String>,
     /// Bounded wait for a transform.
     pub transform_timeout: Duration,
-    /// Transform history.
+    /// How much transform history is kept.
     pub transform_cache: Duration,
     /// Largest color-depth stamp difference.
     pub stamp_tolerance: Duration,

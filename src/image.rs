@@ -82,7 +82,7 @@ impl DepthImage {
 pub struct RgbdFrame {
     /// Tells frames apart: models cache an image's features under this key, so a new image needs a new key.
     pub key: u64,
-    /// Color.
+    /// The color image, 8 bits per channel.
     pub image: RgbImage,
     /// Depth registered to the color image (same viewpoint and size), if there is any.
     pub depth: Option<DepthImage>,

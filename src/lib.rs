@@ -1,5 +1,34 @@
 //! Eyes for language: a camera image and an instruction in, the referred object's box, caption and target pose out.
 //!
+//! Words are read without a model, and held against whatever detector's boxes:
+//!
+//! ```
+//! use language_grounding::candidate::Candidate;
+//! use language_grounding::detection::{BoundingBox2d, Detection2d};
+//! use language_grounding::instruction::{Vocabulary, parse};
+//! use language_grounding::resolve::{Resolution, ResolveOptions, resolve_instruction};
+//!
+//! let instruction = parse("pick up the mug to the left of the plate", &Vocabulary::default())?;
+//! assert_eq!(instruction.queries(), ["mug", "plate"]);
+//!
+//! // What a detector saw, in pixels: a plate between two mugs.
+//! let seen = |phrase: &str, [x0, y0, x1, y1]: [f64; 4]| Candidate {
+//!     detection: Detection2d::new(phrase, BoundingBox2d { x0, y0, x1, y1 }, 0.9),
+//!     position_in_camera: None,
+//!     size_m: None,
+//! };
+//! let candidates = [
+//!     seen("mug", [420.0, 200.0, 480.0, 270.0]),
+//!     seen("plate", [250.0, 210.0, 370.0, 270.0]),
+//!     seen("mug", [100.0, 200.0, 160.0, 270.0]),
+//! ];
+//! let meant = resolve_instruction(&instruction, &candidates, &ResolveOptions::default());
+//! assert!(matches!(&meant.targets[0], Resolution::Found { indices, .. } if *indices == [2]));
+//! # Ok::<(), language_grounding::instruction::ParseError>(())
+//! ```
+//!
+//! [`pipeline::run_text`] does this and all the rest for an image, with a [`model::VisionLanguageModel`].
+//!
 //! The modules in reading order; each line of the second list says what a part must *not* know
 //! (`tests/architecture.rs` holds them to it).
 //!

@@ -5,14 +5,14 @@ use nalgebra::{Isometry3, Point2, Point3, Vector2, Vector3};
 use crate::camera::PinholeCamera;
 use crate::image::DepthImage;
 
-/// What is to be thought of depth images.
+/// Whether depth images come registered to the color image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
     /// They are registered if they say so: by frame and size.
     Auto,
     /// They are registered, whatever they say.
     Done,
-    /// They are not.
+    /// They are not registered, whatever they say: the node does it.
     Wanted,
 }
 

@@ -68,6 +68,97 @@ fn installed_programs_and_folders_exist() {
     }
 }
 
+#[test]
+fn colcon_runs_tests_and_package_xml_names_what_they_need() {
+    let cmake = read("CMakeLists.txt");
+    let (_, guarded) = cmake.split_once("if(BUILD_TESTING)").expect("CMakeLists.txt adds no tests");
+    assert!(
+        guarded.contains("include(cmake/tests.cmake)"),
+        "tests.cmake is not included under BUILD_TESTING"
+    );
+    let tests = read("cmake/tests.cmake");
+    let needed = elements(&read("package.xml"), "test_depend");
+    for package in tests.split("find_package(").skip(1).map(|rest| rest.split_whitespace().next().unwrap()) {
+        assert!(needed.contains(package), "cmake/tests.cmake finds {package}, which is no <test_depend>");
+    }
+    for test in tests.split("ament_add_pytest_test(").skip(1) {
+        let path = test.split_whitespace().nth(1).unwrap();
+        assert!(root().join(path).is_file(), "cmake/tests.cmake runs {path}, which does not exist");
+    }
+    assert!(tests.contains("ament_add_test(cargo_test"), "the Rust tests are not run");
+}
+
+#[test]
+fn what_the_ros_tests_import_is_depended_on() {
+    // Of Python itself, of pip, and of the tests' own folder.
+    const OTHER: &[&str] = &["PIL", "camera", "conftest", "numpy", "pytest", "language_grounding"];
+    const STANDARD: &[&str] = &[
+        "array",
+        "atexit",
+        "collections",
+        "contextlib",
+        "functools",
+        "hashlib",
+        "http",
+        "io",
+        "itertools",
+        "json",
+        "math",
+        "os",
+        "pathlib",
+        "re",
+        "shutil",
+        "signal",
+        "socket",
+        "struct",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "threading",
+        "time",
+        "urllib",
+        "xml",
+        "zlib",
+    ];
+    let mut known = dependencies();
+    known.extend(elements(&read("package.xml"), "test_depend"));
+    known.extend(OTHER.iter().chain(STANDARD).map(|it| (*it).to_owned()));
+    for entry in fs::read_dir(root().join("tests/ros")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|it| it != "py") {
+            continue;
+        }
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            let line = line.trim_start();
+            let Some(rest) = line.strip_prefix("import ").or_else(|| line.strip_prefix("from ")) else {
+                continue;
+            };
+            let package = rest.split([' ', '.', ',']).next().unwrap();
+            assert!(
+                known.contains(package),
+                "{}: {package} is not depended on in package.xml",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn make_and_the_ci_workflow_run_what_they_say() {
+    let workflow = read(".github/workflows/ci.yml");
+    for command in [".ci/run", "make demo"] {
+        assert!(workflow.contains(&format!("run: {command}\n")), "the CI workflow does not run {command}");
+    }
+    assert!(read(".ci/run").contains("exec make test"), ".ci/run does not run make test");
+    let makefile = read("Makefile");
+    for script in ["lint_python.sh", "parameters_doc.py --check", "check_licenses.py"] {
+        assert!(
+            makefile.contains(&format!("@scripts/{script}\n")),
+            "make lint does not run scripts/{script}"
+        );
+    }
+}
+
 /// The words between `start` and its closing parenthesis.
 fn block(text: &str, start: &str) -> Vec<String> {
     let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("no {start:?}"));
@@ -77,11 +168,13 @@ fn block(text: &str, start: &str) -> Vec<String> {
 
 /// The packages that package.xml names in `<depend>`.
 fn dependencies() -> BTreeSet<String> {
-    read("package.xml")
-        .split("<depend>")
-        .skip(1)
-        .map(|rest| rest.split_once("</depend>").unwrap().0.to_owned())
-        .collect()
+    elements(&read("package.xml"), "depend")
+}
+
+/// The texts of all elements of that name.
+fn elements(xml: &str, name: &str) -> BTreeSet<String> {
+    let (start, end) = (format!("<{name}>"), format!("</{name}>"));
+    xml.split(&start).skip(1).map(|rest| rest.split_once(&end).unwrap().0.to_owned()).collect()
 }
 
 /// The text of the first element of that name.

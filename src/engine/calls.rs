@@ -47,7 +47,7 @@ pub struct DescribeCall {
 pub struct Description {
     /// Stamp and frame of the image looked at.
     pub header: FrameHeader,
-    /// Who looked.
+    /// Name of the model that looked.
     pub model: String,
     /// The caption or answer.
     pub text: String,
@@ -58,9 +58,9 @@ pub struct Description {
 pub struct DescribeRefusal {
     /// Stamp and frame of the image looked at; of nothing when none was.
     pub header: FrameHeader,
-    /// Who looked, if anybody did.
+    /// Name of the model that looked; empty when none did.
     pub model: String,
-    /// Why.
+    /// The sentence that is answered instead.
     pub refusal: Refusal,
 }
 

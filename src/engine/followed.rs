@@ -26,7 +26,7 @@ pub struct FollowedObjects {
     tracker: Tracker,
     /// The frame that poses are kept in.
     reference: String,
-    /// In that frame.
+    /// The planes that things stand on, in the reference frame.
     planes: Vec<SupportPlane>,
     /// Frames since that which the model looks at: new objects go through them.
     kept: VecDeque<DepthFrame>,

@@ -34,7 +34,7 @@ pub struct Health {
     pub latencies_ms: VecDeque<Vec<(String, f64)>>,
     /// The model that is loaded.
     pub model: Option<ModelInfo>,
-    /// Why none is.
+    /// Why no model could be loaded.
     pub model_error: Option<String>,
     /// What is being done to load one.
     pub loading: Option<String>,

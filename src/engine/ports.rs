@@ -39,23 +39,23 @@ pub type StampClock = Arc<dyn Fn() -> i64 + Send + Sync>;
 /// Everything a request needs. Clones share it.
 #[derive(Clone)]
 pub struct Ports {
-    /// The camera.
+    /// The newest messages of the camera's topics.
     pub inputs: CameraInputs,
-    /// TF.
+    /// What TF has said, and lookups at a stamp.
     pub transforms: Transforms,
-    /// Depth of the color camera.
+    /// Brings depth to the color camera's pixels.
     pub depth: DepthRegistrar,
-    /// Parameters.
+    /// The checked parameters; a change arrives as a new value.
     pub config: watch::Receiver<Arc<Config>>,
-    /// The node's state.
+    /// The lifecycle's state.
     pub state: watch::Receiver<State>,
-    /// Who publishes what.
+    /// Who publishes on the input topics.
     pub graph: watch::Receiver<GraphSnapshot>,
-    /// The model.
+    /// The model's thread, `None` while no model is loaded.
     pub model: ModelSlot,
-    /// Where results go.
+    /// The topics that results are published on.
     pub results: Arc<Mutex<dyn ResultSink>>,
-    /// What is counted.
+    /// Counters for the node's health.
     pub monitor: Monitor,
     /// The clock that stamps are of.
     pub now_ns: StampClock,

@@ -23,6 +23,20 @@ pub use self::vocabulary::{Vocabulary, VocabularyError};
 
 /// The instruction that `text` gives. Bounded in time for any text.
 ///
+/// ```
+/// use language_grounding::instruction::{Action, Vocabulary, parse};
+///
+/// let vocabulary = Vocabulary::default();
+/// let instruction = parse("put the red mug on the plate", &vocabulary)?;
+/// assert_eq!(instruction.action, Action::Put);
+/// assert_eq!(instruction.to_string(), "put {red mug} -> on {plate}");
+///
+/// // What is no instruction names the words and says what was expected.
+/// let error = parse("pick up the", &vocabulary).unwrap_err();
+/// assert_eq!(error.message, "expected a thing, got the end of the text");
+/// # Ok::<(), language_grounding::instruction::ParseError>(())
+/// ```
+///
 /// # Errors
 /// The text is no instruction; the error names the words.
 pub fn parse(text: &str, vocabulary: &Vocabulary) -> Result<Instruction, ParseError> {

@@ -12,9 +12,9 @@ use super::{FrameGeometry, LiftedObject};
 /// Which axis of a grasp's frame points from the gripper to the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApproachAxis {
-    /// x forward.
+    /// x points to the object, the fingers close along y.
     X,
-    /// z forward.
+    /// z points to the object, the fingers close along y.
     Z,
 }
 

@@ -85,7 +85,7 @@ pub struct LiftedObject {
     pub plane_residual_m: Option<f64>,
     /// The box touches the image's border: part of the object may be out of view.
     pub is_truncated: bool,
-    /// Which pixels.
+    /// Which pixels of the image are the object.
     pub mask: ObjectMask,
 }
 
@@ -261,6 +261,34 @@ impl<'a> FrameGeometry<'a> {
     }
 
     /// The object in `bbox` (pixels, edges). `phrase` is for messages only.
+    ///
+    /// ```
+    /// use language_grounding::camera::PinholeCamera;
+    /// use language_grounding::detection::BoundingBox2d;
+    /// use language_grounding::image::{DepthImage, RgbImage, RgbdFrame};
+    /// use language_grounding::lift::{FrameGeometry, LiftOptions};
+    ///
+    /// // A camera that looks straight down at a table 1 m away, with a box of 0.2 m x 0.2 m x 0.1 m on it.
+    /// let (width, height, focal) = (320_u32, 240_u32, 200.0);
+    /// let bbox = BoundingBox2d { x0: 138.0, y0: 98.0, x1: 182.0, y1: 142.0 };
+    /// let is_box = |u: u32, v: u32| (138..182).contains(&u) && (98..142).contains(&v);
+    /// let depth_m = (0..width * height).map(|it| if is_box(it % width, it / width) { 0.9 } else { 1.0 });
+    /// let frame = RgbdFrame {
+    ///     key: 1,
+    ///     image: RgbImage::new(width, height),
+    ///     depth: Some(DepthImage::from_meters(width, height, depth_m.collect())?),
+    ///     camera: Some(PinholeCamera::from_k(width, height, &[focal, 0.0, 159.5, 0.0, focal, 119.5, 0.0, 0.0, 1.0])?),
+    ///     frame_id: "camera_optical_frame".to_owned(),
+    ///     stamp_ns: 0,
+    /// };
+    /// let options = LiftOptions::default();
+    /// let geometry = FrameGeometry::new(&frame, &options)?;
+    /// let lifted = geometry.lift("box", &bbox)?;
+    /// // Its middle lies half its height under the top that is seen.
+    /// assert!((lifted.body_center.z - 0.95).abs() < 0.005, "{}", lifted.body_center);
+    /// assert!((lifted.size_m.z - 0.1).abs() < 0.01, "{}", lifted.size_m);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn lift(&self, phrase: &str, bbox: &BoundingBox2d) -> Result<LiftedObject, LiftError> {
         self.lift_without(phrase, bbox, &[])
     }

@@ -92,6 +92,27 @@ pub fn resolve(
 
 /// [`resolve`] for every target and destination of an instruction (not of what comes `then`). What is a target is no destination, and
 /// a whole is no answer for a part of it.
+///
+/// ```
+/// use language_grounding::candidate::Candidate;
+/// use language_grounding::detection::{BoundingBox2d, Detection2d};
+/// use language_grounding::instruction::{Vocabulary, parse};
+/// use language_grounding::resolve::{Resolution, ResolveOptions, resolve_instruction};
+///
+/// let mug = |x0: f64| Candidate {
+///     detection: Detection2d::new("mug", BoundingBox2d { x0, y0: 200.0, x1: x0 + 60.0, y1: 270.0 }, 0.9),
+///     position_in_camera: None,
+///     size_m: None,
+/// };
+/// let candidates = [mug(100.0), mug(400.0)];
+/// let resolved = |text: &str| {
+///     let instruction = parse(text, &Vocabulary::default()).unwrap();
+///     resolve_instruction(&instruction, &candidates, &ResolveOptions::default()).targets.remove(0)
+/// };
+/// assert!(matches!(resolved("take the left mug"), Resolution::Found { indices, .. } if indices == [0]));
+/// // What the words leave open is a question, never the first match.
+/// assert!(matches!(resolved("take the mug"), Resolution::Ambiguous { indices, .. } if indices.len() == 2));
+/// ```
 pub fn resolve_instruction(
     instruction: &Instruction,
     candidates: &[Candidate],

@@ -42,11 +42,11 @@ pub struct TrackedFrame<'a> {
     pub stamp_ns: i64,
     /// Where the camera's optical frame was, in the frame that poses are kept in.
     pub reference_from_camera: Isometry3<f64>,
-    /// Its depth.
+    /// Depth and camera of that moment, with the planes in view.
     pub geometry: &'a FrameGeometry<'a>,
 }
 
-/// What is followed.
+/// The objects that are followed from frame to frame.
 #[derive(Debug, Default)]
 pub struct Tracker {
     tracks: Vec<Track>,
@@ -73,7 +73,7 @@ pub enum Sight {
     Hidden,
     /// What is behind it is seen.
     Gone,
-    /// Given up.
+    /// It was hidden for too long, or may be another one: it is not followed any more.
     Lost,
 }
 
@@ -84,14 +84,14 @@ struct Track {
     reference_from_object: Isometry3<f64>,
     variance_m2: f64,
     size_m: Vector3<f64>,
-    /// In the object's frame.
+    /// Points of its surface in the object's frame, meters.
     surface: Vec<Point3<f64>>,
     sight: Sight,
     /// Nothing hides more than a little of it.
     is_in_the_open: bool,
     /// When it was last seen.
     seen_ns: i64,
-    /// Of this state.
+    /// Acquisition time of the frame that this state is of, nanoseconds.
     stamp_ns: i64,
     past: VecDeque<Past>,
 }
