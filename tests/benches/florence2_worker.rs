@@ -11,7 +11,7 @@ use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
-use language_grounding::model::candle::load_model_with;
+use language_grounding::model::registry::load;
 use language_grounding::model::{KeyedImage, ModelOptions, Quantize, RawTask};
 use serde_json::json;
 
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             _ => return Err(format!("unknown option {argument:?}").into()),
         }
     }
-    let mut model = load_model_with(Path::new(&dir), &options)?;
+    let mut model = load(Path::new(&dir), &options)?;
     let mut out = std::io::stdout();
     writeln!(
         out,
