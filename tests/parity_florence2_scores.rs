@@ -9,7 +9,7 @@ use std::path::Path;
 
 use language_grounding::model::candle::loading::read_json;
 use language_grounding::model::registry;
-use language_grounding::model::{Decode, KeyedImage, Model, ModelOptions, RawTask};
+use language_grounding::model::{Decode, Florence2Options, KeyedImage, Model, ModelOptions, RawTask};
 use parity_support::{fixture_dir, headless_dir, make_image};
 use serde::Deserialize;
 use serde_json::Value;
@@ -34,12 +34,9 @@ struct Expected {
 }
 
 fn load(dir: &Path, ban_repeated_locations: bool, limit_to_locations: bool) -> Box<dyn Model> {
-    let options = ModelOptions {
-        device: "cpu".into(),
-        ban_repeated_locations,
-        limit_to_locations,
-        ..ModelOptions::default()
-    };
+    let florence2 =
+        Florence2Options { ban_repeated_locations, limit_to_locations, ..Florence2Options::default() };
+    let options = ModelOptions { florence2, ..ModelOptions::on("cpu") };
     registry::load(dir, &options).unwrap()
 }
 
@@ -125,8 +122,8 @@ fn a_checkpoint_without_a_dense_head_grounds_and_captions() {
     let image = KeyedImage { key: 1, image: &pixels };
     for decode in [Decode::Beam, Decode::Greedy] {
         for limit_to_locations in [false, true] {
-            let options =
-                ModelOptions { device: "cpu".into(), decode, limit_to_locations, ..ModelOptions::default() };
+            let florence2 = Florence2Options { decode, limit_to_locations, ..Florence2Options::default() };
+            let options = ModelOptions { florence2, ..ModelOptions::on("cpu") };
             let mut model = registry::load(&dir, &options).unwrap();
             let all = model.ground(image, &["red cup", "a green bottle left of the bowl"]).unwrap();
             assert_eq!(all.len(), 2);

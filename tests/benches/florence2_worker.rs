@@ -18,10 +18,10 @@ use serde_json::json;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let dir = arguments.next().ok_or("expected a checkpoint directory")?;
-    let mut options = ModelOptions { device: "cpu".into(), ..ModelOptions::default() };
+    let mut options = ModelOptions::on("cpu");
     for argument in arguments {
         match argument.split_once('=') {
-            Some(("limit_to_locations", value)) => options.limit_to_locations = value == "true",
+            Some(("limit_to_locations", value)) => options.florence2.limit_to_locations = value == "true",
             Some(("device", value)) => options.device = value.to_owned(),
             Some(("quantize", value)) => {
                 options.quantize = Quantize::by_name(value).ok_or("unknown value of quantize")?;
