@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::instruction::Vocabulary;
 use crate::lift::{ApproachAxis, Gripper, LiftOptions};
-use crate::model::{Decode, ModelOptions, Quantize};
+use crate::model::{Decode, Florence2Options, ModelOptions, Quantize};
 use crate::options::{PhraseThresholds, PipelineOptions, Thresholds};
 use crate::register::Registration;
 use crate::yaml;
@@ -470,12 +470,14 @@ impl RawConfig {
     fn model_options(&self) -> ModelOptions {
         ModelOptions {
             device: self.device.clone(),
-            decode: if self.decode == "beam" { Decode::Beam } else { Decode::Greedy },
-            ban_repeated_locations: self.ban_repeated_locations,
-            limit_to_locations: self.limit_to_locations,
+            quantize: Quantize::by_name(&self.quantize).unwrap_or(Quantize::None),
+            florence2: Florence2Options {
+                decode: if self.decode == "beam" { Decode::Beam } else { Decode::Greedy },
+                ban_repeated_locations: self.ban_repeated_locations,
+                limit_to_locations: self.limit_to_locations,
+            },
             verifier: self.verifier.clone(),
             second_model: self.second_model.clone(),
-            quantize: Quantize::by_name(&self.quantize).unwrap_or(Quantize::None),
         }
     }
 

@@ -34,14 +34,15 @@
 //!
 //! * [`image`], [`camera`], [`detection`], [`viewpoint`]: the values everything passes around. [`yaml`]: its reader.
 //! * [`instruction`]: text to a typed instruction.
-//! * [`score`]: named parts to one calibrated score.
+//! * [`model`]: models by role (finds, describes, answers, verifies) behind small traits, and the registry that loads them; a model's
+//!   own thread; checkpoints.
+//! * [`score`]: named parts to one calibrated score; other models put beside one for the parts that they add.
 //! * [`lift`]: a box and registered depth to a pose, a size and a covariance.
 //! * [`track`]: objects followed from frame to frame. [`register`]: depth of another camera to the color camera's.
 //! * [`transform`]: the TF tree at a time.
 //! * [`candidate`], [`request`], [`result`], [`options`]: what all of the following speak of: what may be meant, what is asked,
 //!   what comes of it, and what a person chose.
 //! * [`resolve`]: which candidate the words mean.
-//! * [`model`]: grounding models behind one small trait; its own thread; checkpoints.
 //! * [`pipeline`]: ground, resolve, lift, caption. [`report`]: its result as JSON. [`annotate`]: drawing it.
 //! * [`dialogue`]: what words mean after what was said before.
 //! * [`config`]: what a person wrote to what the program may use. [`config_files`]: the files it names.

@@ -9,6 +9,7 @@ mod nearest;
 mod parts;
 mod refusal;
 mod steps;
+mod taught;
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use self::candidates::Lifter;
 use crate::image::RgbdFrame;
 use crate::instruction::Vocabulary;
 use crate::lift::FrameContext;
-use crate::model::{KeyedImage, VisionLanguageModel};
+use crate::model::{KeyedImage, Model};
 use crate::options::PipelineOptions;
 use crate::request::GroundingRequest;
 use crate::result::{GroundingResult, Stage, Status, StepResult};
@@ -31,7 +32,7 @@ pub const RELATION_FIT: &str = "relation_fit";
 /// What `request` refers to in `frame`, of which `context` is known. Always a result, whatever happens; `observer` is called as
 /// each stage ends (stages that are not reached are not reported).
 pub fn run(
-    model: &mut dyn VisionLanguageModel,
+    model: &mut dyn Model,
     frame: &RgbdFrame,
     context: &FrameContext,
     request: &GroundingRequest,
@@ -50,7 +51,7 @@ pub fn run(
 
 /// [`run`] for words that stand for themselves, about a frame of which nothing but its pixels is known.
 pub fn run_text(
-    model: &mut dyn VisionLanguageModel,
+    model: &mut dyn Model,
     frame: &RgbdFrame,
     text: &str,
     vocabulary: &Vocabulary,
@@ -67,7 +68,7 @@ pub fn run_text(
     }
 }
 
-fn unanswered(model: &dyn VisionLanguageModel, frame: &RgbdFrame, text: &str) -> GroundingResult {
+fn unanswered(model: &dyn Model, frame: &RgbdFrame, text: &str) -> GroundingResult {
     GroundingResult {
         stamp_ns: frame.stamp_ns,
         frame_id: frame.frame_id.clone(),
@@ -79,7 +80,7 @@ fn unanswered(model: &dyn VisionLanguageModel, frame: &RgbdFrame, text: &str) ->
 /// Fills in what is found, stage by stage and step by step. Returns the message.
 fn fill(
     result: &mut GroundingResult,
-    model: &mut dyn VisionLanguageModel,
+    model: &mut dyn Model,
     frame: &RgbdFrame,
     context: &FrameContext,
     request: &GroundingRequest,
@@ -122,6 +123,9 @@ fn fill(
     }
     observer(Stage::Resolve);
     for (answer, step) in answers.iter_mut().zip(instruction.steps()) {
+        if let Some(why) = taught::untaught_noun(answer, step, model.known_nouns()) {
+            answer.message += &format!("; {why}");
+        }
         if let Some(nearest) =
             nearest::of_kind(answer, &mut result.candidates, step, model, image, &lifter, options)?
         {
@@ -131,8 +135,11 @@ fn fill(
     }
     observer(Stage::Lift);
     if options.caption_targets {
-        for answer in answers.iter_mut().filter(|it| it.ambiguity.is_none()) {
-            enrich::caption(answer, model, image)?;
+        // A model without captions is no fault of the request.
+        if let Some(captioner) = model.captioner() {
+            for answer in answers.iter_mut().filter(|it| it.ambiguity.is_none()) {
+                enrich::caption(answer, captioner, image)?;
+            }
         }
         observer(Stage::Caption);
     }

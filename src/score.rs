@@ -1,16 +1,21 @@
-//! One score out of named parts, and how far it can be trusted; pure.
+//! One score out of named parts, and how far it can be trusted; pure. Parts that other models add: [`verification`] and [`agreement`],
+//! put beside a model by [`ensemble`].
 //!
 //! A detector's score, the probability of its location tokens, the margin a verifier sees: each says something about whether a
 //! box is right. A logistic regression over them, fitted on labeled boxes, is the chance that it is. Measures are the field's:
 //! expected calibration error over ten bins of equal width (Guo et al. 2017, "On Calibration of Modern Neural Networks"), area
 //! under the ROC curve (Mann-Whitney), and risk over coverage (El-Yaniv and Wiener 2010, selective classification).
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
+pub mod agreement;
+pub mod ensemble;
+pub mod verification;
 
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 /// How parts become a score.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

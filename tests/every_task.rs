@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use language_grounding::model::candle::decode::Task;
+use language_grounding::model::candle::florence2::processor::Task;
 use parity_support::{Random, headless_dir};
 use serde_json::{Value, json};
 

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{DType, Device, Tensor};
-use language_grounding::model::candle::florence2::Florence2Network;
-use language_grounding::model::candle::florence2_config::Config;
-use language_grounding::model::candle::florence2_layout::{is_old_layout, native_name};
-use language_grounding::model::candle::load_model;
+use language_grounding::model::candle::florence2::config::Config;
+use language_grounding::model::candle::florence2::layout::{is_old_layout, native_name};
+use language_grounding::model::candle::florence2::network::Florence2Network;
 use language_grounding::model::candle::loading::{Checkpoint, read_json};
-use language_grounding::model::{KeyedImage, ModelError, RawTask, RawTaskOutput};
+use language_grounding::model::registry::load;
+use language_grounding::model::{KeyedImage, ModelError, ModelOptions, RawTask, RawTaskOutput};
 use parity_support::{edit_json, make_image, model_dir};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -150,7 +150,7 @@ fn tiny(name: &str, dtype: DType, edit: impl Fn(&Path, Tensors) -> Tensors) -> P
 }
 
 fn answers(dir: &Path) -> Vec<RawTaskOutput> {
-    let mut model = load_model(dir, "cpu").unwrap_or_else(|error| panic!("{error}"));
+    let mut model = load(dir, &ModelOptions::on("cpu")).unwrap_or_else(|error| panic!("{error}"));
     std::fs::remove_dir_all(dir).unwrap();
     let image = make_image(90, 60, 3);
     let mut ask = |name, text, n_beams| {
@@ -275,7 +275,7 @@ fn shards_that_are_missing_or_lie_are_refused() {
     let check = |name: &str, edit: &dyn Fn(&Path), expected: &str| {
         let dir = tiny(name, DType::F32, shard);
         edit(&dir);
-        let error = load_model(&dir, "cpu").err().unwrap().to_string();
+        let error = load(&dir, &ModelOptions::on("cpu")).err().unwrap().to_string();
         assert!(error.contains(expected), "expected {expected:?} in: {error}");
         std::fs::remove_dir_all(dir).unwrap();
     };

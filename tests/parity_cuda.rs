@@ -17,15 +17,18 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Result, Tensor};
 use language_grounding::model::candle::device::DeviceChoice;
-use language_grounding::model::candle::florence2::{Florence2Network, Trace};
-use language_grounding::model::candle::florence2_config::Config;
+use language_grounding::model::candle::florence2::config::Config;
+use language_grounding::model::candle::florence2::network::Florence2Network;
+use language_grounding::model::candle::florence2::tokenizer::FlorenceTokenizer;
+use language_grounding::model::candle::florence2::trace::Trace;
 use language_grounding::model::candle::kernels::{
     self, Activation, AttentionMask, Conv2d, NextToken, Precision, attention, channel_attention, conv2d,
     depthwise_3x3_residual, layer_norm, linear, next_token, stock, window_attention,
 };
 use language_grounding::model::candle::loading::{Checkpoint, read_json};
-use language_grounding::model::candle::tokenize::FlorenceTokenizer;
-use language_grounding::model::candle::{load_model, load_model_with};
+use language_grounding::model::candle::tabletop::config::DenseHeadConfig;
+use language_grounding::model::candle::tabletop::dense_head::{DenseHead, compare};
+use language_grounding::model::registry::load;
 use language_grounding::model::{KeyedImage, ModelOptions, Quantize, RawTask};
 use parity_support::{deviation, expected, fixture_dir, make_image};
 use serde_json::Value;
@@ -44,17 +47,24 @@ fn gpu() -> Device {
     }
 }
 
-fn network(device: &Device, quantize: Quantize) -> Florence2Network {
-    let config = Config::open(&fixture_dir().join("config.json")).unwrap();
+fn network(device: &Device, quantize: Quantize) -> (Florence2Network, DenseHead) {
+    let path = fixture_dir().join("config.json");
+    let (config, head) = (Config::open(&path).unwrap(), DenseHeadConfig::open(&path).unwrap());
     let mut checkpoint = Checkpoint::open(&fixture_dir(), device).unwrap();
     checkpoint.quantize(quantize, "cuda:0").unwrap();
+    let head = DenseHead::new(&checkpoint.root().at("grounding_head"), &config, head.embed_dim).unwrap();
     let network = Florence2Network::new(&checkpoint.root(), config).unwrap();
     checkpoint.finish().unwrap();
-    network
+    (network, head)
 }
 
 /// Everything the network shows and says about an image of the fixture, in f32 on the CPU, in order.
-fn layers(network: &Florence2Network, pixels: &Tensor, prompt: &[u32], ids: &[u32]) -> Vec<(String, Tensor)> {
+fn layers(
+    (network, head): &(Florence2Network, DenseHead),
+    pixels: &Tensor,
+    prompt: &[u32],
+    ids: &[u32],
+) -> Vec<(String, Tensor)> {
     let mut shown = Vec::new();
     let mut show = |name: &str, tensor: &Tensor| shown.push((name.to_owned(), on_cpu(tensor)));
     let mut trace = Trace::to(&mut show);
@@ -66,8 +76,8 @@ fn layers(network: &Florence2Network, pixels: &Tensor, prompt: &[u32], ids: &[u3
     let (last, first) = ids.split_last().unwrap();
     network.decode(&mut cache, first, &mut trace).unwrap();
     network.decode(&mut cache, &[*last], &mut trace).unwrap();
-    let phrase = network.encode_phrase(prompt).unwrap().unwrap();
-    let dense = network.ground_densely(&features, &[phrase]).unwrap().unwrap();
+    let phrase = head.phrase(&network.encode_text(prompt).unwrap()).unwrap();
+    let dense = compare(&head.cells(features.map()).unwrap(), &[phrase]).unwrap();
     shown.push(("dense.logits".into(), on_cpu(&dense.logits)));
     shown.push(("dense.distances".into(), on_cpu(&dense.distances)));
     shown
@@ -121,7 +131,7 @@ fn texts_in_f32_are_those_of_the_cpu() {
     let (gpu, cpu) = ("cuda:0", "cpu");
     // Opened first for its sentence when there is none.
     self::gpu();
-    let mut models = [gpu, cpu].map(|device| load_model(&fixture_dir(), device).unwrap());
+    let mut models = [gpu, cpu].map(|device| load(&fixture_dir(), &ModelOptions::on(device)).unwrap());
     let tasks = [("CAPTION", None), ("<OPEN_VOCABULARY_DETECTION>", Some("red cup"))];
     for seed in 0..20 {
         let image = make_image(90 + 7 * seed as u32, 60 + 5 * seed as u32, seed);
@@ -149,7 +159,7 @@ fn boxes_of_both_detectors_are_near_those_of_the_cpu() {
         let image = make_image(200, 150, 3);
         let scores_on = |device: &str, quantize| {
             let options = ModelOptions { device: device.into(), quantize, ..ModelOptions::default() };
-            let mut model = load_model_with(&dir, &options).unwrap();
+            let mut model = load(&dir, &options).unwrap();
             let found = model.ground(KeyedImage { key: 3, image: &image }, &["red cup"]).unwrap();
             found[0].first().map_or(0.0, |best| best.score)
         };
@@ -376,7 +386,7 @@ fn shapes_that_do_not_fit_are_errors() {
 fn a_network_made_on_one_thread_runs_on_others() {
     let gpu = gpu();
     let expected: BTreeMap<String, Tensor> = expected(&fixture_dir());
-    let network = network(&gpu, Quantize::None);
+    let (network, _) = network(&gpu, Quantize::None);
     let pixels = expected["image0.prompt0.pixels"].to_device(&gpu).unwrap();
     let look = || {
         let features = network.encode_image(&pixels, &mut Trace::off()).unwrap();

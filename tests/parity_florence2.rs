@@ -16,14 +16,17 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use language_grounding::image::RgbImage;
-use language_grounding::model::candle::decode::{Answer, Task};
-use language_grounding::model::candle::florence2::{Florence2Network, ImageFeatures, Trace};
-use language_grounding::model::candle::florence2_config::Config;
-use language_grounding::model::candle::load_model;
+use language_grounding::model::candle::florence2::config::Config;
+use language_grounding::model::candle::florence2::network::{Florence2Network, ImageFeatures};
+use language_grounding::model::candle::florence2::processor::{Answer, Task};
+use language_grounding::model::candle::florence2::tokenizer::FlorenceTokenizer;
+use language_grounding::model::candle::florence2::trace::Trace;
 use language_grounding::model::candle::loading::{Checkpoint, read_json};
 use language_grounding::model::candle::preprocess::resize_bicubic;
-use language_grounding::model::candle::tokenize::FlorenceTokenizer;
-use language_grounding::model::{KeyedImage, RawTask, VisionLanguageModel};
+use language_grounding::model::candle::tabletop::config::DenseHeadConfig;
+use language_grounding::model::candle::tabletop::dense_head::{DenseHead, compare};
+use language_grounding::model::registry::load;
+use language_grounding::model::{KeyedImage, Model, ModelOptions, RawTask};
 use parity_support::{deviation, edit_json, fixture_dir, make_image, model_dir};
 use serde::Deserialize;
 use serde_json::Value;
@@ -87,11 +90,17 @@ fn expected() -> BTreeMap<String, Tensor> {
 }
 
 fn network() -> Florence2Network {
-    let config = Config::open(&fixture_dir().join("config.json")).unwrap();
+    network_and_head().0
+}
+
+fn network_and_head() -> (Florence2Network, DenseHead) {
+    let path = fixture_dir().join("config.json");
+    let (config, head) = (Config::open(&path).unwrap(), DenseHeadConfig::open(&path).unwrap());
     let checkpoint = Checkpoint::open(&fixture_dir(), &Device::Cpu).unwrap();
+    let head = DenseHead::new(&checkpoint.root().at("grounding_head"), &config, head.embed_dim).unwrap();
     let network = Florence2Network::new(&checkpoint.root(), config).unwrap();
     checkpoint.finish().unwrap();
-    network
+    (network, head)
 }
 
 fn tokenizer(network: &Florence2Network) -> FlorenceTokenizer {
@@ -123,7 +132,7 @@ impl<'a> Comparison<'a> {
 
 #[test]
 fn every_layer_matches_on_images_of_odd_sizes_one_after_the_other() {
-    let (network, expected, cases) = (network(), expected(), cases());
+    let ((network, head), expected, cases) = (network_and_head(), expected(), cases());
     let tokenizer = tokenizer(&network);
     for image in 0..2 {
         for (p, prompt) in cases.prompts.iter().enumerate() {
@@ -136,8 +145,8 @@ fn every_layer_matches_on_images_of_odd_sizes_one_after_the_other() {
             let encoded = network.encode(&features, std::slice::from_ref(&ids), &mut trace).unwrap();
             let mut cache = network.start_decoding(&encoded, 0, 1, 32).unwrap();
             network.decode(&mut cache, &cases.decoder_ids, &mut trace).unwrap();
-            let phrase = network.encode_phrase(&ids).unwrap().unwrap();
-            let dense = network.ground_densely(&features, &[phrase]).unwrap().unwrap();
+            let phrase = head.phrase(&network.encode_text(&ids).unwrap()).unwrap();
+            let dense = compare(&head.cells(features.map()).unwrap(), &[phrase]).unwrap();
             comparison.compare("dense.logits", &dense.logits);
             comparison.compare("dense.distances", &dense.distances);
             let n_expected = if p == 0 { 4 + 2 * 5 + 2 + 2 + 2 + 1 + 2 } else { 4 };
@@ -154,14 +163,15 @@ fn features(network: &Florence2Network, expected: &BTreeMap<String, Tensor>, ima
 
 #[test]
 fn a_padded_batch_of_prompts_equals_single_prompts() {
-    let (network, expected, cases) = (network(), expected(), cases());
+    let ((network, head), expected, cases) = (network_and_head(), expected(), cases());
     let tokenizer = tokenizer(&network);
     let prompts: Vec<_> = cases.prompts.iter().map(|it| tokenizer.encode_prompt(it).unwrap()).collect();
     for image in 0..2 {
         let features = features(&network, &expected, image);
         let encoded = network.encode(&features, &prompts, &mut Trace::off()).unwrap();
-        let phrases: Vec<_> = prompts.iter().map(|it| network.encode_phrase(it).unwrap().unwrap()).collect();
-        let dense = network.ground_densely(&features, &phrases).unwrap().unwrap();
+        let phrase = |ids: &Vec<u32>| head.phrase(&network.encode_text(ids).unwrap()).unwrap();
+        let phrases: Vec<_> = prompts.iter().map(phrase).collect();
+        let dense = compare(&head.cells(features.map()).unwrap(), &phrases).unwrap();
         for (p, prompt) in prompts.iter().enumerate() {
             let mut comparison = Comparison::new(&expected, format!("image{image}.prompt{p}"));
             let row = |tensor: &Tensor| tensor.narrow(0, p, 1).unwrap();
@@ -243,12 +253,12 @@ fn greedy_decoding_and_beam_search_are_token_exact_from_image_bytes_to_ids() {
             config["forced_bos_token_id"] = Value::Null;
         });
     });
-    let mut model = load_model(&fixture_dir(), "cpu").unwrap();
+    let mut model = load(&fixture_dir(), &ModelOptions::on("cpu")).unwrap();
     let stopping = model_dir("stopping", |dir| {
         edit_json(&dir.join("generation_config.json"), |config| config["early_stopping"] = true.into());
     });
-    let mut beam_model = load_model(&stopping, "cpu").unwrap();
-    let mut free_model = load_model(&free, "cpu").unwrap();
+    let mut beam_model = load(&stopping, &ModelOptions::on("cpu")).unwrap();
+    let mut free_model = load(&free, &ModelOptions::on("cpu")).unwrap();
     let mut worst = 0.0f32;
     let cases = cases().decoded;
     assert!(cases.len() >= 100);
@@ -256,7 +266,7 @@ fn greedy_decoding_and_beam_search_are_token_exact_from_image_bytes_to_ids() {
         let image = make_image(case.width, case.height, case.seed);
         let image = KeyedImage { key: case.seed as u64, image: &image };
         let (name, text) = task_of(&case.prompt);
-        let run = |model: &mut dyn VisionLanguageModel, n_beams| {
+        let run = |model: &mut dyn Model, n_beams| {
             model.raw_task(image, &RawTask { name, text, n_beams, ..RawTask::default() }).unwrap()
         };
         let got = run(&mut *model, 1);
@@ -287,7 +297,7 @@ fn answers_about_a_hundred_more_images_are_token_exact() {
     let stopping = model_dir("more_stopping", |dir| {
         edit_json(&dir.join("generation_config.json"), |config| config["early_stopping"] = true.into());
     });
-    let mut model = load_model(&stopping, "cpu").unwrap();
+    let mut model = load(&stopping, &ModelOptions::on("cpu")).unwrap();
     let cases: Vec<SeedCase> = read_json(&fixture_dir().join("seeds.json")).unwrap();
     let n_seeds = cases.iter().map(|it| it.seed).collect::<BTreeSet<_>>().len();
     assert!(n_seeds >= 100, "{n_seeds} seeds");
@@ -351,14 +361,16 @@ fn f32_and_f16_files_give_the_same_answers() {
     });
     let image = make_image(90, 60, 3);
     let image = KeyedImage { key: 1, image: &image };
-    let ground = |dir: &Path| load_model(dir, "cpu").unwrap().ground(image, &["red cup", "ball"]).unwrap();
+    let ground = |dir: &Path| {
+        load(dir, &ModelOptions::on("cpu")).unwrap().ground(image, &["red cup", "ball"]).unwrap()
+    };
     assert_eq!(ground(&fixture_dir()), ground(&wide));
     std::fs::remove_dir_all(wide).unwrap();
 }
 
 #[test]
 fn grounding_is_ordered_bounded_and_the_same_one_by_one() {
-    let mut model = load_model(&fixture_dir(), "cpu").unwrap();
+    let mut model = load(&fixture_dir(), &ModelOptions::on("cpu")).unwrap();
     for (key, (width, height)) in [(640, 480), (1, 1), (33, 900), (3000, 17)].into_iter().enumerate() {
         let pixels = make_image(width, height, 3);
         let image = KeyedImage { key: key as u64, image: &pixels };
@@ -388,7 +400,7 @@ fn grounding_is_ordered_bounded_and_the_same_one_by_one() {
 
 #[test]
 fn words_that_cannot_be_used_are_refused_and_others_never_break_the_model() {
-    let mut model = load_model(&fixture_dir(), "cpu").unwrap();
+    let mut model = load(&fixture_dir(), &ModelOptions::on("cpu")).unwrap();
     let pixels = make_image(64, 48, 1);
     let image = KeyedImage { key: 1, image: &pixels };
     for phrase in ["", "  ", "<>", &"cup ".repeat(25_000)] {
@@ -484,16 +496,16 @@ fn damaged_checkpoints_are_refused_with_a_reason() {
     ];
     for (i, (reason, change)) in changes.iter().enumerate() {
         let dir = model_dir(&format!("damaged{i}"), |dir| change(dir));
-        let error = load_model(&dir, "cpu").err().expect(reason).to_string();
+        let error = load(&dir, &ModelOptions::on("cpu")).err().expect(reason).to_string();
         assert!(error.contains(reason), "expected {reason:?} in: {error}");
         std::fs::remove_dir_all(dir).unwrap();
     }
     assert!(
-        load_model(Path::new("/nowhere"), "cpu")
+        load(Path::new("/nowhere"), &ModelOptions::on("cpu"))
             .err()
             .unwrap()
             .to_string()
             .contains("no such model directory")
     );
-    assert!(load_model(&fixture_dir(), "gpu").err().unwrap().to_string().contains("cuda:N"));
+    assert!(load(&fixture_dir(), &ModelOptions::on("gpu")).err().unwrap().to_string().contains("cuda:N"));
 }

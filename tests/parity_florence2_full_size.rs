@@ -8,11 +8,12 @@ mod parity_support;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use language_grounding::model::candle::florence2::{Florence2Network, Trace};
-use language_grounding::model::candle::florence2_config::Config;
+use language_grounding::model::candle::florence2::config::Config;
+use language_grounding::model::candle::florence2::network::Florence2Network;
+use language_grounding::model::candle::florence2::tokenizer::FlorenceTokenizer;
+use language_grounding::model::candle::florence2::trace::Trace;
 use language_grounding::model::candle::loading::{Checkpoint, read_json};
-use language_grounding::model::candle::tokenize::FlorenceTokenizer;
-use language_grounding::model::candle::{load_model, load_model_with};
+use language_grounding::model::registry::load;
 use language_grounding::model::{KeyedImage, ModelOptions, Quantize, RawTask};
 use parity_support::make_image;
 use serde::Deserialize;
@@ -86,7 +87,7 @@ fn full_size_agrees_with_transformers() {
             show("logits", &logits, 5e-4);
         }
     }
-    let mut model = load_model(&dir, "cpu").unwrap();
+    let mut model = load(&dir, &ModelOptions::on("cpu")).unwrap();
     for case in &expected.cases {
         let image = make_image(640, 480, case.seed);
         let text = case.prompt.strip_prefix("Locate ").and_then(|it| it.strip_suffix(" in the image."));
@@ -146,7 +147,7 @@ fn full_size_survives_every_task_on_random_images() {
     let seed = std::env::var("FLORENCE2_SEED").map_or(11, |seed| seed.parse().unwrap());
     let quantize =
         std::env::var("FLORENCE2_QUANTIZE").map_or(Quantize::None, |name| Quantize::by_name(&name).unwrap());
-    let mut model = load_model_with(&dir(), &ModelOptions { quantize, ..ModelOptions::default() }).unwrap();
+    let mut model = load(&dir(), &ModelOptions { quantize, ..ModelOptions::default() }).unwrap();
     let n_calls = parity_support::run_all_tasks(&mut *model, n_images, seed, 1);
     println!("{n_calls} calls on {n_images} images without a panic");
 }

@@ -7,9 +7,9 @@ mod parity_support;
 
 use std::path::Path;
 
-use language_grounding::model::candle::load_model_with;
 use language_grounding::model::candle::loading::read_json;
-use language_grounding::model::{Decode, KeyedImage, ModelOptions, RawTask, VisionLanguageModel};
+use language_grounding::model::registry;
+use language_grounding::model::{Decode, Florence2Options, KeyedImage, Model, ModelOptions, RawTask};
 use parity_support::{fixture_dir, headless_dir, make_image};
 use serde::Deserialize;
 use serde_json::Value;
@@ -33,14 +33,11 @@ struct Expected {
     boxes: Option<Vec<Value>>,
 }
 
-fn load(dir: &Path, ban_repeated_locations: bool, limit_to_locations: bool) -> Box<dyn VisionLanguageModel> {
-    let options = ModelOptions {
-        device: "cpu".into(),
-        ban_repeated_locations,
-        limit_to_locations,
-        ..ModelOptions::default()
-    };
-    load_model_with(dir, &options).unwrap()
+fn load(dir: &Path, ban_repeated_locations: bool, limit_to_locations: bool) -> Box<dyn Model> {
+    let florence2 =
+        Florence2Options { ban_repeated_locations, limit_to_locations, ..Florence2Options::default() };
+    let options = ModelOptions { florence2, ..ModelOptions::on("cpu") };
+    registry::load(dir, &options).unwrap()
 }
 
 /// Compares the scores of all boxes of an answer; returns the number compared and the worst relative difference.
@@ -90,7 +87,7 @@ fn scores_and_limited_decoding_agree_with_the_reference() {
     for case in &cases {
         let pixels = make_image(case.width, case.height, case.seed);
         let image = KeyedImage { key: case.seed as u64, image: &pixels };
-        let mut check = |model: &mut dyn VisionLanguageModel, n_beams, expected: &Expected, what: &str| {
+        let mut check = |model: &mut dyn Model, n_beams, expected: &Expected, what: &str| {
             let what = format!("seed {} {:?} {what}", case.seed, case.words);
             let task = RawTask {
                 name: "OPEN_VOCABULARY_DETECTION",
@@ -125,9 +122,9 @@ fn a_checkpoint_without_a_dense_head_grounds_and_captions() {
     let image = KeyedImage { key: 1, image: &pixels };
     for decode in [Decode::Beam, Decode::Greedy] {
         for limit_to_locations in [false, true] {
-            let options =
-                ModelOptions { device: "cpu".into(), decode, limit_to_locations, ..ModelOptions::default() };
-            let mut model = load_model_with(&dir, &options).unwrap();
+            let florence2 = Florence2Options { decode, limit_to_locations, ..Florence2Options::default() };
+            let options = ModelOptions { florence2, ..ModelOptions::on("cpu") };
+            let mut model = registry::load(&dir, &options).unwrap();
             let all = model.ground(image, &["red cup", "a green bottle left of the bowl"]).unwrap();
             assert_eq!(all.len(), 2);
             for detection in all.iter().flatten() {

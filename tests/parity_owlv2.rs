@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use language_grounding::model::candle::kernels::Precision;
-use language_grounding::model::candle::load_model;
 use language_grounding::model::candle::loading::{Checkpoint, read_json};
-use language_grounding::model::candle::owlv2::{Config, Owlv2Network};
-use language_grounding::model::candle::owlv2_image::SquareImageProcessor;
-use language_grounding::model::{KeyedImage, Quantize, RawTask};
+use language_grounding::model::candle::owlv2::image::SquareImageProcessor;
+use language_grounding::model::candle::owlv2::network::{Config, Owlv2Network};
+use language_grounding::model::registry::load;
+use language_grounding::model::{KeyedImage, ModelOptions, Quantize, RawTask};
 use parity_support::{deviation, expected, make_image};
 use serde::Deserialize;
 use serde_json::Value;
@@ -173,7 +173,7 @@ fn texts_are_tokenized_alike() {
 
 #[test]
 fn a_loaded_model_detects_with_the_references_scores_and_boxes_in_pixels() {
-    let (dir, mut model) = (fixture_dir(), load_model(&fixture_dir(), "cpu").unwrap());
+    let (dir, mut model) = (fixture_dir(), load(&fixture_dir(), &ModelOptions::on("cpu")).unwrap());
     let expected = expected(&dir);
     let cases: Cases = read_json(&dir.join("cases.json")).unwrap();
     // Twice each, so that cached features answer too.
@@ -204,7 +204,7 @@ fn a_loaded_model_detects_with_the_references_scores_and_boxes_in_pixels() {
 
 #[test]
 fn phrases_get_lists_of_their_own_inside_the_image() {
-    let mut model = load_model(&fixture_dir(), "cpu").unwrap();
+    let mut model = load(&fixture_dir(), &ModelOptions::on("cpu")).unwrap();
     let pixels = make_image(90, 40, 2);
     let image = KeyedImage { key: 1, image: &pixels };
     let found = model.ground(image, &["red cup", "laptop"]).unwrap();
@@ -232,7 +232,7 @@ fn load_error(name: &str, change: impl FnOnce(&Path)) -> String {
         std::fs::copy(fixture_dir().join(file), dir.join(file)).unwrap();
     }
     change(&dir);
-    let error = load_model(&dir, "cpu").map(|_| ()).unwrap_err().to_string();
+    let error = load(&dir, &ModelOptions::on("cpu")).map(|_| ()).unwrap_err().to_string();
     std::fs::remove_dir_all(dir).unwrap();
     error
 }

@@ -9,8 +9,8 @@ mod parity_support;
 use std::path::{Path, PathBuf};
 
 use language_grounding::model::candle::loading::read_json;
-use language_grounding::model::candle::{load_model, load_verifier};
-use language_grounding::model::{KeyedImage, RawTask};
+use language_grounding::model::registry::{load, require};
+use language_grounding::model::{KeyedImage, Model, ModelError, ModelOptions, RawTask, Role};
 use parity_support::{edit_json, make_image};
 use serde::Deserialize;
 
@@ -34,12 +34,19 @@ fn fixture_dir(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/parity").join(name)
 }
 
+fn load_as_verifier(dir: &Path, device: &str) -> Result<Box<dyn Model>, ModelError> {
+    let mut model = load(dir, &ModelOptions::on(device))?;
+    require(&dir.display().to_string(), model.as_mut(), Role::Verifier)?;
+    Ok(model)
+}
+
 #[test]
 fn cosines_and_logits_match_on_images_of_odd_sizes() {
     for name in ["clip", "siglip"] {
         let dir = fixture_dir(name);
-        let mut verifier = load_verifier(&dir, "cpu").unwrap();
-        let mut model = load_model(&dir, "cpu").unwrap();
+        let mut loaded = load_as_verifier(&dir, "cpu").unwrap();
+        let verifier = loaded.verifier().unwrap();
+        let mut model = load(&dir, &ModelOptions::on("cpu")).unwrap();
         let cases: Cases = read_json(&dir.join("cases.json")).unwrap();
         let mut worst = 0.0f32;
         for case in &cases.images {
@@ -78,7 +85,7 @@ fn load_error(name: &str, change: impl FnOnce(&Path)) -> String {
         std::fs::copy(fixture_dir(name).join(file), dir.join(file)).unwrap();
     }
     change(&dir);
-    let error = load_verifier(&dir, "cpu").map(|_| ()).unwrap_err().to_string();
+    let error = load_as_verifier(&dir, "cpu").map(|_| ()).unwrap_err().to_string();
     std::fs::remove_dir_all(dir).unwrap();
     error
 }
@@ -116,9 +123,9 @@ fn a_checkpoint_without_its_scale_is_refused() {
 
 #[test]
 fn a_grounder_is_no_verifier_and_a_verifier_no_grounder() {
-    let error = load_verifier(&fixture_dir("owlv2"), "cpu").map(|_| ()).unwrap_err().to_string();
+    let error = load_as_verifier(&fixture_dir("owlv2"), "cpu").map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("\"owlv2\"") && error.contains("clip, siglip"), "{error}");
-    let mut model = load_model(&fixture_dir("clip"), "cpu").unwrap();
+    let mut model = load(&fixture_dir("clip"), &ModelOptions::on("cpu")).unwrap();
     let image = make_image(20, 20, 1);
     let error = model.ground(KeyedImage { key: 0, image: &image }, &["cup"]).unwrap_err().to_string();
     assert!(error.contains("verifier"), "{error}");

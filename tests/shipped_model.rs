@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use language_grounding::detection::Detection2d;
-use language_grounding::model::candle::load_model;
-use language_grounding::model::{KeyedImage, VisionLanguageModel};
+use language_grounding::model::registry::load;
+use language_grounding::model::{KeyedImage, Model, ModelOptions};
 use language_grounding::scene::{Color, FIRST_HELD_OUT_SEED, Kind, RenderedScene, Scene, SceneConfig};
 
 /// Test seeds start here; those below calibrate the score.
@@ -17,7 +17,7 @@ const FLOORS: [(&str, f64); 3] = [("color+kind", 0.82), ("kind", 0.69), ("absent
 
 #[test]
 fn every_figure_stays_above_its_floor() {
-    let mut model = load_model(Path::new("models/florence2_tiny_tabletop"), "cpu").unwrap();
+    let mut model = load(Path::new("models/florence2_tiny_tabletop"), &ModelOptions::on("cpu")).unwrap();
     let mut hits: [Vec<bool>; 3] = Default::default();
     for seed in FIRST_SEED..FIRST_SEED + N_SCENES {
         let scene = Scene::generate(seed, &SceneConfig::camera(320, 240)).unwrap().render();
@@ -53,7 +53,17 @@ fn every_figure_stays_above_its_floor() {
     }
 }
 
-fn best(model: &mut dyn VisionLanguageModel, scene: &RenderedScene, phrase: &str) -> Option<Detection2d> {
+fn best(model: &mut dyn Model, scene: &RenderedScene, phrase: &str) -> Option<Detection2d> {
     let image = KeyedImage { key: scene.seed, image: &scene.image };
     model.ground(image, &[phrase]).unwrap().remove(0).into_iter().next()
+}
+
+#[test]
+fn it_says_which_nouns_it_was_taught() {
+    let model = load(Path::new("models/florence2_tiny_tabletop"), &ModelOptions::on("cpu")).unwrap();
+    let known = model.known_nouns().unwrap();
+    for noun in ["cup", "mug", "wine bottle", "bucket"] {
+        assert!(known.iter().any(|it| it == noun), "{noun}");
+    }
+    assert!(!known.iter().any(|it| it == "helicopter"));
 }

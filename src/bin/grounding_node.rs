@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use language_grounding::model::candle::load_model_by_name;
-use language_grounding::model::given::{GivenDetections, GivenFile};
-use language_grounding::model::{ModelError, ModelOptions, VisionLanguageModel};
+use language_grounding::model::{Model, ModelError, ModelOptions};
 use language_grounding::ros::{keep_image_memory, node};
+use language_grounding::score::ensemble;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -41,21 +40,11 @@ fn run() -> anyhow::Result<()> {
     })
 }
 
-/// A checkpoint by directory or name, downloaded if need be; or `given:FILE.json`, boxes that somebody else found, as a list of
-/// `{"phrase", "bbox": [x0, y0, x1, y1], "score"}`, or `{"delay_ms", "boxes"}` to find them as slowly as a real model: for a scene that
-/// stands still, and for tests of all but the model.
+/// A model by name, downloaded if need be, with those that score what it finds.
 fn load(
     model: &str,
     options: &ModelOptions,
     on_progress: &mut dyn FnMut(String),
-) -> Result<Box<dyn VisionLanguageModel>, ModelError> {
-    let Some(path) = model.strip_prefix("given:") else {
-        return load_model_by_name(model, options, &mut |name, progress| {
-            on_progress(progress.sentence(name));
-        });
-    };
-    let refused = |problem: String| ModelError::Checkpoint { path: path.to_owned(), problem };
-    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
-    let file: GivenFile = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
-    Ok(Box::new(GivenDetections::from(file)))
+) -> Result<Box<dyn Model>, ModelError> {
+    ensemble::load(model, options, &mut |name, progress| on_progress(progress.sentence(name)))
 }

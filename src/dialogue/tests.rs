@@ -4,7 +4,7 @@ use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::{RgbImage, RgbdFrame};
 use crate::instruction::Vocabulary;
 use crate::lift::FrameContext;
-use crate::model::given::GivenDetections;
+use crate::model::precomputed::Precomputed;
 use crate::pipeline;
 use crate::request::GroundingRequest;
 use crate::result::{GroundingResult, Status};
@@ -33,7 +33,7 @@ fn look(request: &GroundingRequest) -> GroundingResult {
         stamp_ns: 0,
     };
     let config = Config::try_from(RawConfig { use_depth: false, ..RawConfig::default() }).unwrap();
-    let mut model = GivenDetections::new(boxes);
+    let mut model = Precomputed::new(boxes);
     pipeline::run(&mut model, &frame, &FrameContext::default(), request, &config.pipeline, &mut |_| {})
 }
 

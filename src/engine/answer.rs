@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::image::RgbdFrame;
 use crate::lift::FrameContext;
 use crate::model::worker::AskError;
-use crate::model::{KeyedImage, VisionLanguageModel};
+use crate::model::{KeyedImage, Model};
 use crate::pipeline;
 use crate::request::GroundingRequest;
 use crate::result::{GroundingResult, Status};
@@ -113,7 +113,7 @@ impl Answerer {
         self.ports.monitor.look_at(seen.sequence());
         let header = seen.header().clone();
         let key = seen.sequence();
-        let job = move |model: &mut dyn VisionLanguageModel| {
+        let job = move |model: &mut dyn Model| {
             let image = KeyedImage { key, image: &image };
             let text = if question.trim().is_empty() {
                 model.caption(image, None)
@@ -160,7 +160,7 @@ impl Answerer {
         timeout: Duration,
     ) -> Result<(GroundingResult, Latency), Refusal> {
         let (frame, request, config) = (Arc::clone(frame), request.clone(), Arc::clone(config));
-        let job = move |model: &mut dyn VisionLanguageModel| {
+        let job = move |model: &mut dyn Model| {
             let mut stages = Latency::default();
             let mut stage_started = Instant::now();
             let mut observer = |stage: crate::result::Stage| {
@@ -175,7 +175,7 @@ impl Answerer {
 
     async fn ask_model<R: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut dyn VisionLanguageModel) -> R + Send + 'static,
+        job: impl FnOnce(&mut dyn Model) -> R + Send + 'static,
         timeout: Duration,
     ) -> Result<R, AskError> {
         let model = self.ports.model.lock().clone().ok_or(AskError::NotLoaded)?;

@@ -1,13 +1,20 @@
-//! Grounding models behind one small, synchronous, object-safe trait over plain data.
+//! Models by role, behind small, synchronous, object-safe traits over plain data: they know no tensors, threads or files.
+//!
+//! A [`Model`] is a handle to the roles that one loaded model fills. [`registry`] knows which there are and loads them; how a new
+//! one comes in is told in `docs/adding-a-model.md`. [`candle`] holds those that compute here, in candle; [`precomputed`] is one that
+//! computes nothing. [`hub`] and [`locate`] find checkpoints, [`worker`] keeps a model on a thread of its own.
 
-pub mod agreement;
 pub mod candle;
-pub mod given;
 pub mod hub;
 pub mod locate;
-pub mod verified;
+pub mod options;
+pub mod precomputed;
+pub mod probe;
+pub mod registry;
 pub mod worker;
 
+pub use self::options::{Decode, Florence2Options, ModelOptions, Quantize};
+pub use self::probe::{Probe, RawTask, RawTaskOutput};
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::RgbImage;
 
@@ -16,7 +23,7 @@ use crate::image::RgbImage;
 pub struct KeyedImage<'a> {
     /// See [`crate::image::RgbdFrame::key`].
     pub key: u64,
-    /// Color, any size.
+    /// Colour, any size.
     pub image: &'a RgbImage,
 }
 
@@ -41,100 +48,48 @@ impl ModelInfo {
     }
 }
 
-/// How a model is loaded and run. A model ignores what does not concern it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelOptions {
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
-    pub device: String,
-    /// How text is generated.
-    pub decode: Decode,
-    /// Whether the ban of repeated runs of tokens holds for location tokens too, as in the reference.
-    pub ban_repeated_locations: bool,
-    /// Whether a generative model may answer with boxes of the asked phrase only: faster, always at least one box, and the
-    /// phrase's own probability becomes a sign of its absence. The reference lets the model say anything.
-    pub limit_to_locations: bool,
-    /// Directory or name of a second model that looks at each box again (CLIP or SigLIP); empty = none.
-    pub verifier: String,
-    /// Directory or name of a second model that finds boxes by itself; empty = none.
-    pub second_model: String,
-    /// How weights are kept. Florence-2 and OWLv2.
-    pub quantize: Quantize,
-}
-
-/// How weights are kept: on the CPU those of linear layers and convolutions, on a GPU all of them, and what flows between the layers
-/// too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Quantize {
-    /// As the checkpoint has them, computed with in f32.
-    None,
-    /// The fastest on this device: on the CPU `Bf16` if the processor has AMX, otherwise `Int8`; on a GPU `F16`.
-    Auto,
-    /// As bfloat16; what they are multiplied with is rounded likewise, sums are f32. On processors with AVX512_BF16 or AMX, and on GPUs.
-    Bf16,
-    /// As 8-bit integers with a scale for each 128 values of a row; what they are multiplied with is quantized likewise. On the CPU only.
-    Int8,
-    /// As IEEE half precision: three more bits than bfloat16, values up to 65504. On a GPU only.
-    F16,
-}
-
-impl Quantize {
-    /// The names that options use.
-    pub const NAMES: &[&str] = &["none", "auto", "bf16", "int8", "f16"];
-
-    /// The value with this name.
-    pub fn by_name(name: &str) -> Option<Self> {
-        [Self::None, Self::Auto, Self::Bf16, Self::Int8, Self::F16].into_iter().find(|it| it.name() == name)
-    }
-
-    /// What to say of a name that earlier versions had.
-    pub fn replacement(name: &str) -> Option<&'static str> {
-        match name {
-            "int16" => Some("int16 is gone: use auto, or int8, which is faster"),
-            "q8_0" => Some("q8_0 is gone: use int8, which takes as little memory and is faster"),
-            _ => None,
-        }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Auto => "auto",
-            Self::Bf16 => "bf16",
-            Self::Int8 => "int8",
-            Self::F16 => "f16",
-        }
-    }
-}
-
-/// How text is generated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decode {
-    /// By beam search with as many beams as the checkpoint asks for: the reference's way.
-    Beam,
-    /// The most probable token at each step: faster.
-    Greedy,
-}
-
-impl Default for ModelOptions {
-    fn default() -> Self {
-        Self {
-            device: "auto".to_owned(),
-            decode: Decode::Beam,
-            ban_repeated_locations: true,
-            limit_to_locations: false,
-            verifier: String::new(),
-            second_model: String::new(),
-            quantize: Quantize::None,
-        }
-    }
-}
-
-/// A vision-language model. What a model cannot do, it refuses with [`ModelError::Unsupported`].
-pub trait VisionLanguageModel: Send {
+/// A loaded model: what it is, and the roles it fills. Each role is there or not; nothing is implemented to be refused.
+///
+/// Whoever only wants an answer asks the model itself (`model.ground(..)`): it asks whoever fills the role, and refuses with
+/// [`ModelError::Unsupported`] where nobody does.
+pub trait Model: Send {
     /// What it is.
     fn info(&self) -> &ModelInfo;
 
+    /// The nouns it was taught, where that list is closed: of anything else it knows nothing, whether in view or not.
+    /// `None` for a model of open vocabulary.
+    fn known_nouns(&self) -> Option<&[String]> {
+        None
+    }
+
+    /// Finds things by phrases.
+    fn grounder(&mut self) -> Option<&mut dyn Grounder> {
+        None
+    }
+
+    /// Says what an image shows.
+    fn captioner(&mut self) -> Option<&mut dyn Captioner> {
+        None
+    }
+
+    /// Answers questions.
+    fn answerer(&mut self) -> Option<&mut dyn Answerer> {
+        None
+    }
+
+    /// Says how well pictures and words fit together.
+    fn verifier(&mut self) -> Option<&mut dyn Verifier> {
+        None
+    }
+
+    /// Runs the model's own tasks, for looking inside.
+    fn probe(&mut self) -> Option<&mut dyn Probe> {
+        None
+    }
+}
+
+/// Finds things by phrases.
+pub trait Grounder {
     /// Boxes for each phrase, by falling score, above the model's own floor (callers apply their thresholds).
     /// One list per phrase, in the order of `phrases`.
     fn ground(
@@ -142,33 +97,24 @@ pub trait VisionLanguageModel: Send {
         image: KeyedImage<'_>,
         phrases: &[&str],
     ) -> Result<Vec<Vec<Detection2d>>, ModelError>;
+}
 
+/// Says what an image shows.
+pub trait Captioner {
     /// A caption of the whole image, or of the part in `region` (pixels).
-    fn caption(
-        &mut self,
-        _image: KeyedImage<'_>,
-        _region: Option<BoundingBox2d>,
-    ) -> Result<String, ModelError> {
-        Err(ModelError::Unsupported { model: self.info().name.clone(), task: "caption" })
-    }
+    fn caption(&mut self, image: KeyedImage<'_>, region: Option<BoundingBox2d>)
+    -> Result<String, ModelError>;
+}
 
+/// Answers questions.
+pub trait Answerer {
     /// A short answer to a question about the image.
-    fn answer(&mut self, _image: KeyedImage<'_>, _question: &str) -> Result<String, ModelError> {
-        Err(ModelError::Unsupported { model: self.info().name.clone(), task: "answer" })
-    }
-
-    /// One of the model's own tasks, unprocessed: for looking inside and for tests against the reference.
-    fn raw_task(&mut self, _image: KeyedImage<'_>, _task: &RawTask<'_>) -> Result<RawTaskOutput, ModelError> {
-        Err(ModelError::Unsupported { model: self.info().name.clone(), task: "raw tasks" })
-    }
+    fn answer(&mut self, image: KeyedImage<'_>, question: &str) -> Result<String, ModelError>;
 }
 
 /// A model with one space for images and texts: how well does this picture show these words? Both are unit vectors; the nearer,
 /// the better they fit.
-pub trait Verifier: Send {
-    /// What it is.
-    fn info(&self) -> &ModelInfo;
-
+pub trait Verifier {
     /// A picture in the shared space: unit length.
     fn embed_image(&mut self, image: &RgbImage) -> Result<Vec<f32>, ModelError>;
 
@@ -182,58 +128,123 @@ pub trait Verifier: Send {
     fn probabilities(&self, logits: &[f32]) -> Vec<f32>;
 }
 
-/// A raw task: the model's own name for it and what it needs.
-#[derive(Clone, Copy, Default)]
-pub struct RawTask<'a> {
-    /// For Florence-2 `<CAPTION>`, `caption`, `OD`, ...; for OWLv2 `detect`, `image_guided`.
-    pub name: &'a str,
-    /// Words, or a region as four pixels `x0,y0,x1,y1`, for tasks that need them; for `detect` texts separated by `;`.
-    pub text: Option<&'a str>,
-    /// A detector's boxes are listed above this score.
-    pub threshold: f32,
-    /// An image of what to look for, for `image_guided`.
-    pub example: Option<&'a RgbImage>,
-    /// 1 decodes greedily; the released Florence-2 uses 3.
-    pub n_beams: usize,
+/// What a model can be asked to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// [`Grounder`]
+    Grounder,
+    /// [`Captioner`]
+    Captioner,
+    /// [`Answerer`]
+    Answerer,
+    /// [`Verifier`]
+    Verifier,
+    /// [`Probe`]
+    Probe,
 }
 
-impl<'a> RawTask<'a> {
-    /// The texts that `;` separates.
-    pub fn texts(&self) -> Vec<&'a str> {
-        self.text.unwrap_or_default().split(';').map(str::trim).filter(|it| !it.is_empty()).collect()
+impl Role {
+    /// As sentences name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grounder => "grounder",
+            Self::Captioner => "captioner",
+            Self::Answerer => "answerer",
+            Self::Verifier => "verifier",
+            Self::Probe => "probe",
+        }
+    }
+
+    /// What whoever fills it does.
+    pub fn task(self) -> &'static str {
+        match self {
+            Self::Grounder => "ground",
+            Self::Captioner => "caption",
+            Self::Answerer => "answer",
+            Self::Verifier => "verify",
+            Self::Probe => "raw tasks",
+        }
     }
 }
 
-/// What a raw task gave.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct RawTaskOutput {
-    /// The task's name.
-    pub task: String,
-    /// The sentence that was asked.
-    pub prompt: String,
-    /// The decoder's start token and everything generated; empty for a detector.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub token_ids: Vec<u32>,
-    /// Log-probability of every generated token: one less than `token_ids`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub log_probs: Vec<f32>,
-    /// The text of the generated tokens, special tokens spelled out.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub text: String,
-    /// The result by the task's parser; every box of a detector.
-    pub parsed: serde_json::Value,
+impl dyn Model + '_ {
+    /// The roles it fills; [`Role::Probe`] is for looking inside and not among them.
+    pub fn roles(&mut self) -> Vec<Role> {
+        let filled = [
+            (Role::Grounder, self.grounder().is_some()),
+            (Role::Captioner, self.captioner().is_some()),
+            (Role::Answerer, self.answerer().is_some()),
+            (Role::Verifier, self.verifier().is_some()),
+        ];
+        filled.into_iter().filter(|it| it.1).map(|it| it.0).collect()
+    }
+
+    /// [`Grounder::ground`]
+    pub fn ground(
+        &mut self,
+        image: KeyedImage<'_>,
+        phrases: &[&str],
+    ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
+        match self.grounder() {
+            Some(grounder) => grounder.ground(image, phrases),
+            None => Err(self.lacks(Role::Grounder)),
+        }
+    }
+
+    /// [`Captioner::caption`]
+    pub fn caption(
+        &mut self,
+        image: KeyedImage<'_>,
+        region: Option<BoundingBox2d>,
+    ) -> Result<String, ModelError> {
+        match self.captioner() {
+            Some(captioner) => captioner.caption(image, region),
+            None => Err(self.lacks(Role::Captioner)),
+        }
+    }
+
+    /// [`Answerer::answer`]
+    pub fn answer(&mut self, image: KeyedImage<'_>, question: &str) -> Result<String, ModelError> {
+        match self.answerer() {
+            Some(answerer) => answerer.answer(image, question),
+            None => Err(self.lacks(Role::Answerer)),
+        }
+    }
+
+    /// [`Probe::raw_task`]
+    pub fn raw_task(
+        &mut self,
+        image: KeyedImage<'_>,
+        task: &RawTask<'_>,
+    ) -> Result<RawTaskOutput, ModelError> {
+        match self.probe() {
+            Some(probe) => probe.raw_task(image, task),
+            None => Err(self.lacks(Role::Probe)),
+        }
+    }
+
+    fn lacks(&mut self, role: Role) -> ModelError {
+        let roles = self.roles();
+        let note = match roles.as_slice() {
+            [only] if *only != Role::Grounder => format!("; it is a {}", only.name()),
+            _ => String::new(),
+        };
+        ModelError::Unsupported { model: self.info().name.clone(), role, note }
+    }
 }
 
 /// Why a model could not be loaded or run.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// The model has no such task.
-    #[error("model {model:?} cannot do {task:?}")]
+    /// The model does not fill the role that it was asked in.
+    #[error("model {model:?} cannot do {:?}{note}", role.task())]
     Unsupported {
         /// Its name.
         model: String,
-        /// The task asked for.
-        task: &'static str,
+        /// What it was asked to be.
+        role: Role,
+        /// What it is instead, where it finds nothing at all.
+        note: String,
     },
     /// A checkpoint's file is missing or not what it should be.
     #[error("{path}: {problem}")]

@@ -13,9 +13,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::{ModelError, ModelInfo, VisionLanguageModel};
+use super::{Model, ModelError, ModelInfo};
 
-type Job = Box<dyn FnOnce(&mut dyn VisionLanguageModel) + Send>;
+type Job = Box<dyn FnOnce(&mut dyn Model) + Send>;
 
 /// A loaded model, or one being loaded, on its own thread. Dropping it waits for the job at hand.
 pub struct ModelWorker {
@@ -63,7 +63,7 @@ struct Pending<R> {
 impl ModelWorker {
     /// Starts the thread and loads the model there; the receiver tells how that went.
     pub fn spawn(
-        load: impl FnOnce() -> Result<Box<dyn VisionLanguageModel>, ModelError> + Send + 'static,
+        load: impl FnOnce() -> Result<Box<dyn Model>, ModelError> + Send + 'static,
     ) -> std::io::Result<(Self, oneshot::Receiver<Result<ModelInfo, ModelError>>)> {
         let (jobs, mut queue) = mpsc::channel::<Job>(1);
         let (loaded, outcome) = oneshot::channel();
@@ -108,7 +108,7 @@ impl ModelHandle {
     /// There is no model, or the job was not done in time, or it panicked.
     pub async fn ask<R: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut dyn VisionLanguageModel) -> R + Send + 'static,
+        job: impl FnOnce(&mut dyn Model) -> R + Send + 'static,
         timeout: Duration,
     ) -> Result<R, AskError> {
         let deadline = Instant::now() + timeout;
@@ -135,7 +135,7 @@ impl ModelHandle {
     /// There is no model, or it is at work and another job waits already.
     pub fn submit<R: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut dyn VisionLanguageModel) -> R + Send + 'static,
+        job: impl FnOnce(&mut dyn Model) -> R + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<R, AskError>>, AskError> {
         let jobs = self.jobs.upgrade().ok_or(AskError::NotLoaded)?;
         let (job, pending) = package(job);
@@ -148,9 +148,7 @@ impl ModelHandle {
 }
 
 /// A job as the thread takes it, and where its answer comes out.
-fn package<R: Send + 'static>(
-    job: impl FnOnce(&mut dyn VisionLanguageModel) -> R + Send + 'static,
-) -> (Job, Pending<R>) {
+fn package<R: Send + 'static>(job: impl FnOnce(&mut dyn Model) -> R + Send + 'static) -> (Job, Pending<R>) {
     let (answer, receiver) = oneshot::channel();
     let is_begun = Arc::new(AtomicBool::new(false));
     let begun = Arc::clone(&is_begun);
@@ -192,22 +190,28 @@ mod tests {
 
     use super::*;
     use crate::detection::Detection2d;
-    use crate::model::KeyedImage;
+    use crate::model::{Grounder, KeyedImage};
 
     struct Counter(ModelInfo, usize);
 
-    impl VisionLanguageModel for Counter {
+    impl Model for Counter {
         fn info(&self) -> &ModelInfo {
             &self.0
         }
 
+        fn grounder(&mut self) -> Option<&mut dyn Grounder> {
+            Some(self)
+        }
+    }
+
+    impl Grounder for Counter {
         fn ground(&mut self, _: KeyedImage<'_>, _: &[&str]) -> Result<Vec<Vec<Detection2d>>, ModelError> {
             self.1 += 1;
             Ok(vec![Vec::new(); self.1])
         }
     }
 
-    fn counter() -> Box<dyn VisionLanguageModel> {
+    fn counter() -> Box<dyn Model> {
         let info = ModelInfo {
             name: "counter".to_owned(),
             model_type: "counter".to_owned(),
@@ -217,7 +221,7 @@ mod tests {
         Box::new(Counter(info, 0))
     }
 
-    fn count(model: &mut dyn VisionLanguageModel) -> usize {
+    fn count(model: &mut dyn Model) -> usize {
         let image = crate::image::RgbImage::new(1, 1);
         model.ground(KeyedImage { key: 0, image: &image }, &[]).unwrap().len()
     }

@@ -4,7 +4,7 @@ use super::candidates::Lifter;
 use crate::detection::Detection2d;
 use crate::instruction::RelationKind;
 use crate::lift::{FrameGeometry, LiftError, PlaceRelation, PlaceRequest};
-use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
+use crate::model::{Captioner, KeyedImage, ModelError};
 use crate::options::PipelineOptions;
 use crate::result::StepResult;
 
@@ -76,16 +76,11 @@ fn place_relation(relation: RelationKind) -> Option<PlaceRelation> {
 /// Lets the model say what the targets and the destination show.
 pub(super) fn caption(
     answer: &mut StepResult,
-    model: &mut dyn VisionLanguageModel,
+    captioner: &mut dyn Captioner,
     image: KeyedImage<'_>,
 ) -> Result<(), ModelError> {
     for object in answer.targets.iter_mut().chain(&mut answer.destination) {
-        match model.caption(image, Some(object.bbox)) {
-            Ok(caption) => object.caption = caption,
-            // A model without captions is no fault of the request.
-            Err(ModelError::Unsupported { .. }) => return Ok(()),
-            Err(error) => return Err(error),
-        }
+        object.caption = captioner.caption(image, Some(object.bbox))?;
     }
     Ok(())
 }

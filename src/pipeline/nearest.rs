@@ -2,7 +2,7 @@
 
 use super::candidates::{Lifter, from_detections};
 use crate::instruction::{GENERIC_NOUN, Instruction, ObjectReference};
-use crate::model::{KeyedImage, ModelError, VisionLanguageModel};
+use crate::model::{KeyedImage, Model, ModelError};
 use crate::options::PipelineOptions;
 use crate::result::{Ambiguity, GroundedObject, StepResult, UnmetConstraint};
 
@@ -12,7 +12,7 @@ pub(super) fn of_kind(
     answer: &mut StepResult,
     candidates: &mut Vec<GroundedObject>,
     step: &Instruction,
-    model: &mut dyn VisionLanguageModel,
+    model: &mut dyn Model,
     image: KeyedImage<'_>,
     lifter: &Lifter<'_>,
     options: &PipelineOptions,

@@ -8,7 +8,8 @@ use crate::config::{Config, RawConfig};
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::{RgbImage, RgbdFrame};
 use crate::instruction::Vocabulary;
-use crate::model::given::GivenDetections;
+use crate::model::precomputed::Precomputed;
+use crate::model::{Grounder, Model, ModelInfo};
 use crate::options::PipelineOptions;
 use crate::result::{GroundingResult, Status, UnmetConstraint};
 use crate::score::{PartWeight, ScoreWeights};
@@ -17,17 +18,63 @@ fn at(phrase: &str, x: f64, y: f64, score: f32) -> Detection2d {
     Detection2d::new(phrase, BoundingBox2d { x0: x, y0: y, x1: x + 40.0, y1: y + 50.0 }, score)
 }
 
-fn ask(text: &str, boxes: &[Detection2d], options: &PipelineOptions) -> GroundingResult {
-    let frame = RgbdFrame {
+fn frame() -> RgbdFrame {
+    RgbdFrame {
         key: 0,
         image: RgbImage::new(320, 240),
         depth: None,
         camera: None,
         frame_id: "camera".to_owned(),
         stamp_ns: 0,
+    }
+}
+
+fn ask(text: &str, boxes: &[Detection2d], options: &PipelineOptions) -> GroundingResult {
+    let mut model = Precomputed::new(boxes.to_vec());
+    run_text(&mut model, &frame(), text, &Vocabulary::default(), options, &mut |_| {})
+}
+
+/// Finds nothing, and was taught no more than it says.
+struct Taught {
+    finds_nothing: Precomputed,
+    nouns: Vec<String>,
+}
+
+impl Model for Taught {
+    fn info(&self) -> &ModelInfo {
+        self.finds_nothing.info()
+    }
+
+    fn known_nouns(&self) -> Option<&[String]> {
+        Some(&self.nouns)
+    }
+
+    fn grounder(&mut self) -> Option<&mut dyn Grounder> {
+        self.finds_nothing.grounder()
+    }
+}
+
+#[test]
+fn what_a_model_was_never_taught_is_told_apart_from_what_is_not_in_view() {
+    let options = config(RawConfig::default());
+    let nouns = ["mug", "plate"].map(str::to_owned).to_vec();
+    let mut taught = Taught { finds_nothing: Precomputed::new(Vec::new()), nouns };
+    let mut ask_taught = |text: &str| {
+        let result = run_text(&mut taught, &frame(), text, &Vocabulary::default(), &options, &mut |_| {});
+        assert_eq!(result.status, Status::NotFound, "{}", result.message);
+        result.message
     };
-    let mut model = GivenDetections::new(boxes.to_vec());
-    run_text(&mut model, &frame, text, &Vocabulary::default(), options, &mut |_| {})
+    let told = "this model was never taught the word \"helicopter\" (it knows 2 words for objects)";
+    for text in ["the helicopter", "the red helicopter", "put the helicopter on the plate"] {
+        let message = ask_taught(text);
+        assert!(message.ends_with(told), "{text}: {message}");
+    }
+    for text in ["the mug", "both red mugs", "the coffee mug", "the red thing"] {
+        let message = ask_taught(text);
+        assert!(!message.contains("taught"), "{text}: {message}");
+    }
+    // A model that takes any word says nothing of that.
+    assert!(!ask("the helicopter", &[], &options).message.contains("taught"));
 }
 
 fn config(raw: RawConfig) -> PipelineOptions {

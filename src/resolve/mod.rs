@@ -103,6 +103,7 @@ pub fn resolve(
 ///     detection: Detection2d::new("mug", BoundingBox2d { x0, y0: 200.0, x1: x0 + 60.0, y1: 270.0 }, 0.9),
 ///     position_in_camera: None,
 ///     size_m: None,
+///     body: None,
 /// };
 /// let candidates = [mug(100.0), mug(400.0)];
 /// let resolved = |text: &str| {

@@ -8,14 +8,14 @@ use super::lifecycle::{Lifecycle, Transition, TransitionRequest, find_transition
 use crate::engine::ports::Ports;
 use crate::engine::state::State;
 use crate::model::worker::ModelWorker;
-use crate::model::{ModelError, ModelInfo, ModelOptions, VisionLanguageModel};
+use crate::model::{Model, ModelError, ModelInfo, ModelOptions};
 
 /// How a model is loaded: from its name or directory. Told how far that is, in words.
 pub type LoadModel = fn(
     model: &str,
     options: &ModelOptions,
     on_progress: &mut dyn FnMut(String),
-) -> Result<Box<dyn VisionLanguageModel>, ModelError>;
+) -> Result<Box<dyn Model>, ModelError>;
 
 /// Carries transitions out, and keeps the model meanwhile.
 pub struct Control {

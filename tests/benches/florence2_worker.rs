@@ -11,17 +11,17 @@ use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
-use language_grounding::model::candle::load_model_with;
+use language_grounding::model::registry::load;
 use language_grounding::model::{KeyedImage, ModelOptions, Quantize, RawTask};
 use serde_json::json;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let dir = arguments.next().ok_or("expected a checkpoint directory")?;
-    let mut options = ModelOptions { device: "cpu".into(), ..ModelOptions::default() };
+    let mut options = ModelOptions::on("cpu");
     for argument in arguments {
         match argument.split_once('=') {
-            Some(("limit_to_locations", value)) => options.limit_to_locations = value == "true",
+            Some(("limit_to_locations", value)) => options.florence2.limit_to_locations = value == "true",
             Some(("device", value)) => options.device = value.to_owned(),
             Some(("quantize", value)) => {
                 options.quantize = Quantize::by_name(value).ok_or("unknown value of quantize")?;
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             _ => return Err(format!("unknown option {argument:?}").into()),
         }
     }
-    let mut model = load_model_with(Path::new(&dir), &options)?;
+    let mut model = load(Path::new(&dir), &options)?;
     let mut out = std::io::stdout();
     writeln!(
         out,

@@ -9,15 +9,15 @@ use std::path::Path;
 use std::time::Instant;
 
 use language_grounding::image::RgbImage;
-use language_grounding::model::candle::load_model;
-use language_grounding::model::{KeyedImage, ModelError};
+use language_grounding::model::registry::load;
+use language_grounding::model::{KeyedImage, ModelError, ModelOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let dir = arguments.first().map_or("models/florence2_tiny_tabletop", String::as_str);
     let n_calls: usize = arguments.get(1).map_or(Ok(50), |n| n.parse())?;
     let start = Instant::now();
-    let mut model = load_model(Path::new(dir), "auto")?;
+    let mut model = load(Path::new(dir), &ModelOptions::on("auto"))?;
     let loaded = start.elapsed();
     println!("{dir} on {}, {} threads", model.info().device, rayon::current_num_threads());
     println!("load {:.0} ms", loaded.as_secs_f64() * 1e3);

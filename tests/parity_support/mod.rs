@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use language_grounding::image::RgbImage;
-use language_grounding::model::candle::decode::{Input, Task};
+use language_grounding::model::candle::florence2::processor::{Input, Task};
 use language_grounding::model::candle::loading::read_json;
-use language_grounding::model::{KeyedImage, ModelError, RawTask, VisionLanguageModel};
+use language_grounding::model::{KeyedImage, Model, ModelError, RawTask};
 use serde_json::Value;
 
 pub(crate) use self::images::make_image;
@@ -81,12 +81,7 @@ pub(crate) fn deviation(got: &Tensor, expected: &Tensor, name: &str) -> f32 {
 
 /// Runs every task on images of random content and random size, 1x1 to 4000x3000, with `n_beams`; grounds and captions too.
 /// Returns the number of calls.
-pub(crate) fn run_all_tasks(
-    model: &mut dyn VisionLanguageModel,
-    n_images: u64,
-    seed: u64,
-    n_beams: usize,
-) -> usize {
+pub(crate) fn run_all_tasks(model: &mut dyn Model, n_images: u64, seed: u64, n_beams: usize) -> usize {
     let tasks: Vec<Task> = Task::all().collect();
     let mut random = Random(seed);
     let mut n_calls = 0;

@@ -10,8 +10,8 @@ use language_grounding::camera::PinholeCamera;
 use language_grounding::detection::Detection2d;
 use language_grounding::image::{RgbImage, RgbdFrame};
 use language_grounding::instruction::Vocabulary;
-use language_grounding::model::VisionLanguageModel;
-use language_grounding::model::given::GivenDetections;
+use language_grounding::model::Model;
+use language_grounding::model::precomputed::Precomputed;
 use language_grounding::options::PipelineOptions;
 use language_grounding::report;
 use serde::Deserialize;
@@ -129,9 +129,9 @@ fn answer(
                 candidate.score
             );
         }
-        let mut given = GivenDetections::new(candidates);
+        let mut given = Precomputed::new(candidates);
         return Ok(crate::ask(vocabulary, &mut given, &frame, &query.instruction, &options));
     }
-    let model: &mut dyn VisionLanguageModel = model.get()?;
+    let model: &mut dyn Model = model.get()?;
     Ok(crate::ask(vocabulary, model, &frame, &query.instruction, &options))
 }

@@ -15,10 +15,10 @@ use clap::{Args, Parser, Subcommand};
 use language_grounding::config::{Config, RawConfig};
 use language_grounding::image::RgbdFrame;
 use language_grounding::instruction::{Vocabulary, parse_to_json};
-use language_grounding::model::candle::load_model_by_name;
-use language_grounding::model::{KeyedImage, ModelOptions, RawTask, VisionLanguageModel};
+use language_grounding::model::{KeyedImage, Model, ModelOptions, RawTask};
 use language_grounding::options::PipelineOptions;
 use language_grounding::result::{GroundingResult, Stage, Status};
+use language_grounding::score::ensemble;
 use language_grounding::{annotate, config_files, pipeline, report};
 use serde_json::{Value, json};
 
@@ -155,14 +155,14 @@ pub(crate) struct Answer {
 pub(crate) struct LazyModel {
     name: String,
     options: ModelOptions,
-    model: Option<Box<dyn VisionLanguageModel>>,
+    model: Option<Box<dyn Model>>,
 }
 
 impl LazyModel {
-    pub(crate) fn get(&mut self) -> anyhow::Result<&mut dyn VisionLanguageModel> {
+    pub(crate) fn get(&mut self) -> anyhow::Result<&mut dyn Model> {
         if self.model.is_none() {
             let mut bar = models::FetchBar::default();
-            let model = load_model_by_name(&self.name, &self.options, &mut |name, progress| {
+            let model = ensemble::load(&self.name, &self.options, &mut |name, progress| {
                 bar.show(name, progress);
             })?;
             self.model = Some(model);
@@ -256,7 +256,7 @@ fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
 /// Runs the pipeline with a clock beside it.
 pub(crate) fn ask(
     vocabulary: &Vocabulary,
-    model: &mut dyn VisionLanguageModel,
+    model: &mut dyn Model,
     frame: &RgbdFrame,
     instruction: &str,
     options: &PipelineOptions,

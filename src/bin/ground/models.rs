@@ -1,7 +1,6 @@
 //! `ground models`: which models there are, downloading them, checking them.
 
 use std::io::IsTerminal as _;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -11,6 +10,7 @@ use language_grounding::model::hub::{
     CachedModel, FetchProgress, FileCheck, Hub, HubModel, KNOWN_MODELS, pinned_weights,
 };
 use language_grounding::model::locate::shipped_models;
+use language_grounding::model::registry;
 
 #[derive(Subcommand)]
 pub(crate) enum ModelsCommand {
@@ -91,7 +91,7 @@ fn list(hub: &Hub) {
     }
     println!("\nIn the cache {}:", hub.cache_dir.display());
     let (usable, others): (Vec<_>, Vec<_>) =
-        hub.cached_models().into_iter().partition(|it| is_supported(&it.dir));
+        hub.cached_models().into_iter().partition(|it| registry::is_known(&it.dir));
     for CachedModel { repository, commit, references, size_bytes, missing, .. } in &usable {
         let names =
             if references.is_empty() { String::new() } else { format!(" ({})", references.join(", ")) };
@@ -172,14 +172,6 @@ fn check_pin(model: &CachedModel) -> bool {
         println!("  model.safetensors: DAMAGED, not the one this commit has (SHA-256 {pinned})");
     }
     is_pinned
-}
-
-fn is_supported(dir: &Path) -> bool {
-    let config = std::fs::read_to_string(dir.join("config.json")).unwrap_or_default();
-    let config: serde_json::Value = serde_json::from_str(&config).unwrap_or_default();
-    config["model_type"]
-        .as_str()
-        .is_some_and(|it| language_grounding::model::candle::MODEL_TYPES.contains(&it))
 }
 
 fn megabytes(bytes: u64) -> String {

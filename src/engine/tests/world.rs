@@ -26,7 +26,7 @@ use crate::engine::tracking::Tracking;
 use crate::engine::transforms::{TransformFeed, transforms};
 use crate::image::{DepthImage, RgbImage, RgbdFrame};
 use crate::model::worker::ModelWorker;
-use crate::model::{KeyedImage, ModelError, ModelInfo, VisionLanguageModel};
+use crate::model::{Captioner, Grounder, KeyedImage, Model, ModelError, ModelInfo};
 use crate::result::Status;
 
 /// Longer than any test.
@@ -286,11 +286,21 @@ impl FakeModel {
     }
 }
 
-impl VisionLanguageModel for FakeModel {
+impl Model for FakeModel {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
+    fn grounder(&mut self) -> Option<&mut dyn Grounder> {
+        Some(self)
+    }
+
+    fn captioner(&mut self) -> Option<&mut dyn Captioner> {
+        Some(self)
+    }
+}
+
+impl Grounder for FakeModel {
     /// One mug left of the middle; of everything else nothing.
     fn ground(&mut self, _: KeyedImage<'_>, phrases: &[&str]) -> Result<Vec<Vec<Detection2d>>, ModelError> {
         self.control.begun.fetch_add(1, Ordering::SeqCst);
@@ -306,7 +316,9 @@ impl VisionLanguageModel for FakeModel {
         };
         Ok(phrases.iter().map(of).collect())
     }
+}
 
+impl Captioner for FakeModel {
     fn caption(&mut self, _: KeyedImage<'_>, _: Option<BoundingBox2d>) -> Result<String, ModelError> {
         Ok("a mug".to_owned())
     }

@@ -19,15 +19,30 @@ use super::device::DeviceChoice;
 use super::loading::{Checkpoint, checkpoint_error, read_json};
 use super::preprocess::{Filter, resize};
 use super::tokenize::open_cutting_tokenizer;
-use crate::detection::Detection2d;
 use crate::image::RgbImage;
 use crate::model::hub::shown_name;
 use crate::model::{
-    KeyedImage, ModelError, ModelInfo, RawTask, RawTaskOutput, Verifier, VisionLanguageModel,
+    KeyedImage, Model, ModelError, ModelInfo, ModelOptions, Probe, RawTask, RawTaskOutput, Verifier,
 };
 
 /// Texts whose embeddings are kept.
 const MAX_CACHED_TEXTS: usize = 4096;
+
+/// Loads a model directory of CLIP in the hub's layout: config.json, `preprocessor_config.json`, tokenizer.json, model.safetensors.
+pub fn load_clip(dir: &Path, options: &ModelOptions) -> Result<Box<dyn Model>, ModelError> {
+    Ok(Box::new(Contrastive::load(dir, options.device.parse()?, "clip")?))
+}
+
+/// Loads a model directory of SigLIP or SigLIP 2, likewise.
+pub fn load_siglip(dir: &Path, options: &ModelOptions) -> Result<Box<dyn Model>, ModelError> {
+    let ModelType { model_type } = read_json(&dir.join("config.json"))?;
+    Ok(Box::new(Contrastive::load(dir, options.device.parse()?, &model_type)?))
+}
+
+#[derive(Deserialize)]
+struct ModelType {
+    model_type: String,
+}
 
 /// A loaded CLIP or SigLIP.
 pub struct Contrastive {
@@ -47,10 +62,8 @@ enum Network {
 }
 
 impl Contrastive {
-    /// Reads a model directory in the hub's layout: config.json, `preprocessor_config.json`, tokenizer.json,
-    /// model.safetensors.
     /// `model_type` is config.json's: clip, siglip or siglip2.
-    pub fn load(dir: &Path, device: DeviceChoice, model_type: &str) -> Result<Self, ModelError> {
+    fn load(dir: &Path, device: DeviceChoice, model_type: &str) -> Result<Self, ModelError> {
         let config_path = dir.join("config.json");
         let problem = |problem: String| checkpoint_error(&config_path, problem);
         let (device, device_name) = device.open()?;
@@ -132,11 +145,21 @@ impl Contrastive {
     }
 }
 
-impl Verifier for Contrastive {
+impl Model for Contrastive {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
+    fn verifier(&mut self) -> Option<&mut dyn Verifier> {
+        Some(self)
+    }
+
+    fn probe(&mut self) -> Option<&mut dyn Probe> {
+        Some(self)
+    }
+}
+
+impl Verifier for Contrastive {
     fn embed_image(&mut self, image: &RgbImage) -> Result<Vec<f32>, ModelError> {
         let pixels = self.image_processor.process(image, &self.device)?;
         let features = match &self.network {
@@ -179,19 +202,7 @@ impl Verifier for Contrastive {
     }
 }
 
-/// Only so that `ground task` can look inside: a verifier finds nothing by itself.
-impl VisionLanguageModel for Contrastive {
-    fn info(&self) -> &ModelInfo {
-        &self.info
-    }
-
-    fn ground(&mut self, _: KeyedImage<'_>, _: &[&str]) -> Result<Vec<Vec<Detection2d>>, ModelError> {
-        Err(ModelError::Unsupported {
-            model: self.info.name.clone(),
-            task: "finding objects (it is a verifier)",
-        })
-    }
-
+impl Probe for Contrastive {
     /// `verify`: the texts (separated by `;`) compared with the image.
     fn raw_task(&mut self, image: KeyedImage<'_>, task: &RawTask<'_>) -> Result<RawTaskOutput, ModelError> {
         if task.name != "verify" {

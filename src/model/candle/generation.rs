@@ -1,38 +1,18 @@
-//! Greedy decoding and beam search by the rules of `generation_config.json`, in the order in which transformers applies them;
-//! and decoding limited to boxes.
+//! Greedy decoding and beam search by the rules of `generation_config.json`, in the order in which transformers applies them, for
+//! any [`TokenDecoder`].
 //!
 //! On a GPU a step is started without waiting for anything, and the host waits once at its end: for 4 kB when decoding greedily, for
-//! the logits of all beams in beam search, twice 4 kB when limited to boxes. To wait for nothing at all, the rules would have to
+//! the logits of all beams in beam search. To wait for nothing at all, the rules would have to
 //! run on the GPU too, and the end of a sentence would be noticed some steps late. Nor is a step replayed as a CUDA graph: how many keys
 //! are seen and where the caches are written are numbers of its launches, and other ones in each step.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 
-use super::florence2::{DecoderCache, Encoded, Florence2Network, Trace};
 use super::generation_config::{EarlyStopping, GenerationConfig};
 use super::kernels::{NextToken, next_token};
-use super::tokenize::FlorenceTokenizer;
 use crate::model::ModelError;
-
-/// How one answer is generated, beyond `generation_config.json`.
-#[derive(Debug, Clone)]
-pub struct Decoding {
-    /// 1 decodes greedily; the released Florence-2 uses 3.
-    pub n_beams: usize,
-    /// Whether the ban of repeated runs of tokens holds for locations too, as in the reference. It moves an edge by a bin
-    /// where a box shares three coordinates with an earlier one.
-    pub ban_repeated_locations: bool,
-    /// Limits the answer to boxes of these words: the words are given, and after them only locations in fours or the end may
-    /// follow. All log-probabilities after the words are then among those tokens.
-    pub boxes_of: Option<String>,
-}
-
-impl Decoding {
-    /// As the reference decodes with this number of beams.
-    pub fn with_beams(n_beams: usize) -> Self {
-        Self { n_beams, ban_repeated_locations: true, boxes_of: None }
-    }
-}
 
 /// What was generated for one prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,50 +46,49 @@ pub struct LocationChoice {
 /// Bins on each side of a chosen one that are as good: half a percent of the image's side.
 pub const NEAR_BINS: usize = 5;
 
-/// Generates an answer for row `row` of `encoded`: greedily, or with several beams by the rules of transformers 5.23.0's
-/// `GenerationMixin._beam_search`.
+/// A decoder at work on one answer: sequences (beams) that grow by one token at a time.
+pub trait TokenDecoder {
+    /// Appends `ids[i]` to beam `i` and returns the logits after it, [beams, vocabulary] in f32, on any device. A token that must not
+    /// follow may have a logit of negative infinity.
+    fn step(&mut self, ids: &[u32]) -> Result<Tensor, ModelError>;
+
+    /// Beam `i` becomes a copy of the present beam `sources[i]`: what beam search does to its hypotheses.
+    fn reorder(&mut self, sources: &[u32]) -> Result<(), ModelError>;
+}
+
+/// What may follow what.
+pub struct Rules<'a> {
+    /// The checkpoint's own.
+    pub config: &'a GenerationConfig,
+    /// Ids of the tokens that stand for coordinates, by rising coordinate; empty for a model that has none.
+    pub locations: Range<u32>,
+    /// Longest sequence, start token included.
+    pub max_tokens: usize,
+    /// Whether the ban of repeated runs of tokens holds for locations too, as in the reference.
+    pub ban_locations: bool,
+}
+
+/// Goes on from `start` until the end: greedily, or with several beams by the rules of transformers 5.23.0's
+/// `GenerationMixin._beam_search`. `decoder` has read all of `start` but its last token, once for each beam.
 pub fn generate(
-    network: &Florence2Network,
-    tokenizer: &FlorenceTokenizer,
-    config: &GenerationConfig,
-    encoded: &Encoded,
-    row: usize,
-    decoding: &Decoding,
+    decoder: &mut dyn TokenDecoder,
+    rules: &Rules<'_>,
+    start: Generated,
+    n_beams: usize,
 ) -> Result<Generated, ModelError> {
-    let n_beams = decoding.n_beams;
-    if !(1..=MAX_BEAMS).contains(&n_beams) {
-        return Err(ModelError::Input(format!("expected 1 to {MAX_BEAMS} beams, got {n_beams}")));
+    check_beams(n_beams)?;
+    match n_beams {
+        1 => decode_greedily(decoder, rules, start),
+        _ => search_with_beams(decoder, rules, start, n_beams),
     }
-    let max_tokens = config.max_tokens().min(network.config().text_config.max_position_embeddings);
-    let mut cache = network.start_decoding(encoded, row, n_beams, max_tokens)?;
-    let rules = Rules { config, tokenizer, max_tokens, ban_locations: decoding.ban_repeated_locations };
-    let start = match &decoding.boxes_of {
-        Some(words) => rules.read_words(network, &mut cache, n_beams, words)?,
-        None => Generated::start(config),
-    };
-    if n_beams == 1 && decoding.boxes_of.is_none() && !network.device().is_cpu() {
-        return rules.decode_greedily_on_gpu(network, &mut cache, start);
+}
+
+/// Refuses a number of beams that nobody can want.
+pub fn check_beams(n_beams: usize) -> Result<(), ModelError> {
+    if (1..=MAX_BEAMS).contains(&n_beams) {
+        return Ok(());
     }
-    let n_given = start.ids.len();
-    let mut step = |beams: &[Generated], sources: &[u32]| -> Result<Vec<Vec<f32>>, ModelError> {
-        cache.reorder(sources)?;
-        let last: Vec<u32> = beams.iter().map(|beam| beam.ids[beam.ids.len() - 1]).collect();
-        let states = network.decode_states(&mut cache, &last, &mut Trace::off())?;
-        match &decoding.boxes_of {
-            None => logits_by_beam(&network.head(&states)?),
-            Some(_) => rules.logits_of_boxes(network, &states, beams[0].ids.len() - n_given),
-        }
-    };
-    if n_beams == 1 {
-        let mut beam = start;
-        while beam.ids.len() < max_tokens && !beam.ends_with(config.eos_token_id) {
-            let logits = step(std::slice::from_ref(&beam), &[0])?.swap_remove(0);
-            let next = rules.choose(&beam.ids, &logits);
-            beam = beam.followed_by(next, &logits, tokenizer);
-        }
-        return Ok(beam);
-    }
-    search_with_beams(&rules, n_beams, start, step)
+    Err(ModelError::Input(format!("expected 1 to {MAX_BEAMS} beams, got {n_beams}")))
 }
 
 /// More beams than this only cost time.
@@ -117,13 +96,32 @@ const MAX_BEAMS: usize = 16;
 /// Stands for "impossible" in sums of log-probabilities, as in the reference.
 const IMPOSSIBLE: f32 = -1e9;
 
-fn search_with_beams(
+fn decode_greedily(
+    decoder: &mut dyn TokenDecoder,
     rules: &Rules<'_>,
-    n_beams: usize,
-    start: Generated,
-    mut step: impl FnMut(&[Generated], &[u32]) -> Result<Vec<Vec<f32>>, ModelError>,
+    mut beam: Generated,
 ) -> Result<Generated, ModelError> {
-    let Rules { config, tokenizer, max_tokens, .. } = *rules;
+    while beam.ids.len() < rules.max_tokens && !beam.ends_with(rules.config.eos_token_id) {
+        let logits = decoder.step(&beam.ids[beam.ids.len() - 1..])?;
+        beam = if logits.device().is_cpu() {
+            let logits = logits_by_beam(&logits)?.swap_remove(0);
+            let next = rules.choose(&beam.ids, &logits);
+            beam.followed_by(next, &logits, &rules.locations)
+        } else {
+            rules.follow_on_gpu(beam, &logits)?
+        };
+    }
+    Ok(beam)
+}
+
+fn search_with_beams(
+    decoder: &mut dyn TokenDecoder,
+    rules: &Rules<'_>,
+    start: Generated,
+    n_beams: usize,
+) -> Result<Generated, ModelError> {
+    let Rules { config, locations, max_tokens, .. } = rules;
+    let max_tokens = *max_tokens;
     let n_given = start.ids.len();
     let mut beams = vec![start; n_beams];
     // All beams are alike at first, so only one of them may go on.
@@ -134,7 +132,9 @@ fn search_with_beams(
     let mut finished: Vec<(f32, Option<Generated>)> = vec![(IMPOSSIBLE, None); n_beams];
     let mut can_improve = true;
     loop {
-        let logits = step(&beams, &sources)?;
+        decoder.reorder(&sources)?;
+        let last: Vec<u32> = beams.iter().map(|beam| beam.ids[beam.ids.len() - 1]).collect();
+        let logits = logits_by_beam(&decoder.step(&last)?)?;
         let mut candidates = Vec::new();
         for (beam, (generated, logits)) in beams.iter().zip(&logits).enumerate() {
             candidates.extend(
@@ -149,7 +149,7 @@ fn search_with_beams(
         let n_tokens = beams[0].ids.len() + 1;
         let ends = |id: u32| id == config.eos_token_id || n_tokens >= max_tokens;
         let follow = |&(_, beam, id): &(f32, usize, u32)| {
-            beams[beam].clone().followed_by(id, &logits[beam], tokenizer)
+            beams[beam].clone().followed_by(id, &logits[beam], locations)
         };
 
         let all_finished = |finished: &[(f32, Option<Generated>)]| finished.iter().all(|it| it.1.is_some());
@@ -193,7 +193,8 @@ fn search_with_beams(
 }
 
 impl Generated {
-    fn start(config: &GenerationConfig) -> Self {
+    /// Nothing but the start token.
+    pub fn start(config: &GenerationConfig) -> Self {
         Self {
             ids: vec![config.decoder_start_token_id],
             log_probs: Vec::new(),
@@ -202,49 +203,28 @@ impl Generated {
         }
     }
 
-    /// The choices of all location tokens in order, each with the log-probability of the words before it.
-    pub fn location_choices(&self, tokenizer: &FlorenceTokenizer) -> Vec<LocationChoice> {
-        let mut choices = Vec::new();
-        let (mut words_log_prob, mut after_location) = (0.0, false);
-        for ((id, log_prob), location) in self.ids[1..].iter().zip(&self.log_probs).zip(&self.locations) {
-            if let Some(choice) = location {
-                choices.push(LocationChoice { words_log_prob, ..*choice });
-            } else {
-                if after_location {
-                    words_log_prob = 0.0;
-                }
-                if *id != tokenizer.bos && *id != tokenizer.eos {
-                    words_log_prob += log_prob;
-                }
-            }
-            after_location = location.is_some();
-        }
-        choices
-    }
-
     /// Whether a generated token is the end token; the start token may have the same id.
     fn ends_with(&self, id: u32) -> bool {
         self.ids.len() > 1 && self.ids.last() == Some(&id)
     }
 
-    fn followed_by(mut self, id: u32, logits: &[f32], tokenizer: &FlorenceTokenizer) -> Self {
-        let range = tokenizer.locations();
-        let of_locations = logits.get(range.start as usize..range.end as usize);
-        self.push(id, log_softmax_at(logits, id as usize), of_locations, tokenizer);
+    fn followed_by(mut self, id: u32, logits: &[f32], locations: &Range<u32>) -> Self {
+        let of_locations = logits.get(locations.start as usize..locations.end as usize);
+        self.push(id, log_softmax_at(logits, id as usize), of_locations, locations);
         self
     }
 
     /// `of_locations` are the logits of all locations.
-    fn push(&mut self, id: u32, log_prob: f32, of_locations: Option<&[f32]>, tokenizer: &FlorenceTokenizer) {
+    fn push(&mut self, id: u32, log_prob: f32, of_locations: Option<&[f32]>, locations: &Range<u32>) {
         self.log_probs.push(log_prob);
-        self.locations.push(of_locations.and_then(|logits| location_choice(tokenizer, logits, id)));
+        self.locations.push(of_locations.and_then(|logits| location_choice(locations, logits, id)));
         self.ids.push(id);
     }
 }
 
-/// One vector over the vocabulary for each beam.
+/// One vector over the vocabulary for each beam, of [beams, vocabulary].
 fn logits_by_beam(logits: &Tensor) -> Result<Vec<Vec<f32>>, ModelError> {
-    let logits: Vec<Vec<f32>> = logits.squeeze(1)?.to_vec2()?;
+    let logits: Vec<Vec<f32>> = logits.to_vec2()?;
     if logits.iter().flatten().any(|logit| logit.is_nan()) {
         return Err(not_a_number());
     }
@@ -255,96 +235,25 @@ fn not_a_number() -> ModelError {
     ModelError::Inference("the decoder's output is not a number".into())
 }
 
-/// What may follow what.
-struct Rules<'a> {
-    config: &'a GenerationConfig,
-    tokenizer: &'a FlorenceTokenizer,
-    max_tokens: usize,
-    ban_locations: bool,
-}
-
 impl Rules<'_> {
-    /// What [`generate`] does with one beam, but the logits stay on the GPU: each step brings the token, its log-probability and the
-    /// logits of the locations, 4 kB instead of 200. The host needs the token to see the end, and what must not be said again.
-    fn decode_greedily_on_gpu(
-        &self,
-        network: &Florence2Network,
-        cache: &mut DecoderCache,
-        mut beam: Generated,
-    ) -> Result<Generated, ModelError> {
-        while beam.ids.len() < self.max_tokens && !beam.ends_with(self.config.eos_token_id) {
-            let states = network.decode_states(cache, &beam.ids[beam.ids.len() - 1..], &mut Trace::off())?;
-            let rule = NextToken {
-                forced: self.forced_token(&beam.ids),
-                banned: &self.banned_tokens(&beam.ids),
-                fallback: self.config.eos_token_id,
-                copied: self.tokenizer.locations(),
-            };
-            let chosen: Vec<f32> = next_token(&network.head(&states)?.flatten_all()?, &rule)?.to_vec1()?;
-            let [id, log_prob, of_locations @ ..] = chosen.as_slice() else {
-                return Err(ModelError::Inference("no token was chosen. This is a bug.".into()));
-            };
-            if log_prob.is_nan() {
-                return Err(not_a_number());
-            }
-            beam.push(*id as u32, *log_prob, Some(of_locations), self.tokenizer);
+    /// One greedy step whose logits stay on the GPU: it brings the token, its log-probability and the logits of the locations, 4 kB
+    /// instead of 200. The host needs the token to see the end, and what must not be said again.
+    fn follow_on_gpu(&self, mut beam: Generated, logits: &Tensor) -> Result<Generated, ModelError> {
+        let rule = NextToken {
+            forced: self.forced_token(&beam.ids),
+            banned: &self.banned_tokens(&beam.ids),
+            fallback: self.config.eos_token_id,
+            copied: self.locations.clone(),
+        };
+        let chosen: Vec<f32> = next_token(&logits.flatten_all()?, &rule)?.to_vec1()?;
+        let [id, log_prob, of_locations @ ..] = chosen.as_slice() else {
+            return Err(ModelError::Inference("no token was chosen. This is a bug.".into()));
+        };
+        if log_prob.is_nan() {
+            return Err(not_a_number());
         }
+        beam.push(*id as u32, *log_prob, Some(of_locations), &self.locations);
         Ok(beam)
-    }
-
-    /// Has the model read an answer's words (all but the last token, which the first step reads), and notes how probable they
-    /// are.
-    fn read_words(
-        &self,
-        network: &Florence2Network,
-        cache: &mut DecoderCache,
-        n_beams: usize,
-        words: &str,
-    ) -> Result<Generated, ModelError> {
-        let mut ids = vec![self.config.decoder_start_token_id, self.tokenizer.bos];
-        ids.extend(self.tokenizer.encode_words(words)?);
-        // Room for one box and the end.
-        if ids.len() + 5 > self.max_tokens {
-            return Err(ModelError::Input(format!(
-                "{} tokens leave no room for a box among {}; use a shorter phrase",
-                ids.len(),
-                self.max_tokens
-            )));
-        }
-        let read = ids[..ids.len() - 1].repeat(n_beams);
-        let states = network.decode_states(cache, &read, &mut Trace::off())?;
-        let logits: Vec<Vec<f32>> = network.head(&states.narrow(0, 0, 1)?)?.squeeze(0)?.to_vec2()?;
-        let log_probs = logits.iter().zip(&ids[1..]).map(|(logits, id)| log_softmax_at(logits, *id as usize));
-        Ok(Generated {
-            log_probs: log_probs.collect(),
-            locations: vec![None; ids.len() - 1],
-            ids,
-            score: None,
-        })
-    }
-
-    /// Logits for decoding limited to boxes, after `n` of their coordinates: of the locations, and of the end token where a
-    /// box may end the answer; negative infinity for all others.
-    fn logits_of_boxes(
-        &self,
-        network: &Florence2Network,
-        states: &Tensor,
-        n: usize,
-    ) -> Result<Vec<Vec<f32>>, ModelError> {
-        let (locations, eos) = (self.tokenizer.locations(), self.config.eos_token_id);
-        let of_locations = logits_by_beam(&network.head_rows(states, locations.clone())?)?;
-        let of_end = logits_by_beam(&network.head_rows(states, eos..eos + 1)?)?;
-        let may_end = n > 0 && n.is_multiple_of(4);
-        let vocab_size = network.config().text_config.vocab_size;
-        let all = of_locations.iter().zip(of_end).map(|(of_locations, of_end)| {
-            let mut logits = vec![f32::NEG_INFINITY; vocab_size];
-            logits[locations.start as usize..locations.end as usize].copy_from_slice(of_locations);
-            if may_end {
-                logits[eos as usize] = of_end[0];
-            }
-            logits
-        });
-        Ok(all.collect())
     }
 
     /// The tokens that may follow `ids`, with their log-probabilities.
@@ -381,7 +290,7 @@ impl Rules<'_> {
     fn banned_tokens(&self, ids: &[u32]) -> Vec<u32> {
         let mut banned = banned_tokens(ids, self.config.no_repeat_ngram_size);
         if !self.ban_locations {
-            banned.retain(|id| self.tokenizer.location(*id).is_none());
+            banned.retain(|id| !self.locations.contains(id));
         }
         banned
     }
@@ -396,7 +305,8 @@ fn banned_tokens(ids: &[u32], n: usize) -> Vec<u32> {
     ids.windows(n).filter(|window| window[..n - 1] == *prefix).map(|window| window[n - 1]).collect()
 }
 
-fn log_softmax_at(logits: &[f32], index: usize) -> f32 {
+/// The log-probability of the token `index`.
+pub(super) fn log_softmax_at(logits: &[f32], index: usize) -> f32 {
     (f64::from(logits[index]) - log_sum_exp(logits)) as f32
 }
 
@@ -407,8 +317,8 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
 }
 
 /// Of token `id`, if it is a location; `logits` are those of all locations.
-fn location_choice(tokenizer: &FlorenceTokenizer, logits: &[f32], id: u32) -> Option<LocationChoice> {
-    let bin = tokenizer.location(id)?;
+fn location_choice(locations: &Range<u32>, logits: &[f32], id: u32) -> Option<LocationChoice> {
+    let bin = locations.contains(&id).then(|| id - locations.start)?;
     let log_total = log_sum_exp(logits);
     let probability = |bin: usize| (f64::from(logits[bin]) - log_total).exp();
     let (mut mean, mut mean_square) = (0.0, 0.0);

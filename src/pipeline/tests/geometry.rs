@@ -8,7 +8,7 @@ use crate::config::RawConfig;
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::{DepthImage, RgbImage, RgbdFrame};
 use crate::instruction::Vocabulary;
-use crate::model::given::GivenDetections;
+use crate::model::precomputed::Precomputed;
 use crate::options::PipelineOptions;
 use crate::resolve::OF_WHOLE;
 use crate::result::{GroundingResult, Status};
@@ -74,7 +74,7 @@ fn look(blocks: &[Block]) -> (RgbdFrame, Vec<Detection2d>) {
     let frame = RgbdFrame {
         key: 0,
         image: RgbImage::new(WIDTH, HEIGHT),
-        depth: Some(DepthImage::from_metres(WIDTH, HEIGHT, depth_m).unwrap()),
+        depth: Some(DepthImage::from_meters(WIDTH, HEIGHT, depth_m).unwrap()),
         camera: Some(
             PinholeCamera::from_k(WIDTH, HEIGHT, &[FOCAL, 0.0, 160.0, 0.0, FOCAL, 120.0, 0.0, 0.0, 1.0])
                 .unwrap(),
@@ -90,14 +90,7 @@ fn look(blocks: &[Block]) -> (RgbdFrame, Vec<Detection2d>) {
 fn ask(text: &str, blocks: &[Block]) -> GroundingResult {
     let (frame, detections) = look(blocks);
     let options = PipelineOptions { use_depth: true, ..config(RawConfig::default()) };
-    run_text(
-        &mut GivenDetections::new(detections),
-        &frame,
-        text,
-        &Vocabulary::default(),
-        &options,
-        &mut |_| {},
-    )
+    run_text(&mut Precomputed::new(detections), &frame, text, &Vocabulary::default(), &options, &mut |_| {})
 }
 
 #[test]

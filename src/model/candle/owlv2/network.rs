@@ -7,10 +7,10 @@
 use candle_core::{D, DType, Device, Tensor};
 use serde::Deserialize;
 
-use super::kernels::{Activation, AttentionMask, Conv2d, attention, linear};
-use super::layers::{Convolution, LayerNorm, Linear, feed_forward_of};
-use super::loading::Weights;
 use crate::model::ModelError;
+use crate::model::candle::kernels::{Activation, AttentionMask, Conv2d, attention, linear};
+use crate::model::candle::layers::{Convolution, LayerNorm, Linear, feed_forward_of};
+use crate::model::candle::loading::Weights;
 
 type Result<T> = std::result::Result<T, ModelError>;
 

@@ -12,10 +12,10 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use serde::Deserialize;
 
-use super::loading::{checkpoint_error, read_json};
 use crate::detection::BoundingBox2d;
 use crate::image::RgbImage;
 use crate::model::ModelError;
+use crate::model::candle::loading::{checkpoint_error, read_json};
 
 /// CLIP's, which the reference takes when `preprocessor_config.json` names none.
 const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::florence2::CellNames;
+use super::naming_head::CellNames;
 
 /// The nouns and colors that a checkpoint with a naming head was taught, in the order of its outputs.
 #[derive(Debug, Clone, Deserialize)]
@@ -14,6 +14,9 @@ pub struct Names {
     pub colored: Vec<String>,
     /// Colors.
     pub colors: Vec<String>,
+    /// Every noun that its phrases were taught in, kinds and their synonyms; empty where the checkpoint does not say.
+    #[serde(default)]
+    pub nouns: Vec<String>,
 }
 
 impl Names {

@@ -1,4 +1,9 @@
-//! OWLv2 as a [`VisionLanguageModel`]: pixels and phrases in, scored boxes out. It has no words of its own.
+//! OWLv2: pixels and phrases in, scored boxes out. It has no words of its own.
+//!
+//! [`network`] computes, [`image`] brings images to its square.
+
+pub mod image;
+pub mod network;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,16 +12,16 @@ use candle_core::{Device, Tensor};
 use serde::Serialize;
 use tokenizers::Tokenizer;
 
+use self::image::SquareImageProcessor;
+use self::network::{Config, ImageFeatures, Owlv2Network};
 use super::device::DeviceChoice;
 use super::frame_cache::FrameCache;
 use super::loading::{Checkpoint, checkpoint_error, read_json};
-use super::owlv2::{Config, ImageFeatures, Owlv2Network};
-use super::owlv2_image::SquareImageProcessor;
 use super::tokenize::open_cutting_tokenizer;
 use crate::detection::{BoundingBox2d, Detection2d, non_maximum_suppression};
 use crate::model::hub::shown_name;
 use crate::model::{
-    KeyedImage, ModelError, ModelInfo, ModelOptions, RawTask, RawTaskOutput, VisionLanguageModel,
+    Grounder, KeyedImage, Model, ModelError, ModelInfo, ModelOptions, Probe, RawTask, RawTaskOutput,
 };
 
 /// Boxes below this score are not worth a caller's look.
@@ -27,6 +32,12 @@ const MAX_BOXES: usize = 64;
 const NMS_IOU: f64 = 0.5;
 /// Phrases whose embeddings are kept.
 const MAX_CACHED_TEXTS: usize = 1024;
+
+/// Loads a model directory in the hub's layout: config.json, `preprocessor_config.json`, tokenizer.json,
+/// model.safetensors.
+pub fn load(dir: &Path, options: &ModelOptions) -> Result<Box<dyn Model>, ModelError> {
+    Ok(Box::new(Owlv2::load(dir, options)?))
+}
 
 /// A loaded OWLv2.
 pub struct Owlv2 {
@@ -54,9 +65,8 @@ struct RawBox {
 }
 
 impl Owlv2 {
-    /// Reads a model directory in the hub's layout: config.json, `preprocessor_config.json`, tokenizer.json,
-    /// model.safetensors.
-    pub fn load(dir: &Path, device: DeviceChoice, options: &ModelOptions) -> Result<Self, ModelError> {
+    fn load(dir: &Path, options: &ModelOptions) -> Result<Self, ModelError> {
+        let device: DeviceChoice = options.device.parse()?;
         let config_path = dir.join("config.json");
         let config: Config = read_json(&config_path)?;
         config.validate().map_err(|problem| checkpoint_error(&config_path, problem))?;
@@ -148,11 +158,21 @@ struct PatchBox {
     objectness: f32,
 }
 
-impl VisionLanguageModel for Owlv2 {
+impl Model for Owlv2 {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
+    fn grounder(&mut self) -> Option<&mut dyn Grounder> {
+        Some(self)
+    }
+
+    fn probe(&mut self) -> Option<&mut dyn Probe> {
+        Some(self)
+    }
+}
+
+impl Grounder for Owlv2 {
     /// Scores are the detector's own, for "a photo of a PHRASE" (the wording it was trained with). They are low by nature: the
     /// reference reports boxes from 0.1 on.
     fn ground(
@@ -183,7 +203,9 @@ impl VisionLanguageModel for Owlv2 {
         };
         Ok(phrases.iter().enumerate().map(of_phrase).collect())
     }
+}
 
+impl Probe for Owlv2 {
     /// `detect` (texts separated by `;`, taken as they are) and `image_guided` (an example image): every box whose best score is
     /// above the threshold, by falling score, nothing suppressed, boxes as predicted (they may reach out of the image).
     fn raw_task(&mut self, image: KeyedImage<'_>, task: &RawTask<'_>) -> Result<RawTaskOutput, ModelError> {

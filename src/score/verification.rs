@@ -1,4 +1,4 @@
-//! A grounding model and a verifier that looks at each of its boxes again.
+//! Verification: a verifier looks at each of a grounder's boxes again.
 //!
 //! The verifier says whether the crop shows the phrase rather than something like it: the cosine of crop and phrase less the
 //! best cosine of crop and distractors. It is good at kinds and colors and knows nothing of places, so it is asked about the
@@ -6,9 +6,7 @@
 
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::RgbImage;
-use crate::model::{
-    KeyedImage, ModelError, ModelInfo, RawTask, RawTaskOutput, Verifier, VisionLanguageModel,
-};
+use crate::model::{ModelError, Verifier};
 
 /// The name of the score part.
 pub const CONTRASTIVE_MARGIN: &str = "contrastive_margin";
@@ -21,74 +19,42 @@ const NOTHING: [&str; 3] = ["an empty table", "a blurry background", "a part of 
 /// Colors that take the place of a phrase's own.
 const COLORS: [&str; 8] = ["red", "green", "blue", "yellow", "orange", "black", "white", "brown"];
 
-/// Both models as one.
-pub struct VerifiedModel {
-    grounder: Box<dyn VisionLanguageModel>,
-    verifier: Box<dyn Verifier>,
-}
-
-impl VerifiedModel {
-    /// `verifier` looks at what `grounder` finds.
-    pub fn new(grounder: Box<dyn VisionLanguageModel>, verifier: Box<dyn Verifier>) -> Self {
-        Self { grounder, verifier }
-    }
-
-    fn verify(
-        &mut self,
-        image: &RgbImage,
-        detections: &mut [Detection2d],
-        distractors: &[String],
-    ) -> Result<(), ModelError> {
+/// Notes for the best boxes of each phrase by how much the verifier sees the phrase in it rather than something else.
+pub fn verify(
+    verifier: &mut dyn Verifier,
+    image: &RgbImage,
+    phrases: &[&str],
+    found: &mut [Vec<Detection2d>],
+) -> Result<(), ModelError> {
+    for (phrase, detections) in phrases.iter().zip(found) {
+        let distractors = distractors(phrase, phrases);
         for detection in detections.iter_mut().take(MAX_VERIFIED) {
             let Some(crop) = crop_with_context(image, &detection.bbox, CONTEXT) else { continue };
-            let crop = self.verifier.embed_image(&crop)?;
-            let mut cosine = |text: &str| -> Result<f32, ModelError> {
-                let text = self.verifier.embed_text(&format!("a photo of {text}"))?;
-                Ok(crop.iter().zip(&text).map(|(a, b)| a * b).sum())
-            };
-            let phrase = cosine(&with_article(&detection.phrase))?;
-            let mut best = f32::NEG_INFINITY;
-            for distractor in distractors {
-                best = best.max(cosine(distractor)?);
-            }
-            detection.score_parts.push((CONTRASTIVE_MARGIN.to_owned(), f64::from(phrase - best)));
+            let margin = margin(verifier, &crop, &detection.phrase, &distractors)?;
+            detection.score_parts.push((CONTRASTIVE_MARGIN.to_owned(), margin));
         }
-        Ok(())
     }
+    Ok(())
 }
 
-impl VisionLanguageModel for VerifiedModel {
-    fn info(&self) -> &ModelInfo {
-        self.grounder.info()
+/// The cosine of a crop and a phrase, less the best one of the crop and a distractor.
+fn margin(
+    verifier: &mut dyn Verifier,
+    crop: &RgbImage,
+    phrase: &str,
+    distractors: &[String],
+) -> Result<f64, ModelError> {
+    let crop = verifier.embed_image(crop)?;
+    let mut cosine = |text: &str| -> Result<f32, ModelError> {
+        let text = verifier.embed_text(&format!("a photo of {text}"))?;
+        Ok(crop.iter().zip(&text).map(|(a, b)| a * b).sum())
+    };
+    let of_phrase = cosine(&with_article(phrase))?;
+    let mut best = f32::NEG_INFINITY;
+    for distractor in distractors {
+        best = best.max(cosine(distractor)?);
     }
-
-    fn ground(
-        &mut self,
-        image: KeyedImage<'_>,
-        phrases: &[&str],
-    ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
-        let mut all = self.grounder.ground(image, phrases)?;
-        for (phrase, detections) in phrases.iter().zip(&mut all) {
-            self.verify(image.image, detections, &distractors(phrase, phrases))?;
-        }
-        Ok(all)
-    }
-
-    fn caption(
-        &mut self,
-        image: KeyedImage<'_>,
-        region: Option<BoundingBox2d>,
-    ) -> Result<String, ModelError> {
-        self.grounder.caption(image, region)
-    }
-
-    fn answer(&mut self, image: KeyedImage<'_>, question: &str) -> Result<String, ModelError> {
-        self.grounder.answer(image, question)
-    }
-
-    fn raw_task(&mut self, image: KeyedImage<'_>, task: &RawTask<'_>) -> Result<RawTaskOutput, ModelError> {
-        self.grounder.raw_task(image, task)
-    }
+    Ok(f64::from(of_phrase - best))
 }
 
 /// What `phrase` could be mistaken for: the other phrases of the request, the phrase in other colors, and nothing at all.
@@ -152,13 +118,9 @@ mod tests {
     }
 
     /// Pictures lie on an axis by their mean red, texts by whether they say "red".
-    struct Reddish(ModelInfo);
+    struct Reddish;
 
     impl Verifier for Reddish {
-        fn info(&self) -> &ModelInfo {
-            &self.0
-        }
-
         fn embed_image(&mut self, image: &RgbImage) -> Result<Vec<f32>, ModelError> {
             let red = f32::from(image.get_pixel(0, 0).0[0]) / 255.0;
             Ok(vec![red, (1.0 - red * red).sqrt()])
@@ -184,13 +146,9 @@ mod tests {
             Detection2d::new("red cup", bbox(0.0, 8.0), 0.9),
             Detection2d::new("red cup", bbox(12.0, 20.0), 0.8),
         ];
-        let info = crate::model::given::GivenDetections::new(Vec::new()).info().clone();
-        let mut model = VerifiedModel::new(
-            Box::new(crate::model::given::GivenDetections::new(boxes)),
-            Box::new(Reddish(info)),
-        );
+        let mut found = vec![boxes];
         let image = RgbImage::from_fn(20, 10, |x, _| image::Rgb([if x < 10 { 255 } else { 0 }, 0, 0]));
-        let found = model.ground(KeyedImage { key: 1, image: &image }, &["red cup"]).unwrap();
+        verify(&mut Reddish, &image, &["red cup"], &mut found).unwrap();
         let margin =
             |i: usize| found[0][i].score_parts.iter().find(|it| it.0 == CONTRASTIVE_MARGIN).unwrap().1;
         assert_eq!((margin(0), margin(1)), (1.0, -1.0));

@@ -6,12 +6,13 @@
 
 use serde::Serialize;
 
-use super::generation::LocationChoice;
-#[cfg(doc)]
-use super::generation::NEAR_BINS;
-use super::tokenize::N_LOCATIONS;
+use super::tokenizer::N_LOCATIONS;
 use crate::detection::BoundingBox2d;
 use crate::model::ModelError;
+use crate::model::candle::generation::LocationChoice;
+#[cfg(doc)]
+use crate::model::candle::generation::NEAR_BINS;
+use crate::model::candle::tokenize::plain_words;
 
 /// What the model is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,7 +222,7 @@ impl Task {
                 return Err(ModelError::Input(format!("task {name} takes no text")));
             }
             (_, None) => return Err(ModelError::Input(format!("task {name} needs a text"))),
-            (Input::Words, Some(text)) => super::tokenize::plain_words(text),
+            (Input::Words, Some(text)) => plain_words(text),
             (Input::Region, Some(text)) => region_tokens(text, width, height)?,
         };
         Ok(format!("{before}{filled}{after}"))

@@ -5,10 +5,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::florence2_names::Names;
-use super::kernels::Conv2d;
-use super::loading::{checkpoint_error, read_json};
 use crate::model::ModelError;
+use crate::model::candle::kernels::Conv2d;
+use crate::model::candle::loading::{checkpoint_error, read_json};
 
 /// config.json, as far as inference needs it.
 #[derive(Debug, Clone, Deserialize)]
@@ -19,8 +18,6 @@ pub struct Config {
     pub text_config: TextConfig,
     /// Placeholder for one image token in the reference's prompt; older checkpoints have none.
     pub image_token_id: Option<u32>,
-    /// The dense head of our own checkpoints.
-    pub grounding_head: Option<GroundingHeadConfig>,
     /// True for checkpoints trained on rendered scenes.
     #[serde(default)]
     pub synthetic: bool,
@@ -71,30 +68,6 @@ pub struct TextConfig {
     pub(super) activation_function: String,
     #[serde(default)]
     pub(super) scale_embedding: bool,
-}
-
-/// How the dense head's output becomes boxes and scores.
-#[derive(Debug, Clone, Deserialize)]
-pub struct GroundingHeadConfig {
-    /// Numbers per cell and phrase in the space that they share.
-    pub embed_dim: usize,
-    /// Distance, as a fraction of the image, that one unit of softplus output stands for.
-    pub box_scale: f64,
-    /// Logit to probability.
-    pub calibration: Calibration,
-    /// Boxes that overlap a better one by more than this are dropped.
-    pub nms_iou: f64,
-    /// What it has names for: captions are made of these.
-    pub names: Option<Names>,
-}
-
-/// Platt scaling: score = sigmoid(scale * logit + bias).
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub struct Calibration {
-    /// Factor on the logit.
-    pub scale: f64,
-    /// Added to it.
-    pub bias: f64,
 }
 
 fn three() -> usize {
@@ -200,16 +173,17 @@ impl Config {
         if let Some(id) = self.image_token_id.filter(|id| *id as usize >= text.vocab_size) {
             return Err(format!("image_token_id {id} is outside the vocabulary of {}", text.vocab_size));
         }
-        if let Some(head) = &self.grounding_head {
-            let numbers = [head.box_scale, head.calibration.scale, head.calibration.bias, head.nms_iou];
-            if numbers.iter().any(|number| !number.is_finite())
-                || head.box_scale <= 0.0
-                || head.embed_dim == 0
-            {
-                return Err("grounding_head: expected finite numbers, box_scale > 0 and embed_dim > 0".into());
-            }
-        }
         Ok(())
+    }
+
+    /// Channels of the last feature map.
+    pub fn map_channels(&self) -> usize {
+        self.vision_config.embed_dim.last().copied().unwrap_or_default()
+    }
+
+    /// Width of the language model.
+    pub fn text_width(&self) -> usize {
+        self.text_config.d_model
     }
 
     /// Rows and columns of the last feature map for an image of this height and width.

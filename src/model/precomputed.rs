@@ -1,48 +1,49 @@
-//! Detections of someone else's model: the words are resolved over them, no model runs.
+//! Detections of someone else's model, from a file or a request: the words are resolved over them, no model runs.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::{Grounder, KeyedImage, Model, ModelError, ModelInfo};
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::instruction::GENERIC_NOUN;
-use crate::model::{KeyedImage, ModelError, ModelInfo, VisionLanguageModel};
 
-/// Boxes that came with the request, whatever the image.
+/// Boxes that are the same for every image.
 #[derive(Debug)]
-pub struct GivenDetections {
+pub struct Precomputed {
     info: ModelInfo,
     detections: Vec<Detection2d>,
+}
+
+/// Another model made slow, for tests and rehearsals: how everything around it fares when answers take their time.
+struct Delayed {
+    model: Precomputed,
     delay: Duration,
 }
 
-/// As a file holds them: boxes alone, or with the time that finding them took.
+/// As a file holds them: boxes alone, or with the time that finding them is to take.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-pub enum GivenFile {
-    /// Found at once.
+enum PrecomputedFile {
     Boxes(Vec<Detection2d>),
-    /// Found after a while, as by a slow model.
-    Slow {
-        /// Milliseconds.
-        delay_ms: u64,
-        /// What is found.
-        boxes: Vec<Detection2d>,
-    },
+    Delayed { delay_ms: u64, boxes: Vec<Detection2d> },
 }
 
-impl From<GivenFile> for GivenDetections {
-    fn from(file: GivenFile) -> Self {
-        match file {
-            GivenFile::Boxes(boxes) => Self::new(boxes),
-            GivenFile::Slow { delay_ms, boxes } => {
-                Self { delay: Duration::from_millis(delay_ms), ..Self::new(boxes) }
-            }
+/// Reads a JSON file: a list of `{"phrase", "bbox": [x0, y0, x1, y1], "score"}`, boxes in pixels; for a scene that stands still. With
+/// `{"delay_ms", "boxes"}` they are found as slowly as by a real model: for tests of all but the model.
+pub fn load(path: &Path) -> Result<Box<dyn Model>, ModelError> {
+    let refused = |problem: String| ModelError::Checkpoint { path: path.display().to_string(), problem };
+    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    Ok(match serde_json::from_str(&text).map_err(|error| refused(error.to_string()))? {
+        PrecomputedFile::Boxes(boxes) => Box::new(Precomputed::new(boxes)),
+        PrecomputedFile::Delayed { delay_ms, boxes } => {
+            Box::new(Delayed { model: Precomputed::new(boxes), delay: Duration::from_millis(delay_ms) })
         }
-    }
+    })
 }
 
-impl GivenDetections {
+impl Precomputed {
     /// The boxes to choose from.
     pub fn new(detections: Vec<Detection2d>) -> Self {
         let info = ModelInfo {
@@ -51,15 +52,21 @@ impl GivenDetections {
             device: "none".to_owned(),
             synthetic: false,
         };
-        Self { info, detections, delay: Duration::ZERO }
+        Self { info, detections }
     }
 }
 
-impl VisionLanguageModel for GivenDetections {
+impl Model for Precomputed {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
+    fn grounder(&mut self) -> Option<&mut dyn Grounder> {
+        Some(self)
+    }
+}
+
+impl Grounder for Precomputed {
     /// A box is offered for a phrase when its own phrase has all of the phrase's words: "red coffee mug" is a "red mug", but
     /// "mug" is not, for nobody has said what color it has. A "yellow and white mug" is a "white mug" only where there is none that
     /// is white alone.
@@ -68,7 +75,6 @@ impl VisionLanguageModel for GivenDetections {
         image: KeyedImage<'_>,
         phrases: &[&str],
     ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
-        std::thread::sleep(self.delay);
         let (width, height) = image.image.dimensions();
         let offers = |phrase: &&str| {
             // "the red thing" asks for anything red.
@@ -98,6 +104,27 @@ impl VisionLanguageModel for GivenDetections {
     }
 }
 
+impl Model for Delayed {
+    fn info(&self) -> &ModelInfo {
+        self.model.info()
+    }
+
+    fn grounder(&mut self) -> Option<&mut dyn Grounder> {
+        Some(self)
+    }
+}
+
+impl Grounder for Delayed {
+    fn ground(
+        &mut self,
+        image: KeyedImage<'_>,
+        phrases: &[&str],
+    ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
+        std::thread::sleep(self.delay);
+        self.model.ground(image, phrases)
+    }
+}
+
 fn words(phrase: &str) -> Vec<String> {
     phrase
         .split(|it: char| !it.is_alphanumeric())
@@ -116,7 +143,7 @@ mod tests {
         #[track_caller]
         fn check(said: &str, asked: &str, is_offered: bool) {
             let bbox = BoundingBox2d::from([0.0, 0.0, 5.0, 5.0]);
-            let mut model = GivenDetections::new(vec![Detection2d::new(said, bbox, 0.9)]);
+            let mut model = Precomputed::new(vec![Detection2d::new(said, bbox, 0.9)]);
             let image = RgbImage::new(4, 4);
             let found = model.ground(KeyedImage { key: 0, image: &image }, &[asked]).unwrap();
             assert_eq!(found[0].len(), usize::from(is_offered), "{asked:?} of {said:?}");
