@@ -13,7 +13,6 @@ the verdict is FOUND and the box has IoU >= 0.5 with the truth; something absent
 
 import argparse
 import json
-import math
 import random
 from collections import defaultdict
 from pathlib import Path

@@ -19,7 +19,6 @@ import argparse
 import gc
 import json
 import math
-import os
 import re
 import tempfile
 import time
