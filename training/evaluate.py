@@ -23,8 +23,6 @@ import text
 from checkpoint import Checkpoint, keep_apart, overlap
 from data import Scenes, small_side
 
-# Words that training never used, absent from every scene.
-NEVER_TRAINED = "giraffe violin helicopter toaster elephant battery ladder microphone stapler helmet wrench pillow".split()
 SIDE = 18 / 256  # of the image: smaller things are not asked for
 CAPTIONED = 200  # images whose captions are judged
 
@@ -114,7 +112,7 @@ def queries(rng, scenes, usable, n):
     draw("absent: wrong color", absent(lambda it: it["kind"] in text.COLORED and (it["kind"], rng.choice(text.COLORS))))
     draw("absent: wrong kind", absent(lambda it: it["color"] and (rng.choice([it for it in scenes.kinds if it in text.COLORED]), it["color"])))
     draw("absent: kind not there", absent(lambda it: (rng.choice(scenes.kinds), None)))
-    draw("absent: unknown noun", lambda things: (rng.choice(NEVER_TRAINED), []))
+    draw("absent: unknown noun", lambda things: (rng.choice(text.NEVER_TRAINED), []))
     return drawn
 
 

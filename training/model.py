@@ -7,27 +7,28 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import Florence2Config, Florence2ForConditionalGeneration
 
+from data import INPUT
 from text import COLORS, KINDS
 
-GRID, SIZE, BOX_SCALE = 16, 256, 0.1
+SIZE, GRID, BOX_SCALE = INPUT, INPUT // 16, 0.1
 EMBED = 128  # of the space that cells and phrases share
 MEAN = torch.tensor([0.485, 0.456, 0.406]) * 255
 STD = torch.tensor([0.229, 0.224, 0.225]) * 255
 
 
-def config(tokenizer, d_model=192, layers=2, dims=(32, 64, 128, 192), depths=(1, 1, 3, 1)):
+def config(tokenizer, d_model=192, layers=2, dims=(32, 64, 128, 192), depths=(1, 1, 5, 1)):
     heads = [dim // 32 for dim in dims]
     return Florence2Config(
         vision_config=dict(
             depths=list(depths), patch_size=[7, 3, 3, 3], patch_stride=[4, 2, 2, 1], patch_padding=[3, 1, 1, 1],
-            embed_dim=list(dims), num_heads=heads, num_groups=heads, window_size=8, drop_path_rate=0.0,
+            embed_dim=list(dims), num_heads=heads, num_groups=heads, window_size=GRID // 2, drop_path_rate=0.0,
             projection_dim=d_model, max_position_embeddings=32, max_temporal_embeddings=4,
         ),
         text_config=dict(
             model_type="bart", vocab_size=tokenizer.get_vocab_size(), d_model=d_model, encoder_layers=layers,
             decoder_layers=layers, encoder_ffn_dim=4 * d_model, decoder_ffn_dim=4 * d_model,
             encoder_attention_heads=d_model // 32, decoder_attention_heads=d_model // 32,
-            max_position_embeddings=384, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
+            max_position_embeddings=512, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
             bos_token_id=0, pad_token_id=1, eos_token_id=2, decoder_start_token_id=2, forced_bos_token_id=0,
             forced_eos_token_id=2,
         ),

@@ -4,6 +4,10 @@ A query is a prompt for the model with its answer: for the dense head the indice
 names (possibly none) and of those it may or may not name, for the decoder a text. Everything is drawn from a `random.Random`.
 """
 
+from pathlib import Path
+
+from splits import split_of_word
+
 # What people call each kind, most used first; the first ten are built from primitives, those up to the wine rack are models.
 SYNONYMS = {
     "cup": ["cup", "cup", "mug", "mug", "coffee mug"],
@@ -101,11 +105,24 @@ MATERIALS = {
 }
 PLURALS = {"box": "boxes", "dish": "dishes", "shelf": "shelves", "knife": "knives"}
 COUNTED = "cup bowl bottle box ball plate can banana marker apple book lemon ramekin cabinet shelf tray basket".split() + FURNISHED
-# Nothing that a table could hold and the generator draws, or might draw later under another name.
-UNKNOWN = (
-    "zebra cat dog laptop keyboard phone car chair person scissors shoe hat "
-    "clock pizza drill remote mouse monitor umbrella bird horse train glove sponge guitar"
-).split()
+# Concrete nouns that nothing in any scene bears, for phrases to be refused; splits.py keeps some of them from training.
+# From WordNet 3.1 (Princeton University, WordNet License): things, animals, food, plants and a few people that its tagged texts have.
+NOUNS = Path(__file__).with_name("nouns.txt").read_text().split("\n")[:-1]
+# Words of earlier evaluations, never trained on by any version.
+NEVER_TRAINED = "giraffe violin helicopter toaster elephant battery ladder microphone stapler helmet wrench pillow".split()
+UNKNOWN = [it for it in NOUNS if split_of_word(it) == "train" and it not in NEVER_TRAINED]
+KEPT_WORDS = {split: [it for it in NOUNS if split_of_word(it) == split and it not in NEVER_TRAINED] for split in ("validation", "test")}
+KEPT_WORDS["test"] += NEVER_TRAINED
+# Kinds that are taken for each other: asked for where only another one of them is.
+ALIKE = [
+    ("banana", "marker", "carrot", "screwdriver", "knife", "spoon", "fork", "hammer"), ("alphabet soup", "tomato sauce", "can", "cup", "jar"),
+    ("ketchup", "barbecue sauce", "salad dressing", "bottle", "wine bottle", "milk"), ("milk", "orange juice", "cereal box", "popcorn"),
+    ("butter", "cream cheese", "chocolate pudding", "cookies", "macaroni and cheese", "popcorn", "bread", "box", "cereal box", "book"),
+    ("cabinet", "shelf", "microwave", "fridge", "storage box", "box"), ("stove", "tray", "plate", "dining set", "microwave"),
+    ("bowl", "ramekin", "cup", "plate", "frying pan"), ("basket", "tray", "bowl drainer", "dish rack", "storage box", "desk caddy", "bucket"),
+    ("egg", "lemon", "ball", "apple", "pear", "donut", "bread", "mushroom"), ("moka pot", "teapot", "pitcher", "cup", "vase", "jar", "milk"),
+    ("wine rack", "shelf", "dish rack", "desk caddy", "cabinet"), ("candle", "can", "vase", "goblet", "lamp", "cone", "bottle"),
+]
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 LOCATE = "Locate {} in the image."
@@ -200,9 +217,35 @@ def absent_query(rng, things, kinds=KINDS):
             break
         if matches(things, kind, color) == ([], []):
             return dict(found=[], unsure=[], phrase=decorate(rng, kind, color), means=(kind, color))
-    color = rng.choice(COLORS) if rng.random() < 0.4 else None
-    noun = rng.choice(UNKNOWN)
-    return dict(found=[], unsure=[], phrase=(color + " " if color else "") + noun, means=(noun, color))
+    return unknown_query(rng)
+
+
+def alike_query(rng, things, kinds):
+    """The name of a kind that something in the scene is easily taken for and that nothing is, or None."""
+    seen = {it["kind"] for it in things}
+    near = [it for group in ALIKE if seen & set(group) for it in group if it not in seen and it in kinds]
+    if near:
+        kind = rng.choice(near)
+        if matches(things, kind, None) == ([], []):
+            return dict(found=[], unsure=[], phrase=decorate(rng, kind, None), means=(kind, None))
+
+
+def wrong_color_query(rng, things):
+    """A kind that is there in a color that it has not, or None: the color is often that of something else in the scene."""
+    colored = [it for it in things if it["kind"] in COLORED]
+    others = [it["color"] for it in things if it["color"]]
+    for _ in range(4 if colored else 0):
+        kind = rng.choice(colored)["kind"]
+        color = rng.choice(others) if others and rng.random() < 0.5 else rng.choice(COLORS)
+        if matches(things, kind, color) == ([], []):
+            return dict(found=[], unsure=[], phrase=decorate(rng, kind, color), means=(kind, color))
+
+
+def unknown_query(rng, nouns=UNKNOWN):
+    color = rng.choice(COLORS) if rng.random() < 0.3 else None
+    noun = rng.choice(nouns)
+    phrase = ("the " if rng.random() < 0.1 else "") + (color + " " if color else "") + (plural(noun) if rng.random() < 0.05 else noun)
+    return dict(found=[], unsure=[], phrase=phrase, means=(noun, color))
 
 
 def decorate(rng, kind, color):
