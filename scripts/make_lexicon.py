@@ -60,7 +60,7 @@ def flag(word: str, number: Counter, uses: Counter, transitive: set[str]) -> str
         verb, other = number[word, "v"], number[word, "n"] + number[word, "a"]
     if number[word, "v"] == 0:
         return "n" if other else "-"
-    if uses[word, "v"] == 0 and word not in transitive:
+    if uses[word, "v"] == 0 and number[word, "a"] == 0 and word not in transitive:
         return "r"
     return "V" if verb > other else "v"
 
@@ -72,7 +72,9 @@ def main() -> None:
         set(filter(is_plain, (FOLDER / "usr/share/dict" / name).read_text().split()))
         for name in ("american-english-small", "american-english")
     )
-    words = frequent | all_words
+    # Names are no slips either: "Teddy".
+    names = {it.lower() for it in (FOLDER / "usr/share/dict/american-english").read_text().split() if it.isascii() and it.isalpha()}
+    words = frequent | all_words | names
     words |= {word for word, kind in uses if kind == "v" and is_plain(word)}
     transitive = with_objects()
     entries = {word: flag(word, number, uses, transitive) for word in words}

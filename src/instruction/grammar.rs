@@ -103,7 +103,9 @@ pub(super) fn mend_verbs(tokens: &mut [Token], vocabulary: &Vocabulary) {
         };
         let goes_on = tokens.get(at + 1).is_some_and(|it| it.is_word);
         let may_be_verb = begins && goes_on && tokens[at].is_word && !tokens[at].is_name;
-        let mended = vocabulary.mended_verb(&tokens[at].text).filter(|_| may_be_verb);
+        let word = &tokens[at].text;
+        let mended = vocabulary.mended_verb(word).or_else(|| vocabulary.mended_other_verb(word));
+        let mended = mended.filter(|_| may_be_verb);
         if let Some(verb) = mended.map(str::to_owned) {
             tokens[at].text = verb;
         }

@@ -317,7 +317,7 @@ impl Vocabulary {
             || word == "most"
     }
 
-    /// The verbs of the vocabulary that a word is but for one slip, in order.
+    /// The verbs with an action of their own that a word is but for one slip, in order.
     pub(super) fn verbs_near(&self, word: &str) -> Vec<&str> {
         let near = |it: &&String| it.len() >= 3 && one_edit_apart(it, word);
         let mut near: Vec<&str> = self.verb_words.iter().filter(near).map(String::as_str).collect();
@@ -338,6 +338,20 @@ impl Vocabulary {
             ([only], _) | (_, [only]) => Some(only),
             _ => None,
         }
+    }
+}
+
+impl Vocabulary {
+    /// The one other verb that a word is but for one slip behind its first letter, where it is no English word.
+    pub(super) fn mended_other_verb(&self, word: &str) -> Option<&str> {
+        if word.chars().count() < 4 || is_english(word) || !self.verbs_near(word).is_empty() {
+            return None;
+        }
+        let first = word.chars().next();
+        let is_near = |it: &&String| !it.contains(' ') && it.chars().next() == first && one_edit_apart(it, word);
+        let mut near = self.other_verbs.keys().filter(is_near);
+        let only = near.next()?;
+        near.next().is_none().then_some(only.as_str())
     }
 }
 
