@@ -167,6 +167,8 @@ enum Meaning {
     Place(Order),
     Relation(RelationKind, Vec<ObjectReference>, usize),
     Attribute(Attribute),
+    /// What it is not.
+    Except(ObjectReference),
 }
 
 type Things = Vec<(ObjectReference, Vec<Modifier>)>;

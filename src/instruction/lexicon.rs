@@ -92,9 +92,10 @@ impl WordUse {
     }
 }
 
-/// Whether a word may stand for what is done to a thing. Rare verbs that never have an object ("gab") may not.
+/// Whether a word may stand for what is done to a thing. Rare verbs that never have an object ("gab"), names and rare words of no
+/// known kind may not.
 pub(super) fn may_be_verb(word: &str) -> bool {
-    is_english(word) && flag_of(word).is_none_or(|it| it.trim_end_matches('+') != "r")
+    is_english(word) && !matches!(flag_of(word), Some("r" | "r+" | "m" | "m+" | "-+"))
 }
 
 /// Whether a word can only be the past of a verb: "went".

@@ -99,6 +99,12 @@ fn raw_tokens(characters: &[Character]) -> Result<Vec<Token>, ParseError> {
 
 fn push_mark(tokens: &mut Vec<Token>, characters: &[Character], at: usize) {
     let Character { letter, start, end } = characters[at];
+    if letter == '/'
+        && let Some(last) = tokens.last_mut().filter(|it| it.text == "w" && it.span.end == start)
+    {
+        "with".clone_into(&mut last.text); // "w/"
+        return;
+    }
     let is_new_line = letter == '\n' && characters.get(at + 1).is_some_and(|it| !it.letter.is_alphabetic());
     let text = match letter {
         '\n' if is_new_line => ".".to_owned(),
@@ -176,7 +182,10 @@ fn without_labels(tokens: Vec<Token>, vocabulary: &Vocabulary) -> Vec<Token> {
             }
             // "1.", "2)", "(3)", "no. 5".
             // "1. open the oven 2. take out the casserole".
-            "." if words.len() > 1 && next_is_verb(token_idx) && words.last().is_some_and(|it| is_list_number(it)) => {
+            "." if words.len() > 1
+                && next_is_verb(token_idx)
+                && words.last().is_some_and(|it| is_list_number(it)) =>
+            {
                 kept.pop();
             }
             "." | ")" if words.len() == 1 && words[0].parse::<u32>().is_ok() && token_idx + 1 < n_tokens => {

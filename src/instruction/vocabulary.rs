@@ -348,7 +348,8 @@ impl Vocabulary {
             return None;
         }
         let first = word.chars().next();
-        let is_near = |it: &&String| !it.contains(' ') && it.chars().next() == first && one_edit_apart(it, word);
+        let is_near =
+            |it: &&String| !it.contains(' ') && it.chars().next() == first && one_edit_apart(it, word);
         let mut near = self.other_verbs.keys().filter(is_near);
         let only = near.next()?;
         near.next().is_none().then_some(only.as_str())

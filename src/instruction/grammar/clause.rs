@@ -83,7 +83,7 @@ impl<'a> Parser<'a> {
             let modifiers = self.modifiers(0)?;
             vec![(elided, modifiers)]
         } else {
-            self.things(0)?
+            self.given_things(&verb, &mut recipient)?
         };
         self.particle(&mut verb);
         self.split = None;
@@ -129,6 +129,20 @@ impl<'a> Parser<'a> {
         Ok(done)
     }
 
+    /// The things of a clause; of "give the nurse the syringe" the first is who gets the second.
+    fn given_things(&mut self, verb: &Verb, recipient: &mut Option<String>) -> Result<Things, Failure> {
+        let things = self.things(0)?;
+        let gives =
+            verb.action == Action::HandOver || matches!(self.verb_word.as_str(), "bring" | "feed" | "offer");
+        let [(named, modifiers)] = &things[..] else { return Ok(things) };
+        if !gives || recipient.is_some() || !modifiers.is_empty() || !self.determiner_at(self.position) {
+            return Ok(things);
+        }
+        let said = self.as_said(named);
+        *recipient = Some(said.strip_prefix("the ").unwrap_or(&said).to_owned());
+        self.things(0)
+    }
+
     /// "approach and touch the stamp": both are done to the same.
     fn shared_object(
         &mut self,
@@ -161,8 +175,15 @@ impl<'a> Parser<'a> {
         self.skip_fillers();
         let mut manner = Vec::new();
         self.manners(&mut manner);
+        // "chandelier on".
+        let switched = match self.word(self.position).filter(|_| self.ends_clause(self.position + 1)) {
+            Some("on") => Some(Action::TurnOn),
+            Some("off") => Some(Action::TurnOff),
+            _ => None,
+        };
+        self.position += usize::from(switched.is_some());
         let find = Verb {
-            action: Action::Find,
+            action: switched.unwrap_or(Action::Find),
             takes_destination: false,
             target: TargetNeed::Required,
             recipient: None,
@@ -311,7 +332,9 @@ impl<'a> Parser<'a> {
         match modifier.meaning {
             Meaning::Place(order) => Ok((direction_of(order.by), Vec::new())),
             Meaning::Relation(kind, landmarks, _) => Ok((kind, landmarks)),
-            Meaning::Attribute(_) => Err(self.fail_at(modifier.token_idx, self.misplaced(&modifier))),
+            Meaning::Attribute(_) | Meaning::Except(_) => {
+                Err(self.fail_at(modifier.token_idx, self.misplaced(&modifier)))
+            }
         }
     }
 
@@ -473,7 +496,7 @@ impl<'a> Parser<'a> {
             return if modifier.goal && brings && !is_near { 9 } else { 0 };
         }
         match &modifier.meaning {
-            Meaning::Attribute(_) => 0,
+            Meaning::Attribute(_) | Meaning::Except(_) => 0,
             Meaning::Place(order) => {
                 let is_start = |it: &&Modifier| self.words[it.token_idx] == "from";
                 let alone = modifiers.iter().filter(is_start).count() + 1 == modifiers.len();
@@ -507,8 +530,8 @@ impl<'a> Parser<'a> {
             let before = self.position;
             self.purpose(task);
             self.skip_fillers_but_places(verb, task);
-            let has_direction =
-                verb.takes_destination || matches!(verb.action, Action::Turn | Action::Custom(_));
+            let has_direction = verb.takes_destination
+                || matches!(verb.action, Action::Turn | Action::Pull | Action::Custom(_));
             if task.destination.is_none() && has_direction {
                 self.position += self.degree_at(self.position).unwrap_or(0);
                 task.destination = self.direction();
@@ -529,6 +552,8 @@ impl<'a> Parser<'a> {
             if task.tool.is_none() {
                 task.tool = self.tool(verb, task.targets.first())?;
             }
+            self.path(task)?;
+            self.goal_behind(task)?;
             self.recipient_behind(recipient);
             self.without_doing(task)?;
             if self.position == before {
@@ -715,6 +740,41 @@ impl<'a> Parser<'a> {
             Some(purpose) => *purpose += &format!(" {said}"),
             None => task.purpose = Some(said),
         }
+    }
+
+    /// "across the bench": a way to go, as said.
+    fn path(&mut self, task: &mut Instruction) -> Result<(), Failure> {
+        let start = self.position;
+        let is_path = matches!(self.word(start), Some("across" | "through" | "along"));
+        if !is_path || !self.starts_thing(start + 1) {
+            return Ok(());
+        }
+        self.position += 1;
+        self.thing(0)?;
+        task.manner.push(self.words[start..self.position].join(" "));
+        Ok(())
+    }
+
+    /// "to the cab", behind a tool or a manner.
+    fn goal_behind(&mut self, task: &mut Instruction) -> Result<(), Failure> {
+        let start = self.position;
+        let Some((relation, length, true)) = self.relation_at(start) else { return Ok(()) };
+        let is_open = task.destination.is_none() && !task.targets.is_empty() && self.side_at(start).is_none();
+        if !is_open || !self.starts_thing(start + length) || self.is_viewer(start + length) {
+            return Ok(());
+        }
+        self.position += length;
+        let mut landmark = self.thing(0)?;
+        let modifiers = self.modifiers(0)?;
+        self.attach(&mut landmark, modifiers)?;
+        let (relation, landmarks) = region(relation, vec![landmark], self.words[start]);
+        let span = self.span_from(start);
+        task.destination =
+            Some(Destination { relation, landmarks, distance_m: None, also: Vec::new(), span });
+        if task.action == Action::PickUp {
+            task.action = Action::Move;
+        }
+        Ok(())
     }
 
     /// "over to me", "for me": who gets it.

@@ -2,7 +2,7 @@
 
 use super::Parser;
 use crate::instruction::lexicon::{WordUse, word_use};
-use crate::instruction::types::Rotation;
+use crate::instruction::types::{OrderBy, Rotation};
 
 impl Parser<'_> {
     /// The number of words of a manner that stands at a place and does not begin the name of a thing ("the flat box").
@@ -112,6 +112,14 @@ impl Parser<'_> {
             clockwise = self.sense_at(at + skip);
             at += clockwise.map_or(0, |_| skip + 1);
             at += usize::from(clockwise.is_some() && matches!(self.word(at), Some("direction")));
+        }
+        if clockwise.is_none()
+            && let Some((order, length)) = self.side_at(at)
+            && let OrderBy::Leftmost | OrderBy::Rightmost = order.by
+        {
+            // "to the right" is clockwise.
+            clockwise = Some(order.by == OrderBy::Rightmost);
+            at += length;
         }
         let degrees = if clockwise == Some(true) { -degrees } else { degrees };
         Some((Rotation { degrees, sense_told: clockwise.is_some() }, at - start))

@@ -3,7 +3,7 @@
 use super::clause::region;
 use super::{Failure, IT, MAX_DEPTH, Meaning, Modifier, Parser, is_ordinal_only, is_side};
 use crate::instruction::types::{
-    Attribute, ObjectReference, Order, OrderBy, Quantity, Relation, RelationKind,
+    Action, Attribute, ObjectReference, Order, OrderBy, Quantity, Relation, RelationKind,
 };
 
 impl Parser<'_> {
@@ -139,6 +139,8 @@ impl Parser<'_> {
                     modifier.meaning = Meaning::Place(Order { by, rank: 1 });
                 } else if let Some(attribute) = self.attribute(true) {
                     modifier.meaning = Meaning::Attribute(attribute);
+                } else if negated && self.starts_thing(self.position) {
+                    modifier.meaning = Meaning::Except(self.thing(depth + 1)?); // "that are not bananas"
                 } else if self.word(self.position).is_some_and(|it| self.vocabulary.reserved.contains(it)) {
                     return Err(self.unexpected());
                 } else {
@@ -237,7 +239,8 @@ impl Parser<'_> {
         let Some((one, length)) = side(first) else { return Ok(None) };
         let Some((other, more)) = side(first + length) else { return Ok(None) };
         let end = first + length + more;
-        let is_place = matches!(self.word(start), Some("on" | "at" | "in" | "to" | "near"));
+        let is_place =
+            matches!(self.word(start), Some("on" | "at" | "in" | "to" | "near" | "toward" | "towards"));
         if !is_place || self.word(end) != Some("of") || !self.starts_thing(end + 1) {
             return Ok(None);
         }
@@ -265,7 +268,8 @@ impl Parser<'_> {
         }
         let first_word = self.verb_word.split(' ').next().unwrap_or_default();
         let takes_tool = self.verb_is_open() || self.vocabulary.tool_verbs.contains(first_word);
-        if !takes_tool && !self.is_resultative() {
+        let takes_up = self.verb.as_ref().is_some_and(|it| it.action == Action::PickUp);
+        if !takes_tool && !takes_up && !self.is_resultative() {
             return false;
         }
         let end =
@@ -274,7 +278,9 @@ impl Parser<'_> {
         head.is_some_and(|it| {
             let features = [&self.vocabulary.parts, &self.vocabulary.grips, &self.vocabulary.features];
             let is_part = features.iter().any(|set| set.contains(*it));
-            takes_tool && !is_part || self.vocabulary.tools.contains(*it)
+            // "pick up the plate with the fork" is not taken with the fork.
+            let holds = matches!(*it, "tongs" | "tweezers" | "clamp" | "pliers" | "chopsticks" | "magnet");
+            takes_tool && !is_part || self.vocabulary.tools.contains(*it) && (holds || !takes_up)
         })
     }
 
@@ -411,6 +417,10 @@ impl Parser<'_> {
                         format!("cannot be {} and {} at once: say which", given.by.name(), order.by.name());
                     return Err(self.fail_at(first.token_idx, message));
                 }
+                self.attach(head, rest)
+            }
+            Meaning::Except(except) => {
+                head.except.push(except);
                 self.attach(head, rest)
             }
             Meaning::Attribute(attribute) => {

@@ -35,6 +35,10 @@ impl Parser<'_> {
         }
         let is_before_object = self.determiner_at(at + 1) && !self.is_relative_that(at + 1)
             || self.word(at + 1).is_some_and(|it| is_object_pronoun(it) && !is_noun_before(word, it));
+        // "greet Angel".
+        let is_before_name = plain == word
+            && word_use(word) == Some(WordUse::MostlyVerb)
+            && self.tokens.get(at + 1).is_some_and(|it| it.is_name);
         let is_known = plain == word
             && (word_use(word) == Some(WordUse::MostlyVerb) || self.vocabulary.firm_verbs.contains(word))
             && self.vocabulary.other_verbs.contains_key(word)
@@ -43,7 +47,14 @@ impl Parser<'_> {
         let is_before_number = word_use(word).is_some_and(is_verb_use)
             && self.word(at + 1).is_some_and(|it| self.count_of(it).is_some())
             && !self.ends_thing(at + 2);
-        let is_verb = is_before_object || is_before_number || is_known || self.is_split_phrasal(&plain, at);
+        if let Some(compound) = self.compound_verb(at) {
+            return Some((self.open_verb(compound), 2));
+        }
+        let is_verb = is_before_object
+            || is_before_number
+            || is_before_name
+            || is_known
+            || self.is_split_phrasal(&plain, at);
         is_verb.then(|| (self.open_verb(plain), 1))
     }
 
@@ -84,6 +95,14 @@ impl Parser<'_> {
         let is_phrasal = self.vocabulary.other_verbs.contains_key(&phrase)
             || word_use(&phrase).is_some() && FIRM_PARTICLES.contains(&particle);
         (is_phrasal && self.begins_object(at + 2, particle)).then(|| (self.open_verb(phrase), 2))
+    }
+
+    /// "spot weld the seam": two words that are one verb.
+    fn compound_verb(&self, at: usize) -> Option<String> {
+        let (first, second) = (self.word(at)?, self.word(at + 1)?);
+        let is_verb = word_use(second).is_some_and(is_verb_use) && !self.cannot_be_verb(at + 1);
+        let is_before_object = self.determiner_at(at + 2) && !self.is_relative_that(at + 2);
+        (is_verb && is_before_object && is_english(first)).then(|| format!("{first} {second}"))
     }
 
     /// The clause's verb is none of the vocabulary.

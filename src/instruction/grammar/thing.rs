@@ -377,6 +377,7 @@ impl<'a> Parser<'a> {
             thing.other = true;
             self.position += length;
         }
+        is_singular_only &= number.is_none_or(|it| it.count() == Some(1)); // "a dozen eggs"
         let mut count = None;
         let words = self.premodifiers(&mut thing, &mut count, depth)?;
         if let Some(count) = count {
