@@ -11,6 +11,7 @@
 //! Modifiers hang on the nearest noun, but for surfaces ("on the table next to the cup"). With verbs that take a destination, one
 //! of them is it: see `destination_weight`.
 
+mod attachment;
 mod attribute;
 mod clause;
 mod coordination;
@@ -21,6 +22,7 @@ mod modifier;
 mod noun_phrase;
 mod number;
 mod open_verb;
+mod place;
 mod premodifier;
 mod pronouns;
 mod region;
