@@ -90,7 +90,9 @@ impl Parser<'_> {
 
     /// Where the next verb stands when a verb has no object of its own: "approach and touch the stamp".
     fn verb_with_same_object(&self, verb: &Verb) -> Option<usize> {
-        if !self.ends_clause(self.position) || verb.target != TargetNeed::Required {
+        // "turn around and walk" is done to nothing.
+        let is_bare = self.word(self.position - 1) == Some("around");
+        if !self.ends_clause(self.position) || verb.target != TargetNeed::Required || is_bare {
             return None;
         }
         let next = self.after_joint(self.position)?;

@@ -296,6 +296,9 @@ impl Parser<'_> {
         if relative || !self.starts_noun_phrase(at) {
             return false;
         }
+        if matches!(self.word(at), Some("it" | "them")) {
+            return self.is_resultative(); // "push the bowl with it"
+        }
         let first_word = self.verb_word.split(' ').next().unwrap_or_default();
         let takes_tool = self.verb_is_open() || self.vocabulary.tool_verbs.contains(first_word);
         let takes_up = self.verb.as_ref().is_some_and(|it| it.action == Action::PickUp);
@@ -309,7 +312,20 @@ impl Parser<'_> {
             let features = [&self.vocabulary.parts, &self.vocabulary.grips, &self.vocabulary.features];
             let is_part = features.iter().any(|set| set.contains(*it));
             // "pick up the plate with the fork" is not taken with the fork.
-            let holds = matches!(*it, "tongs" | "tweezers" | "clamp" | "pliers" | "chopsticks" | "magnet");
+            let holds = matches!(
+                *it,
+                "tongs"
+                    | "tweezers"
+                    | "clamp"
+                    | "glove"
+                    | "gloves"
+                    | "mitt"
+                    | "mitts"
+                    | "hands"
+                    | "pliers"
+                    | "chopsticks"
+                    | "magnet"
+            );
             takes_tool && !is_part || self.vocabulary.tools.contains(*it) && (holds || !takes_up)
         })
     }

@@ -149,7 +149,7 @@ impl Parser<'_> {
             (Some(quantity), _) => quantity,
             (None, Some(Determiner::Indefinite)) if is_plural => Quantity::Any(2),
             (None, Some(Determiner::Indefinite)) => Quantity::Any(1),
-            (None, _) if is_plural => Quantity::All,
+            (None, _) if is_plural || thing.quantity == Quantity::All => Quantity::All, // "the red ones"
             (None, _) => Quantity::One,
         };
         if is_plural {
