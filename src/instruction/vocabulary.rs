@@ -11,8 +11,7 @@ use super::types::{Action, AttributeKind, OrderBy, RelationKind};
 #[derive(Debug, Clone)]
 pub struct Vocabulary {
     pub(super) verbs: Table<Verb>,
-    /// (verb, particle) pairs that may be split around the object.
-    pub(super) split_verbs: HashMap<String, Vec<(String, Verb)>>,
+    pub(super) split_verbs: SplitVerbs,
     /// Verbs that are no action of the vocabulary, in the plain form, and whether a place may follow.
     pub(super) other_verbs: HashMap<String, bool>,
     /// Those of them that no name of a thing begins with: "slice bread".
@@ -78,6 +77,9 @@ pub struct Vocabulary {
     /// Single-word orders, for the same; not all: "closet" and "lager" are things.
     pub(super) mended_orders: Vec<String>,
 }
+
+/// By the first word: particles that may stand behind the object, and the verb that each makes.
+type SplitVerbs = HashMap<String, Vec<(String, Verb)>>;
 
 /// Why a vocabulary file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -271,9 +273,9 @@ impl Vocabulary {
 fn verb_tables(
     actions: &BTreeMap<String, RawAction>,
     particles: &HashSet<String>,
-) -> Result<(Table<Verb>, HashMap<String, Vec<(String, Verb)>>), VocabularyError> {
+) -> Result<(Table<Verb>, SplitVerbs), VocabularyError> {
     let mut verbs = Table::default();
-    let mut split_verbs: HashMap<String, Vec<(String, Verb)>> = HashMap::new();
+    let mut split_verbs = SplitVerbs::new();
     for (name, action) in actions {
         for phrase in &action.verbs {
             let recipient = ["me", "us"].iter().find(|it| phrase.split(' ').next_back() == Some(it));

@@ -87,7 +87,7 @@ impl FrameGeometry<'_> {
             is_round: object.is_back_completed || (object.size_m.x - object.size_m.y).abs() < 1e-9,
             lowness: 1.0 / (1.0 + (object.size_m.z / 0.25).powi(2)),
         };
-        let ways = [search.from_above(), search.over_the_rim(), search.from_the_side()].concat();
+        let ways = [search.ways_from_above(), search.ways_over_rim(), search.ways_from_side()].concat();
         let mut grasps: Vec<Grasp> = ways.iter().filter_map(|it| search.scored(it)).collect();
         grasps.sort_by(|a, b| b.score.total_cmp(&a.score));
         grasps.truncate(MAX_GRASPS);
@@ -147,7 +147,7 @@ struct Way {
 
 impl GraspSearch<'_> {
     /// From above: the fingertips half way down, but no deeper than the fingers are long.
-    fn from_above(&self) -> Vec<Way> {
+    fn ways_from_above(&self) -> Vec<Way> {
         let (size_m, height_m) = (self.object.size_m, self.object.size_m.z);
         let depth_m =
             (0.5 * height_m).min(self.gripper.finger_depth_m).min(height_m - OVER_SUPPORT_M).max(0.0);
@@ -165,9 +165,11 @@ impl GraspSearch<'_> {
     }
 
     /// Over the rim of a wide vessel, wherever that is seen best: at the near side.
-    fn over_the_rim(&self) -> Vec<Way> {
+    fn ways_over_rim(&self) -> Vec<Way> {
         let (object, up) = (self.object, self.up);
-        if object.hollow_depth_m <= 0.0 || self.gripper.max_opening_m >= object.size_m.y + MIN_ROOM_M {
+        let is_wide_vessel =
+            object.hollow_depth_m > 0.0 && self.gripper.max_opening_m < object.size_m.y + MIN_ROOM_M;
+        if !is_wide_vessel {
             return Vec::new();
         }
         let depth_m = self.gripper.finger_depth_m.min(0.7 * object.hollow_depth_m);
@@ -182,9 +184,10 @@ impl GraspSearch<'_> {
     }
 
     /// From the side: tall things, over the support by the gripper's own half width.
-    fn from_the_side(&self) -> Vec<Way> {
+    fn ways_from_side(&self) -> Vec<Way> {
         let (size_m, height_m) = (self.object.size_m, self.object.size_m.z);
-        if 2.0 * HALF_PALM_M > height_m {
+        let is_tall = 2.0 * HALF_PALM_M <= height_m;
+        if !is_tall {
             return Vec::new();
         }
         let raised = self.up.scale((0.1 * height_m).max(HALF_PALM_M - 0.5 * height_m));

@@ -74,7 +74,7 @@ fn look(blocks: &[Block]) -> (RgbdFrame, Vec<Detection2d>) {
     let frame = RgbdFrame {
         key: 0,
         image: RgbImage::new(WIDTH, HEIGHT),
-        depth: Some(DepthImage::from_metres(WIDTH, HEIGHT, depth_m).unwrap()),
+        depth: Some(DepthImage::from_meters(WIDTH, HEIGHT, depth_m).unwrap()),
         camera: Some(
             PinholeCamera::from_k(WIDTH, HEIGHT, &[FOCAL, 0.0, 160.0, 0.0, FOCAL, 120.0, 0.0, 0.0, 1.0])
                 .unwrap(),
