@@ -4,7 +4,8 @@
 usage: make_lexicon.py FOLDER  (with the unpacked usr/share/dict and usr/share/wordnet of all packages)
 
 A line is a word in lower case and what it may be. `V`: more often a verb than anything else, counted over WordNet's tagged
-texts, or over its senses where these have no count. `v`: a verb as well. `r`: a rare verb that never has an object. `n`: a noun or
+texts, or over its senses where these have no count. `v`: a verb as well. `r`: a rare verb that never has an object.
+`m`: the name of somebody or something. `n`: a noun or
 an adjective only. `-`: neither is known.
 `took =take` gives the plain form of an irregular verb; `knock over V` is a verb with its particle. A `+` behind it: a word
 that is not among the most frequent, so no slip is taken for it.
@@ -60,7 +61,7 @@ def flag(word: str, number: Counter, uses: Counter, transitive: set[str]) -> str
         verb, other = number[word, "v"], number[word, "n"] + number[word, "a"]
     if number[word, "v"] == 0:
         return "n" if other else "-"
-    if uses[word, "v"] == 0 and word not in transitive:
+    if uses[word, "v"] == 0 and number[word, "a"] == 0 and word not in transitive:
         return "r"
     return "V" if verb > other else "v"
 
@@ -72,10 +73,13 @@ def main() -> None:
         set(filter(is_plain, (FOLDER / "usr/share/dict" / name).read_text().split()))
         for name in ("american-english-small", "american-english")
     )
-    words = frequent | all_words
+    # Names are no slips either: "Teddy".
+    names = {it.lower() for it in (FOLDER / "usr/share/dict/american-english").read_text().split() if it.isascii() and it.isalpha()}
+    words = frequent | all_words | names
     words |= {word for word, kind in uses if kind == "v" and is_plain(word)}
     transitive = with_objects()
     entries = {word: flag(word, number, uses, transitive) for word in words}
+    entries |= {word: "m" for word in names - frequent - all_words if number[word, "v"] == 0}
     for line in (WORDNET / "verb.exc").read_text().splitlines():
         form, base = line.split()[:2]
         is_other = any(number[form, kind] for kind in "vna")

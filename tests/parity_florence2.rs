@@ -425,6 +425,7 @@ fn words_that_cannot_be_used_are_refused_and_others_never_break_the_model() {
 type Change = Box<dyn Fn(&Path)>;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one entry for each kind of damage")]
 fn damaged_checkpoints_are_refused_with_a_reason() {
     let rewrite = |dir: &Path, edit: &dyn Fn(&mut std::collections::HashMap<String, Tensor>)| {
         let path = dir.join("model.safetensors");

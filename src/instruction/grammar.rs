@@ -1,24 +1,35 @@
 //! Words to the tree: recursive descent over the closed classes, with everything else a noun.
 //!
 //! ```text
-//! text      = clause { (sequencer | conjunction | mark) clause }
-//! clause    = [fillers] [verb [particle]] things [particle] [direction] [fillers]
-//! things    = thing modifiers { ("," | "and") thing modifiers }
-//! thing     = [quantifier ["of"]] [determiner] [number] { ordinal | order | attribute | word } noun [of thing]
-//! modifiers = { [relative pronoun] (place in a row | relation thing | goal thing | attribute) }
+//! text         = clause { (sequencer | conjunction | mark) clause }
+//! clause       = [fillers] [verb [particle]] noun_phrases [particle] [direction] [fillers]
+//! noun_phrases = noun_phrase modifiers { ("," | "and") noun_phrase modifiers }
+//! noun_phrase  = [quantifier ["of"]] [determiner] [number] { ordinal | order | attribute | word } noun [of noun_phrase]
+//! modifiers    = { [relative pronoun] (place in a row | relation noun_phrase | goal noun_phrase | attribute) }
 //! ```
 //!
 //! Modifiers hang on the nearest noun, but for surfaces ("on the table next to the cup"). With verbs that take a destination, one
 //! of them is it: see `destination_weight`.
 
+mod attachment;
+mod attribute;
 mod clause;
+mod coordination;
+mod destination;
 mod exclusion;
 mod manner;
 mod modifier;
+mod noun_phrase;
+mod number;
 mod open_verb;
+mod place;
+mod premodifier;
 mod pronouns;
-mod thing;
+mod region;
+mod tail;
+mod verb;
 
+use self::attribute::sole_misspelled;
 use self::clause::push_task;
 use super::lexicon::mended_noun;
 use super::token::Token;
@@ -66,7 +77,7 @@ pub(super) fn mend_nouns(tokens: &mut [Token], vocabulary: &Vocabulary) {
     for token in tokens.iter_mut().filter(|it| it.is_word && !it.is_name) {
         let is_quality = [&vocabulary.mended_orders, &vocabulary.color_words]
             .iter()
-            .any(|it| thing::sole_misspelled(&token.text, it).is_some());
+            .any(|it| sole_misspelled(&token.text, it).is_some());
         if is_quality || vocabulary.is_closed(&token.text) || vocabulary.reserved.contains(&token.text) {
             continue;
         }
@@ -103,7 +114,9 @@ pub(super) fn mend_verbs(tokens: &mut [Token], vocabulary: &Vocabulary) {
         };
         let goes_on = tokens.get(at + 1).is_some_and(|it| it.is_word);
         let may_be_verb = begins && goes_on && tokens[at].is_word && !tokens[at].is_name;
-        let mended = vocabulary.mended_verb(&tokens[at].text).filter(|_| may_be_verb);
+        let word = &tokens[at].text;
+        let mended = vocabulary.mended_verb(word).or_else(|| vocabulary.mended_other_verb(word));
+        let mended = mended.filter(|_| may_be_verb);
         if let Some(verb) = mended.map(str::to_owned) {
             tokens[at].text = verb;
         }
@@ -165,9 +178,11 @@ enum Meaning {
     Place(Order),
     Relation(RelationKind, Vec<ObjectReference>, usize),
     Attribute(Attribute),
+    /// What it is not.
+    Except(ObjectReference),
 }
 
-type Things = Vec<(ObjectReference, Vec<Modifier>)>;
+type NounPhrases = Vec<(ObjectReference, Vec<Modifier>)>;
 
 impl<'a> Parser<'a> {
     fn new(tokens: &'a [Token], vocabulary: &'a Vocabulary) -> Self {
@@ -248,7 +263,7 @@ impl<'a> Parser<'a> {
         let [only] = tasks else { return false };
         only.action == Action::Find
             && only.span.start == only.targets.first().map_or(0, |it| it.span.start)
-            && self.starts_thing(self.position)
+            && self.starts_noun_phrase(self.position)
             && !self.is_verb(self.position)
             && self.position > 0
             && self.words[self.position - 1] == "."
@@ -262,7 +277,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A noun phrase can begin here.
-    fn starts_thing(&self, at: usize) -> bool {
+    fn starts_noun_phrase(&self, at: usize) -> bool {
         let Some(word) = self.word(at) else { return false };
         if self.determiner_at(at) || self.is_pronoun(word) {
             return true;
@@ -275,7 +290,7 @@ impl<'a> Parser<'a> {
         }
         self.vocabulary.orders.contains_word(word) && !self.ends_clause(at + 1)
             || self.vocabulary.attributes.contains_word(word)
-            || !self.ends_thing(at)
+            || !self.ends_noun_phrase(at)
     }
 
     fn starts_modifier(&self, at: usize) -> bool {
@@ -283,7 +298,7 @@ impl<'a> Parser<'a> {
     }
 
     /// No word of a noun phrase stands here.
-    fn ends_thing(&self, at: usize) -> bool {
+    fn ends_noun_phrase(&self, at: usize) -> bool {
         let Some(word) = self.word(at) else { return true };
         let rest = &self.words[at..];
         let vocabulary = self.vocabulary;
@@ -442,7 +457,7 @@ impl<'a> Parser<'a> {
     }
 
     /// "pick up, please, the cup": fillers that cannot begin a name.
-    fn skip_fillers_before_thing(&mut self) {
+    fn skip_fillers_before_noun_phrase(&mut self) {
         while let Some(length) = self.filler_at(self.position) {
             self.position += length;
         }

@@ -24,12 +24,11 @@ pub(super) fn foreign_word<'a>(tokens: &'a [Token], vocabulary: &Vocabulary) -> 
     }
     let words: Vec<&Token> = tokens.iter().filter(|it| it.is_word && !is_number(&it.text)).collect();
     let first = words.first()?;
-    if words.len() < 2
-        || vocabulary.verbs.contains_word(&first.text)
-        || vocabulary.mended_verb(&first.text).is_some()
-    {
+    if words.len() < 2 || vocabulary.mended_verb(&first.text).is_some() {
         return None;
     }
+    // A verb may be borrowed, or written alike: "bring mir bitte den Stuhl".
+    let is_verb = vocabulary.verbs.contains_word(&first.text);
     let is_small = |it: &str| FOREIGN.contains(&it) && !vocabulary.is_closed(it);
     let unknown: Vec<&&Token> =
         words.iter().filter(|it| !is_english(&it.text) && !vocabulary.is_closed(&it.text)).collect();
@@ -38,6 +37,7 @@ pub(super) fn foreign_word<'a>(tokens: &'a [Token], vocabulary: &Vocabulary) -> 
     let english = ["the", "a", "an", "this", "that", "please", "robot", "and", "in", "to"];
     let has_english = words.iter().any(|it| english.contains(&it.text.as_str()));
     let is_foreign = match (with_small, has_english) {
+        _ if is_verb => with_small && !has_english && share >= 0.6,
         (true, false) => share >= 0.3,
         (true, true) => share >= 0.6,
         (false, false) => share >= 0.6 && words.len() >= 3,

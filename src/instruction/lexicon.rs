@@ -49,12 +49,13 @@ pub(super) fn mended_noun(word: &str) -> Option<&'static str> {
     let letters: Vec<char> = word.chars().collect();
     let without =
         |at: usize| letters.iter().enumerate().filter(|it| it.0 != at).map(|it| *it.1).collect::<String>();
-    let swapped = (1..letters.len()).map(|at| {
+    let swapped = (2..letters.len()).map(|at| {
         let mut swapped = letters.clone();
         swapped.swap(at - 1, at);
         swapped.into_iter().collect::<String>()
     });
-    let with_one_more = (0..=letters.len()).flat_map(|at| {
+    // The first letter is seldom wrong.
+    let with_one_more = (1..=letters.len()).flat_map(|at| {
         let (before, after) = word.split_at(at);
         ('a'..='z').map(move |it| format!("{before}{it}{after}"))
     });
@@ -63,9 +64,15 @@ pub(super) fn mended_noun(word: &str) -> Option<&'static str> {
     let is_frequent = |it: &str| flag_of(it).is_some_and(|flag| !flag.ends_with('+'));
     let is_noun =
         |it: &String| is_frequent(it) && (word_use(it).is_some_and(WordUse::may_be_name) || plural(it));
-    // A swap is the likeliest slip: "chiar" is rather "chair" than "char".
-    for slips in [swapped.collect::<Vec<_>>(), with_one_more.chain((0..letters.len()).map(without)).collect()]
-    {
+    let doubled = (0..letters.len()).map(|at| {
+        let mut doubled = letters.clone();
+        doubled.insert(at, letters[at]);
+        doubled.into_iter().collect::<String>()
+    });
+    // A swap is the likeliest slip, then a letter that should be double: "chiar" is rather "chair" than "char", "hamer" rather "hammer"
+    // than "hamper".
+    let others = with_one_more.chain((1..letters.len()).map(without));
+    for slips in [swapped.collect::<Vec<_>>(), doubled.collect(), others.collect()] {
         let mut fitting: Vec<String> = slips.into_iter().filter(is_noun).collect();
         fitting.sort();
         fitting.dedup();
@@ -81,13 +88,14 @@ pub(super) fn mended_noun(word: &str) -> Option<&'static str> {
 
 impl WordUse {
     fn may_be_name(self) -> bool {
-        matches!(self, Self::Name | Self::AlsoVerb)
+        matches!(self, Self::Name | Self::AlsoVerb | Self::MostlyVerb)
     }
 }
 
-/// Whether a word may stand for what is done to a thing. Rare verbs that never have an object ("gab") may not.
+/// Whether a word may stand for what is done to a thing. Rare verbs that never have an object ("gab"), names and rare words of no
+/// known kind may not.
 pub(super) fn may_be_verb(word: &str) -> bool {
-    is_english(word) && flag_of(word).is_none_or(|it| it.trim_end_matches('+') != "r")
+    is_english(word) && !matches!(flag_of(word), Some("r" | "r+" | "m" | "m+" | "-+"))
 }
 
 /// Whether a word can only be the past of a verb: "went".

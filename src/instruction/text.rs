@@ -14,7 +14,8 @@ pub(super) struct Character {
 }
 
 /// Keys under which programs send an instruction as JSON.
-const JSON_KEYS: [&str; 9] = [
+const JSON_KEYS: [&str; 10] = [
+    "content",
     "instruction",
     "language_instruction",
     "natural_language_instruction",
@@ -63,10 +64,18 @@ fn tag_length(text: &str) -> usize {
 
 /// Where in a JSON object's text the instruction stands; none for any other text.
 fn json_value(text: &str) -> Option<Span> {
-    if !text.trim_start().starts_with('{') {
+    if !text.trim_start().starts_with(['{', '[']) {
         return None;
     }
-    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text.trim()).ok()?;
+    let object = match serde_json::from_str(text.trim()).ok()? {
+        serde_json::Value::Object(object) => object,
+        // Messages of a conversation: the last one counts.
+        serde_json::Value::Array(mut messages) => match messages.pop()? {
+            serde_json::Value::Object(object) => object,
+            _ => return None,
+        },
+        _ => return None,
+    };
     let named = JSON_KEYS.iter().find_map(|key| object.get(*key)?.as_str());
     let only = || object.values().next().and_then(serde_json::Value::as_str).filter(|_| object.len() == 1);
     let value = named.or_else(only)?;

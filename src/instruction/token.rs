@@ -99,6 +99,12 @@ fn raw_tokens(characters: &[Character]) -> Result<Vec<Token>, ParseError> {
 
 fn push_mark(tokens: &mut Vec<Token>, characters: &[Character], at: usize) {
     let Character { letter, start, end } = characters[at];
+    if letter == '/'
+        && let Some(last) = tokens.last_mut().filter(|it| it.text == "w" && it.span.end == start)
+    {
+        "with".clone_into(&mut last.text); // "w/"
+        return;
+    }
     let is_new_line = letter == '\n' && characters.get(at + 1).is_some_and(|it| !it.letter.is_alphabetic());
     let text = match letter {
         '\n' if is_new_line => ".".to_owned(),
@@ -159,6 +165,9 @@ fn without_labels(tokens: Vec<Token>, vocabulary: &Vocabulary) -> Vec<Token> {
     let mut kept: Vec<Token> = Vec::with_capacity(tokens.len());
     let mut sentence = 0; // where the sentence began, in `kept`
     let n_tokens = tokens.len();
+    let verbs: Vec<bool> =
+        tokens.iter().map(|it| it.is_word && vocabulary.verbs.longest(&[&it.text]).is_some()).collect();
+    let next_is_verb = |token_idx: usize| verbs.get(token_idx + 1).is_some_and(|it| *it);
     for (token_idx, mut token) in tokens.into_iter().enumerate() {
         let words: Vec<&str> = kept[sentence..].iter().map(|it| it.text.as_str()).collect();
         match token.text.as_str() {
@@ -172,6 +181,13 @@ fn without_labels(tokens: Vec<Token>, vocabulary: &Vocabulary) -> Vec<Token> {
                 ".".clone_into(&mut token.text);
             }
             // "1.", "2)", "(3)", "no. 5".
+            // "1. open the oven 2. take out the casserole".
+            "." if words.len() > 1
+                && next_is_verb(token_idx)
+                && words.last().is_some_and(|it| is_list_number(it)) =>
+            {
+                kept.pop();
+            }
             "." | ")" if words.len() == 1 && words[0].parse::<u32>().is_ok() && token_idx + 1 < n_tokens => {
                 kept.truncate(sentence);
                 continue;
@@ -210,6 +226,11 @@ fn without_frame(mut tokens: Vec<Token>) -> Vec<Token> {
         tokens.remove(0);
     }
     tokens
+}
+
+/// A number that may count the lines of a list.
+fn is_list_number(word: &str) -> bool {
+    word.len() <= 2 && word.parse::<u32>().is_ok()
 }
 
 fn is_label_word(word: &str, vocabulary: &Vocabulary) -> bool {

@@ -11,8 +11,7 @@ use super::types::{Action, AttributeKind, OrderBy, RelationKind};
 #[derive(Debug, Clone)]
 pub struct Vocabulary {
     pub(super) verbs: Table<Verb>,
-    /// (verb, particle) pairs that may be split around the object.
-    pub(super) split_verbs: HashMap<String, Vec<(String, Verb)>>,
+    pub(super) split_verbs: SplitVerbs,
     /// Verbs that are no action of the vocabulary, in the plain form, and whether a place may follow.
     pub(super) other_verbs: HashMap<String, bool>,
     /// Those of them that no name of a thing begins with: "slice bread".
@@ -79,6 +78,9 @@ pub struct Vocabulary {
     pub(super) mended_orders: Vec<String>,
 }
 
+/// By the first word: particles that may stand behind the object, and the verb that each makes.
+type SplitVerbs = HashMap<String, Vec<(String, Verb)>>;
+
 /// Why a vocabulary file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum VocabularyError {
@@ -144,99 +146,29 @@ impl Vocabulary {
     }
 
     fn from_raw(raw: RawVocabulary) -> Result<Self, VocabularyError> {
-        let mut verbs = Table::default();
-        let mut split_verbs: HashMap<String, Vec<(String, Verb)>> = HashMap::new();
         let particles: HashSet<String> = raw.particles.iter().cloned().collect();
-        for (name, action) in &raw.actions {
-            for phrase in &action.verbs {
-                let recipient = ["me", "us"].iter().find(|it| phrase.split(' ').next_back() == Some(it));
-                let verb = Verb {
-                    action: Action::from_name(name),
-                    takes_destination: action.destination,
-                    target: action.target,
-                    recipient: recipient.filter(|_| name == "hand_over").map(|it| (*it).to_owned()),
-                };
-                verbs.insert(phrase, verb.clone())?;
-                if let [first, second] = phrase.split(' ').collect::<Vec<_>>()[..]
-                    && particles.contains(second)
-                {
-                    split_verbs.entry(first.to_owned()).or_default().push((second.to_owned(), verb));
-                }
-            }
-        }
-        let mut attributes = Table::default();
-        for (kind, words) in [
-            (AttributeKind::State, &raw.states),
-            (AttributeKind::Shape, &raw.shapes),
-            (AttributeKind::Material, &raw.materials),
-            (AttributeKind::Color, &raw.colors),
-        ] {
-            for word in words {
-                attributes.insert(word, kind)?;
-            }
-        }
-        for (by, words) in &raw.sizes {
-            for word in words {
-                attributes.insert(word, AttributeKind::Size(*by))?;
-            }
-        }
-        let mut determiners = Table::default();
-        for word in &raw.determiners.definite {
-            determiners.insert(word, Determiner::Definite)?;
-        }
-        for word in &raw.determiners.indefinite {
-            determiners.insert(word, Determiner::Indefinite)?;
-        }
-        let mut quantifiers = Table::default();
-        for (quantifier, words) in [
-            (Quantifier::All, &raw.quantifiers.all),
-            (Quantifier::Both, &raw.quantifiers.both),
-            (Quantifier::Some, &raw.quantifiers.some),
-        ] {
-            for word in words {
-                quantifiers.insert(word, quantifier)?;
-            }
-        }
-        let mut other_verbs = HashMap::new();
-        for (verbs, takes_place) in [
-            (&raw.other_verbs.plain, false),
-            (&raw.other_verbs.firm, false),
-            (&raw.other_verbs.placing, true),
-        ] {
-            other_verbs.extend(verbs.iter().map(|it| (it.clone(), takes_place)));
-        }
+        let (verbs, split_verbs) = verb_tables(&raw.actions, &particles)?;
+        let attributes = attribute_table(&raw)?;
+        let determiners = determiner_table(&raw.determiners)?;
+        let quantifiers = quantifier_table(&raw.quantifiers)?;
         let openers: Vec<String> = raw.openers.iter().flat_map(|it| expanded(it)).collect();
         let relations = Table::from_map(&raw.relations)?;
         let goals = Table::from_map(&raw.goals)?;
         let conjunctions = Table::from_list(&raw.conjunctions)?;
-        let mut structure_words: Vec<String> = verbs
-            .words()
-            .chain(relations.words())
-            .chain(goals.words())
-            .chain(conjunctions.words())
-            .chain(determiners.words())
-            .chain(raw.sequencers.iter().flat_map(|it| it.split(' ')))
-            .filter(|it| it.len() > 1)
-            .map(str::to_owned)
-            .collect();
-        structure_words.sort();
-        structure_words.dedup();
-        let of_verb = |phrase: &Vec<String>| match &phrase[..] {
-            [word] => Some(word.clone()),
-            [word, second]
-                if particles.contains(second) || matches!(second.as_str(), "to" | "at" | "for") =>
-            {
-                Some(word.clone())
-            }
-            _ => None,
-        };
-        let verb_words =
-            verbs.by_first_word.values().flatten().filter_map(|(phrase, _)| of_verb(phrase)).collect();
+        let structure_words = sorted_words(
+            verbs
+                .words()
+                .chain(relations.words())
+                .chain(goals.words())
+                .chain(conjunctions.words())
+                .chain(determiners.words())
+                .chain(raw.sequencers.iter().flat_map(|it| it.split(' '))),
+        );
         Ok(Self {
+            verb_words: first_verb_words(&verbs, &particles),
             verbs,
             split_verbs,
-            verb_words,
-            other_verbs,
+            other_verbs: other_verbs(&raw.other_verbs),
             firm_verbs: raw.other_verbs.firm.into_iter().collect(),
             fillers: Table::from_list(raw.fillers.iter().chain(&openers))?,
             vocatives: raw.vocatives.into_iter().collect(),
@@ -283,11 +215,7 @@ impl Vocabulary {
             plural_only: raw.plural_only.into_iter().collect(),
             reserved: raw.reserved.into_iter().collect(),
             structure_words,
-            mended_orders: raw
-                .orders
-                .iter()
-                .flat_map(|(by, words)| single_words(words).into_iter().filter(move |it| is_mended(*by, it)))
-                .collect(),
+            mended_orders: mended_orders(&raw.orders),
             color_words: single_words(&raw.colors),
         })
     }
@@ -338,6 +266,109 @@ impl Vocabulary {
             ([only], _) | (_, [only]) => Some(only),
             _ => None,
         }
+    }
+}
+
+/// The verbs by their phrases, and by their first words those with a particle, which may stand behind the object.
+fn verb_tables(
+    actions: &BTreeMap<String, RawAction>,
+    particles: &HashSet<String>,
+) -> Result<(Table<Verb>, SplitVerbs), VocabularyError> {
+    let mut verbs = Table::default();
+    let mut split_verbs = SplitVerbs::new();
+    for (name, action) in actions {
+        for phrase in &action.verbs {
+            let recipient = ["me", "us"].iter().find(|it| phrase.split(' ').next_back() == Some(it));
+            let verb = Verb {
+                action: Action::from_name(name),
+                takes_destination: action.destination,
+                target: action.target,
+                recipient: recipient.filter(|_| name == "hand_over").map(|it| (*it).to_owned()),
+            };
+            verbs.insert(phrase, verb.clone())?;
+            if let [first, second] = phrase.split(' ').collect::<Vec<_>>()[..]
+                && particles.contains(second)
+            {
+                split_verbs.entry(first.to_owned()).or_default().push((second.to_owned(), verb));
+            }
+        }
+    }
+    Ok((verbs, split_verbs))
+}
+
+/// What verbs begin with, but for those that need more than a particle or a preposition behind it.
+fn first_verb_words(verbs: &Table<Verb>, particles: &HashSet<String>) -> HashSet<String> {
+    let first_word = |phrase: &Vec<String>| match &phrase[..] {
+        [word] => Some(word.clone()),
+        [word, second] if particles.contains(second) || matches!(second.as_str(), "to" | "at" | "for") => {
+            Some(word.clone())
+        }
+        _ => None,
+    };
+    verbs.by_first_word.values().flatten().filter_map(|(phrase, _)| first_word(phrase)).collect()
+}
+
+/// Verbs that are no action, and whether a place may follow.
+fn other_verbs(raw: &RawOtherVerbs) -> HashMap<String, bool> {
+    let lists = [(&raw.plain, false), (&raw.firm, false), (&raw.placing, true)];
+    lists.iter().flat_map(|(verbs, takes_place)| verbs.iter().map(|it| (it.clone(), *takes_place))).collect()
+}
+
+fn attribute_table(raw: &RawVocabulary) -> Result<Table<AttributeKind>, VocabularyError> {
+    let mut attributes = Table::default();
+    attributes.insert_all(&raw.states, &AttributeKind::State)?;
+    attributes.insert_all(&raw.shapes, &AttributeKind::Shape)?;
+    attributes.insert_all(&raw.materials, &AttributeKind::Material)?;
+    attributes.insert_all(&raw.colors, &AttributeKind::Color)?;
+    for (by, words) in &raw.sizes {
+        attributes.insert_all(words, &AttributeKind::Size(*by))?;
+    }
+    Ok(attributes)
+}
+
+fn determiner_table(raw: &RawDeterminers) -> Result<Table<Determiner>, VocabularyError> {
+    let mut determiners = Table::default();
+    determiners.insert_all(&raw.definite, &Determiner::Definite)?;
+    determiners.insert_all(&raw.indefinite, &Determiner::Indefinite)?;
+    Ok(determiners)
+}
+
+fn quantifier_table(raw: &RawQuantifiers) -> Result<Table<Quantifier>, VocabularyError> {
+    let mut quantifiers = Table::default();
+    quantifiers.insert_all(&raw.all, &Quantifier::All)?;
+    quantifiers.insert_all(&raw.both, &Quantifier::Both)?;
+    quantifiers.insert_all(&raw.some, &Quantifier::Some)?;
+    Ok(quantifiers)
+}
+
+/// Each word once, in order, as a binary search needs them; without single letters, which no typo is corrected to.
+fn sorted_words<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut words: Vec<String> = words.filter(|it| it.len() > 1).map(str::to_owned).collect();
+    words.sort();
+    words.dedup();
+    words
+}
+
+fn mended_orders(orders: &BTreeMapLike<OrderBy>) -> Vec<String> {
+    let mended = |(by, words): &(OrderBy, Vec<String>)| {
+        let by = *by;
+        single_words(words).into_iter().filter(move |it| is_mended(by, it))
+    };
+    orders.iter().flat_map(mended).collect()
+}
+
+impl Vocabulary {
+    /// The one other verb that a word is but for one slip behind its first letter, where it is no English word.
+    pub(super) fn mended_other_verb(&self, word: &str) -> Option<&str> {
+        if word.chars().count() < 4 || is_english(word) || !self.verbs_near(word).is_empty() {
+            return None;
+        }
+        let first = word.chars().next();
+        let is_near =
+            |it: &&String| !it.contains(' ') && it.chars().next() == first && one_edit_apart(it, word);
+        let mut near = self.other_verbs.keys().filter(is_near);
+        let only = near.next()?;
+        near.next().is_none().then_some(only.as_str())
     }
 }
 
@@ -440,11 +471,13 @@ impl<T: Clone> Table<T> {
     fn from_map(phrases_by_meaning: &BTreeMapLike<T>) -> Result<Self, VocabularyError> {
         let mut table = Self::default();
         for (meaning, phrases) in phrases_by_meaning {
-            for phrase in phrases {
-                table.insert(phrase, meaning.clone())?;
-            }
+            table.insert_all(phrases, meaning)?;
         }
         Ok(table)
+    }
+
+    fn insert_all(&mut self, phrases: &[String], meaning: &T) -> Result<(), VocabularyError> {
+        phrases.iter().try_for_each(|phrase| self.insert(phrase, meaning.clone()))
     }
 }
 

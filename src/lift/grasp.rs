@@ -77,91 +77,18 @@ impl FrameGeometry<'_> {
     /// Ways to take a lifted object, best first; none when it is too large for the gripper. Places where the depth image shows
     /// something else in the way of a finger are left out.
     pub fn grasps(&self, object: &LiftedObject, gripper: &Gripper) -> Vec<Grasp> {
-        let obstacles = self.obstacles(object);
         let up = object.object_in_camera * Vector3::z_axis();
-        let axis = |turn: f64| {
-            let (sin, cos) = turn.sin_cos();
-            object.object_in_camera * Unit::new_normalize(Vector3::new(cos, sin, 0.0))
+        let search = GraspSearch {
+            object,
+            gripper,
+            obstacles: self.obstacles(object),
+            up,
+            near: toward_viewer(&object.body_center, &up),
+            is_round: object.is_back_completed || (object.size_m.x - object.size_m.y).abs() < 1e-9,
+            lowness: 1.0 / (1.0 + (object.size_m.z / 0.25).powi(2)),
         };
-        let center = object.body_center;
-        let height_m = object.size_m.z;
-        let is_round = object.is_back_completed || (object.size_m.x - object.size_m.y).abs() < 1e-9;
-        let mut grasps = Vec::new();
-        let mut add = |approach: Unit<Vector3<f64>>,
-                       closing: Unit<Vector3<f64>>,
-                       at: Point3<f64>,
-                       opening_m: f64,
-                       ease: f64,
-                       is_top_down| {
-            let room = 1.0 - (opening_m + MIN_ROOM_M) / gripper.max_opening_m;
-            if room < 0.0 || is_blocked(&obstacles, &at, &approach, &closing, opening_m, gripper) {
-                return;
-            }
-            // What the pose does not know may take up the room: half of it is left at two standard deviations.
-            let position = object.covariance.fixed_view::<3, 3>(0, 0);
-            let deviation_m = closing.dot(&(position * closing.into_inner())).max(0.0).sqrt();
-            let slack_m = 0.5 * (gripper.max_opening_m - opening_m);
-            let certainty = 1.0 / (1.0 + (2.0 * deviation_m / slack_m.max(1e-3)).powi(2));
-            let score = (ease * (0.5 + 0.5 * room.sqrt()) * certainty).clamp(0.0, 1.0);
-            let grasp_in_camera = pose(&at, &approach, &closing, gripper.approach_axis);
-            grasps.push(Grasp {
-                grasp_in_camera,
-                approach_in_camera: approach,
-                score,
-                opening_m,
-                is_top_down,
-            });
-        };
-
-        // From above: the fingertips half way down, but no deeper than the fingers are long.
-        let depth_m = (0.5 * height_m).min(gripper.finger_depth_m).min(height_m - OVER_SUPPORT_M).max(0.0);
-        let at = center + up.scale(0.5 * height_m - depth_m);
-        let low = 1.0 / (1.0 + (height_m / 0.25).powi(2));
-        let turns: &[f64] = if is_round { &[0.0, 0.25, 0.5, 0.75] } else { &[0.0, 0.5] };
-        for turn in turns {
-            let closing = axis(turn * PI);
-            let opening_m = if is_round || *turn > 0.0 { object.size_m.y } else { object.size_m.x };
-            add(-up, closing, at, opening_m, 0.6 + 0.4 * low, true);
-        }
-        // A wide vessel: over its rim, wherever that is seen best: at the near side.
-        if object.hollow_depth_m > 0.0 && gripper.max_opening_m < object.size_m.y + MIN_ROOM_M {
-            let near = toward_viewer(&center, &up);
-            for turn in [-0.5_f64, 0.0, 0.5] {
-                let outward = UnitQuaternion::from_axis_angle(&up, turn) * near;
-                let depth_m = gripper.finger_depth_m.min(0.7 * object.hollow_depth_m);
-                let rim = center
-                    + outward.scale(0.5 * object.size_m.y - 0.004)
-                    + up.scale(0.5 * height_m - depth_m);
-                add(-up, outward, rim, 0.02, 0.5, true);
-            }
-        }
-        // From the side: tall things, over the support by the gripper's own half width.
-        if 2.0 * HALF_PALM_M <= height_m {
-            let raised = up.scale((0.1 * height_m).max(HALF_PALM_M - 0.5 * height_m));
-            let near = toward_viewer(&center, &up);
-            let from_viewer: Vec<Unit<Vector3<f64>>> = if is_round {
-                [-0.7, -0.35, 0.0, 0.35, 0.7]
-                    .map(|turn| UnitQuaternion::from_axis_angle(&up, turn) * -near)
-                    .to_vec()
-            } else {
-                let sides = [axis(0.0), -axis(0.0), axis(0.5 * PI), -axis(0.5 * PI)];
-                sides.into_iter().filter(|it| it.dot(&near) < -0.3).collect()
-            };
-            for approach in from_viewer {
-                let closing = Unit::new_normalize(up.cross(&approach));
-                let along_x = closing.dot(&axis(0.0)).abs();
-                let opening_m = if is_round || along_x < 0.5 { object.size_m.y } else { object.size_m.x };
-                let facing = -approach.dot(&near);
-                add(
-                    approach,
-                    closing,
-                    center + raised,
-                    opening_m,
-                    (1.0 - 0.5 * low) * (0.6 + 0.4 * facing),
-                    false,
-                );
-            }
-        }
+        let ways = [search.ways_from_above(), search.ways_over_rim(), search.ways_from_side()].concat();
+        let mut grasps: Vec<Grasp> = ways.iter().filter_map(|it| search.scored(it)).collect();
         grasps.sort_by(|a, b| b.score.total_cmp(&a.score));
         grasps.truncate(MAX_GRASPS);
         grasps
@@ -190,6 +117,128 @@ impl FrameGeometry<'_> {
             }
         }
         points
+    }
+}
+
+/// One object and what decides where it can be taken; directions in the camera's frame.
+struct GraspSearch<'a> {
+    object: &'a LiftedObject,
+    gripper: &'a Gripper,
+    obstacles: Vec<Point3<f64>>,
+    up: Unit<Vector3<f64>>,
+    /// Horizontally to the viewer.
+    near: Unit<Vector3<f64>>,
+    is_round: bool,
+    /// From 1 for flat things to 0 for tall ones.
+    lowness: f64,
+}
+
+/// Where the fingers would go.
+#[derive(Clone, Copy)]
+struct Way {
+    approach: Unit<Vector3<f64>>,
+    closing: Unit<Vector3<f64>>,
+    at: Point3<f64>,
+    opening_m: f64,
+    /// How easy a grasp of its kind is, from 0 to 1.
+    ease: f64,
+    is_top_down: bool,
+}
+
+impl GraspSearch<'_> {
+    /// From above: the fingertips half way down, but no deeper than the fingers are long.
+    fn ways_from_above(&self) -> Vec<Way> {
+        let (size_m, height_m) = (self.object.size_m, self.object.size_m.z);
+        let depth_m =
+            (0.5 * height_m).min(self.gripper.finger_depth_m).min(height_m - OVER_SUPPORT_M).max(0.0);
+        let at = self.object.body_center + self.up.scale(0.5 * height_m - depth_m);
+        let turns: &[f64] = if self.is_round { &[0.0, 0.25, 0.5, 0.75] } else { &[0.0, 0.5] };
+        let way = |turn: &f64| Way {
+            approach: -self.up,
+            closing: self.axis(turn * PI),
+            at,
+            opening_m: if self.is_round || *turn > 0.0 { size_m.y } else { size_m.x },
+            ease: 0.6 + 0.4 * self.lowness,
+            is_top_down: true,
+        };
+        turns.iter().map(way).collect()
+    }
+
+    /// Over the rim of a wide vessel, wherever that is seen best: at the near side.
+    fn ways_over_rim(&self) -> Vec<Way> {
+        let (object, up) = (self.object, self.up);
+        let is_wide_vessel =
+            object.hollow_depth_m > 0.0 && self.gripper.max_opening_m < object.size_m.y + MIN_ROOM_M;
+        if !is_wide_vessel {
+            return Vec::new();
+        }
+        let depth_m = self.gripper.finger_depth_m.min(0.7 * object.hollow_depth_m);
+        let way = |turn: f64| {
+            let outward = UnitQuaternion::from_axis_angle(&up, turn) * self.near;
+            let rim = object.body_center
+                + outward.scale(0.5 * object.size_m.y - 0.004)
+                + up.scale(0.5 * object.size_m.z - depth_m);
+            Way { approach: -up, closing: outward, at: rim, opening_m: 0.02, ease: 0.5, is_top_down: true }
+        };
+        [-0.5, 0.0, 0.5].map(way).to_vec()
+    }
+
+    /// From the side: tall things, over the support by the gripper's own half width.
+    fn ways_from_side(&self) -> Vec<Way> {
+        let (size_m, height_m) = (self.object.size_m, self.object.size_m.z);
+        let is_tall = 2.0 * HALF_PALM_M <= height_m;
+        if !is_tall {
+            return Vec::new();
+        }
+        let raised = self.up.scale((0.1 * height_m).max(HALF_PALM_M - 0.5 * height_m));
+        let way = |approach: Unit<Vector3<f64>>| {
+            let closing = Unit::new_normalize(self.up.cross(&approach));
+            let along_x = closing.dot(&self.axis(0.0)).abs();
+            let facing = -approach.dot(&self.near);
+            Way {
+                approach,
+                closing,
+                at: self.object.body_center + raised,
+                opening_m: if self.is_round || along_x < 0.5 { size_m.y } else { size_m.x },
+                ease: (1.0 - 0.5 * self.lowness) * (0.6 + 0.4 * facing),
+                is_top_down: false,
+            }
+        };
+        self.approaches_from_viewer().into_iter().map(way).collect()
+    }
+
+    fn approaches_from_viewer(&self) -> Vec<Unit<Vector3<f64>>> {
+        if self.is_round {
+            return [-0.7, -0.35, 0.0, 0.35, 0.7]
+                .map(|turn| UnitQuaternion::from_axis_angle(&self.up, turn) * -self.near)
+                .to_vec();
+        }
+        let (x, y) = (self.axis(0.0), self.axis(0.5 * PI));
+        [x, -x, y, -y].into_iter().filter(|it| it.dot(&self.near) < -0.3).collect()
+    }
+
+    /// A horizontal direction, by its angle from the object's x axis.
+    fn axis(&self, turn: f64) -> Unit<Vector3<f64>> {
+        let (sin, cos) = turn.sin_cos();
+        self.object.object_in_camera * Unit::new_normalize(Vector3::new(cos, sin, 0.0))
+    }
+
+    /// `None` where the fingers do not open wide enough or something is in their way.
+    fn scored(&self, way: &Way) -> Option<Grasp> {
+        let Way { approach, closing, at, opening_m, ease, is_top_down } = *way;
+        let gripper = self.gripper;
+        let room = 1.0 - (opening_m + MIN_ROOM_M) / gripper.max_opening_m;
+        if room < 0.0 || is_blocked(&self.obstacles, &at, &approach, &closing, opening_m, gripper) {
+            return None;
+        }
+        // What the pose does not know may take up the room: half of it is left at two standard deviations.
+        let position = self.object.covariance.fixed_view::<3, 3>(0, 0);
+        let deviation_m = closing.dot(&(position * closing.into_inner())).max(0.0).sqrt();
+        let slack_m = 0.5 * (gripper.max_opening_m - opening_m);
+        let certainty = 1.0 / (1.0 + (2.0 * deviation_m / slack_m.max(1e-3)).powi(2));
+        let score = (ease * (0.5 + 0.5 * room.sqrt()) * certainty).clamp(0.0, 1.0);
+        let grasp_in_camera = pose(&at, &approach, &closing, gripper.approach_axis);
+        Some(Grasp { grasp_in_camera, approach_in_camera: approach, score, opening_m, is_top_down })
     }
 }
 

@@ -263,35 +263,18 @@ fn survivors(
     options: &ResolveOptions,
 ) -> Result<Survivors, Absence> {
     let phrase = reference.query();
-    let absent = |missing, nearest, reason| Absence { missing, phrase: phrase.clone(), nearest, reason };
     let mut notes = Vec::new();
     let mut pool = pool(&phrase, candidates, options);
     if let Some(among) = among {
         pool.retain(|it| among.contains(&it.idx));
     }
     if reference.other {
-        let was_meant = |it: &Weighed| {
-            options.previous.iter().any(|before| relations::is_still(before, &candidates[it.idx]))
-        };
-        let n_all = pool.len();
-        pool.retain(|it| !was_meant(it));
-        if pool.is_empty() && n_all > 0 {
-            let reason = format!("no other {phrase} seen than the one spoken of before");
-            return Err(absent(UnmetConstraint::Object, None, reason));
-        }
+        leave_out_previous(&phrase, &mut pool, candidates, options)?;
     }
     exclude(reference, &mut pool, candidates, options);
     if let Some(whole) = &reference.whole {
         let wholes = survivors(whole, candidates, None, &[], options)?;
-        pool.retain(|it| {
-            wholes.weighed.iter().any(|whole| {
-                let inside = relations::share_inside(
-                    &candidates[it.idx].detection.bbox,
-                    &candidates[whole.idx].detection.bbox,
-                );
-                inside >= MIN_FIT && whole.idx != it.idx
-            })
-        });
+        pool.retain(|it| is_within(it, &wholes, candidates));
         if pool.is_empty() {
             let note =
                 format!("the {phrase} was not seen by itself: this is the {} it belongs to", whole.query());
@@ -301,51 +284,21 @@ fn survivors(
             notes.push(format!("not seen by itself, but placed within the {} that was seen", whole.query()));
         }
     }
+    if pool.is_empty() {
+        let reason = words::none_seen(&phrase, candidates, options.threshold_of(&phrase));
+        return Err(absent(&phrase, UnmetConstraint::Object, None, reason));
+    }
     let is_free = |it: &Weighed| {
         !taken.iter().any(|&taken| {
             taken == it.idx || relations::is_same_thing(&candidates[taken], &candidates[it.idx])
         })
     };
-    if pool.is_empty() {
-        return Err(absent(
-            UnmetConstraint::Object,
-            None,
-            words::none_seen(&phrase, candidates, options.threshold_of(&phrase)),
-        ));
-    }
     if pool.iter().all(|it| !is_free(it)) {
         let reason = format!("the only {phrase} seen is the one to be moved");
-        return Err(absent(UnmetConstraint::Object, None, reason));
+        return Err(absent(&phrase, UnmetConstraint::Object, None, reason));
     }
     for relation in placing(reference) {
-        let landmarks = match landmarks_of(relation, candidates, options) {
-            Err(_) if relation.negated => continue, // "not on the plate", and there is no plate
-            Err(_) if unseen::is_allowed(relation) => {
-                pool = unseen::kept(relation, &pool, candidates);
-                notes.push(unseen::note(relation));
-                continue;
-            }
-            landmarks => landmarks?,
-        };
-        let mut fits: Vec<(Weighed, f64)> = pool
-            .iter()
-            .map(|&it| (it, relation_fit(relation, it.idx, &landmarks, candidates, options)))
-            .collect();
-        fits.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let best = fits[0];
-        pool = fits
-            .iter()
-            .filter(|(_, fit)| *fit >= MIN_FIT)
-            .map(|(it, fit)| Weighed { weight: it.weight * fit, ..*it })
-            .collect();
-        let landmark = landmarks.first().and_then(|it| it.first()).map(|it| it.idx);
-        if pool.is_empty() {
-            let nearest = best.0.idx;
-            let reason = words::none_placed(reference, relation, nearest, landmark, candidates, options);
-            return Err(absent(UnmetConstraint::Relation, Some(nearest), reason));
-        }
-        let runner_up = fits.get(1).filter(|(_, fit)| *fit < MIN_FIT).map(|it| it.0.idx);
-        notes.push(words::placed(relation, best.0.idx, runner_up, landmark, candidates, options));
+        pool = standing_there(reference, relation, pool, &mut notes, candidates, options)?;
     }
     pool.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     if let Some(n) = reference.out_of {
@@ -353,43 +306,124 @@ fn survivors(
         if pool.len() < n {
             let reason =
                 format!("the words speak of {n} {}, only {} seen", words::plural(&phrase), pool.len());
-            return Err(absent(UnmetConstraint::Count, pool.first().map(|it| it.idx), reason));
+            return Err(absent(&phrase, UnmetConstraint::Count, pool.first().map(|it| it.idx), reason));
         }
-        if is_cut_clear(&pool, n, options.ambiguity_margin_of(&phrase)) {
-            pool.truncate(n);
-        } else {
+        if !is_cut_clear(&pool, n, options.ambiguity_margin_of(&phrase)) {
             return Ok(Survivors { weighed: pool, picked: true, notes });
         }
+        pool.truncate(n);
     }
-    let mut picked = false;
+    let ranked = ranked(reference, &pool, &mut notes, candidates, options)?;
+    let picked = ranked.is_some();
+    let mut weighed = ranked.unwrap_or(pool);
+    weighed.retain(is_free);
+    if weighed.is_empty() {
+        let reason = format!("the {phrase} these words mean is the one to be moved");
+        return Err(absent(&phrase, UnmetConstraint::Object, None, reason));
+    }
+    Ok(Survivors { weighed, picked, notes })
+}
+
+fn absent(phrase: &str, missing: UnmetConstraint, nearest: Option<usize>, reason: String) -> Absence {
+    Absence { missing, phrase: phrase.to_owned(), nearest, reason }
+}
+
+/// "the other cup": none that was meant before.
+fn leave_out_previous(
+    phrase: &str,
+    pool: &mut Vec<Weighed>,
+    candidates: &[Candidate],
+    options: &ResolveOptions,
+) -> Result<(), Absence> {
+    let was_meant =
+        |it: &Weighed| options.previous.iter().any(|before| relations::is_still(before, &candidates[it.idx]));
+    let n_all = pool.len();
+    pool.retain(|it| !was_meant(it));
+    if pool.is_empty() && n_all > 0 {
+        let reason = format!("no other {phrase} seen than the one spoken of before");
+        return Err(absent(phrase, UnmetConstraint::Object, None, reason));
+    }
+    Ok(())
+}
+
+/// Whether a part lies in the box of one of the wholes.
+fn is_within(part: &Weighed, wholes: &Survivors, candidates: &[Candidate]) -> bool {
+    let part_box = &candidates[part.idx].detection.bbox;
+    wholes.weighed.iter().any(|whole| {
+        let inside = relations::share_inside(part_box, &candidates[whole.idx].detection.bbox);
+        inside >= MIN_FIT && whole.idx != part.idx
+    })
+}
+
+/// Those of the pool, which is not empty, that stand to the relation's landmarks as the words say, by how well they fit.
+fn standing_there(
+    reference: &ObjectReference,
+    relation: &Relation,
+    pool: Vec<Weighed>,
+    notes: &mut Vec<String>,
+    candidates: &[Candidate],
+    options: &ResolveOptions,
+) -> Result<Vec<Weighed>, Absence> {
+    let landmarks = match landmarks_of(relation, candidates, options) {
+        Err(_) if relation.negated => return Ok(pool), // "not on the plate", and there is no plate
+        Err(_) if unseen::is_allowed(relation) => {
+            notes.push(unseen::note(relation));
+            return Ok(unseen::kept(relation, &pool, candidates));
+        }
+        landmarks => landmarks?,
+    };
+    let mut fits: Vec<(Weighed, f64)> = pool
+        .iter()
+        .map(|&it| (it, relation_fit(relation, it.idx, &landmarks, candidates, options)))
+        .collect();
+    fits.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let best = fits[0].0.idx;
+    let landmark = landmarks.first().and_then(|it| it.first()).map(|it| it.idx);
+    let fitting: Vec<Weighed> = fits
+        .iter()
+        .filter(|(_, fit)| *fit >= MIN_FIT)
+        .map(|(it, fit)| Weighed { weight: it.weight * fit, ..*it })
+        .collect();
+    if fitting.is_empty() {
+        let reason = words::none_placed(reference, relation, best, landmark, candidates, options);
+        return Err(absent(&reference.query(), UnmetConstraint::Relation, Some(best), reason));
+    }
+    let runner_up = fits.get(1).filter(|(_, fit)| *fit < MIN_FIT).map(|it| it.0.idx);
+    notes.push(words::placed(relation, best, runner_up, landmark, candidates, options));
+    Ok(fitting)
+}
+
+/// Those that an order ("second from the left") or a closeness picks; none where the words rank nothing.
+fn ranked(
+    reference: &ObjectReference,
+    pool: &[Weighed],
+    notes: &mut Vec<String>,
+    candidates: &[Candidate],
+    options: &ResolveOptions,
+) -> Result<Option<Vec<Weighed>>, Absence> {
     let closest = reference.relations.iter().find(|it| is_ranking(it.kind));
     let orders = orders_of(reference);
-    if (closest.is_some() || !orders.is_empty()) && reference.quantity != Quantity::All && pool.len() > 1
-        || rank_of(closest, &orders) > 1
-    {
-        let keys = if let Some(relation) = closest {
-            let landmarks = landmarks_of(relation, candidates, options)?;
-            closeness_keys(relation, &pool, &landmarks, candidates)
-        } else {
-            order_keys(&orders, &pool, candidates, options)
-        };
-        let rank = rank_of(closest, &orders);
-        pool = pick(&pool, &keys, rank, reference.quantity.count().unwrap_or(1)).ok_or_else(|| {
-            let reason = format!("asked for {phrase} number {rank}, only {} seen", pool.len());
-            absent(UnmetConstraint::Count, pool.first().map(|it| it.idx), reason)
-        })?;
-        picked = true;
-        notes.push(match closest {
-            Some(relation) => words::closest(relation, pool.first().map(|it| it.idx), candidates, options),
-            None => orders.iter().map(|it| words::order_name(*it)).collect::<Vec<_>>().join(" and "),
-        });
+    let rank = rank_of(closest, &orders);
+    let is_ranked = closest.is_some() || !orders.is_empty();
+    if rank <= 1 && !(is_ranked && reference.quantity != Quantity::All && pool.len() > 1) {
+        return Ok(None);
     }
-    pool.retain(is_free);
-    if pool.is_empty() {
-        let reason = format!("the {phrase} these words mean is the one to be moved");
-        return Err(absent(UnmetConstraint::Object, None, reason));
-    }
-    Ok(Survivors { weighed: pool, picked, notes })
+    let keys = if let Some(relation) = closest {
+        let landmarks = landmarks_of(relation, candidates, options)?;
+        closeness_keys(relation, pool, &landmarks, candidates)
+    } else {
+        order_keys(&orders, pool, candidates, options)
+    };
+    let picked = pick(pool, &keys, rank, reference.quantity.count().unwrap_or(1)).ok_or_else(|| {
+        let phrase = reference.query();
+        let reason = format!("asked for {phrase} number {rank}, only {} seen", pool.len());
+        absent(&phrase, UnmetConstraint::Count, pool.first().map(|it| it.idx), reason)
+    })?;
+    notes.push(match closest {
+        Some(relation) => words::closest(relation, picked.first().map(|it| it.idx), candidates, options),
+        None => orders.iter().map(|it| words::order_name(*it)).collect::<Vec<_>>().join(" and "),
+    });
+    Ok(Some(picked))
 }
 
 /// Takes what the words except out of the pool: "all but the red one", "that is not red".

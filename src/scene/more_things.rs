@@ -29,164 +29,187 @@ impl Builder {
     pub(super) fn furnished(&mut self, kind: Kind, scale: f32, rng: &mut SceneRng) -> Footprint {
         let s = scale * rng.range(0.88, 1.14);
         let metal = Vec3::repeat(rng.range(0.4, 0.65));
-        let green = Vec3::new(0.06, 0.3, 0.04);
         match kind {
-            Kind::Pear => {
-                self.ellipsoid([0.0, 0.0, 0.036], [0.036, 0.036, 0.036], s, None);
-                self.ellipsoid([0.0, 0.0, 0.07], [0.021, 0.021, 0.034], s, None);
-                self.rod([0.0, 0.0, 0.1], [0.006, 0.0, 0.12], 0.003, s, Some(Vec3::new(0.06, 0.03, 0.01)));
-                around(0.036 * s)
-            }
-            Kind::Egg => {
-                self.ellipsoid([0.0, 0.0, 0.022], [0.03, 0.022, 0.022], s, None);
-                around(0.03 * s)
-            }
-            Kind::Carrot => {
-                for i in 0..7 {
-                    let (x, radius) = (-0.08 + 0.02 * i as f32, 0.005 + 0.0018 * i as f32);
-                    self.rod([x, 0.0, 0.016], [x + 0.02, 0.0, 0.016], radius, s, None);
-                }
-                for side in [-0.5, 0.0, 0.5] {
-                    self.rod([0.07, 0.0, 0.016], [0.12, 0.05 * side, 0.02], 0.004, s, Some(green));
-                }
-                along(0.1 * s, 0.018 * s)
-            }
-            Kind::Mushroom => {
-                self.turned(&[(0.0, 0.014), (0.045, 0.011)], s, Some(Vec3::new(0.7, 0.62, 0.5)));
-                self.ellipsoid([0.0, 0.0, 0.045], [0.036, 0.036, 0.024], s, None);
-                around(0.036 * s)
-            }
-            Kind::Candle => {
-                let height = rng.range(0.06, 0.13);
-                self.turned(&[(0.0, 0.0), (0.0, 0.026), (height, 0.026), (height, 0.0)], s, None);
-                let black = Some(Vec3::repeat(0.02));
-                self.rod([0.0, 0.0, height], [0.001, 0.0, height + 0.011], 0.0016, s, black);
-                around(0.026 * s)
-            }
-            Kind::Vase => {
-                let (belly, neck) = (rng.range(0.045, 0.06), rng.range(0.016, 0.026));
-                let profile = [
-                    (0.0, 0.03),
-                    (0.06, belly),
-                    (0.1, 0.9 * belly),
-                    (0.15, neck),
-                    (0.19, neck),
-                    (0.205, 1.6 * neck),
-                ];
-                self.turned(&profile, s, None);
-                self.turned(
-                    &[(0.205, 1.5 * neck), (0.17, 0.8 * neck), (0.17, 0.0)],
-                    s,
-                    Some(Vec3::repeat(0.03)),
-                );
-                around(belly * s)
-            }
-            Kind::Jar => {
-                self.turned(&[(0.0, 0.034), (0.075, 0.036), (0.087, 0.03)], s, None);
-                let lid = rng.pick(&[Color::White, Color::Black, Color::Gray, Color::Red]).shade(rng);
-                self.turned(&[(0.087, 0.031), (0.087, 0.034), (0.103, 0.034), (0.103, 0.0)], s, Some(lid));
-                around(0.036 * s)
-            }
-            Kind::Teapot => {
-                self.ellipsoid([0.0, 0.0, 0.052], [0.06, 0.06, 0.052], s, None);
-                self.rod([0.05, 0.0, 0.045], [0.085, 0.0, 0.07], 0.01, s, None);
-                self.rod([0.085, 0.0, 0.07], [0.1, 0.0, 0.092], 0.007, s, None);
-                self.arc([-0.058, 0.0, 0.055], 0.032, [FRAC_PI_2, 3.0 * FRAC_PI_2], 0.006, s);
-                self.ellipsoid([0.0, 0.0, 0.104], [0.01, 0.01, 0.01], s, None);
-                [around(0.062 * s), vec![[0.08 * s, 0.0, 0.025 * s], [-0.075 * s, 0.0, 0.02 * s]]].concat()
-            }
-            Kind::Pitcher => {
-                let inside = self.inside(rng);
-                self.turned(
-                    &[(0.0, 0.0), (0.0, 0.045), (0.1, 0.055), (0.17, 0.04), (0.2, 0.047), (0.2, 0.044)],
-                    s,
-                    None,
-                );
-                self.turned(&[(0.2, 0.044), (0.01, 0.04), (0.01, 0.0)], s, Some(inside));
-                self.arc([-0.046, 0.0, 0.115], 0.045, [FRAC_PI_2, 3.0 * FRAC_PI_2], 0.008, s);
-                [around(0.055 * s), vec![[-0.075 * s, 0.0, 0.03 * s]]].concat()
-            }
-            Kind::Goblet => {
-                let inside = self.inside(rng);
-                let profile = [
-                    (0.0, 0.0),
-                    (0.002, 0.036),
-                    (0.008, 0.008),
-                    (0.075, 0.005),
-                    (0.09, 0.03),
-                    (0.16, 0.037),
-                    (0.16, 0.035),
-                ];
-                self.turned(&profile, s, None);
-                self.turned(&[(0.16, 0.035), (0.095, 0.027), (0.095, 0.0)], s, Some(inside));
-                around(0.037 * s)
-            }
-            Kind::Spoon | Kind::Fork => {
-                self.rod([-0.09, 0.0, 0.006], [0.05, 0.0, 0.006], 0.0045, s, None);
-                if kind == Kind::Spoon {
-                    self.ellipsoid([0.072, 0.0, 0.008], [0.03, 0.02, 0.006], s, None);
-                } else {
-                    self.rod([0.05, -0.012, 0.006], [0.05, 0.012, 0.006], 0.004, s, None);
-                    for side in [-1.0, 0.0, 1.0] {
-                        self.rod([0.05, 0.012 * side, 0.006], [0.1, 0.012 * side, 0.009], 0.0028, s, None);
-                    }
-                }
-                along(0.1 * s, 0.02 * s)
-            }
-            Kind::Knife => {
-                self.rod([-0.1, 0.0, 0.01], [0.0, 0.0, 0.01], 0.01, s, None);
-                let blade = Shape::Cuboid {
-                    center: Vec3::new(0.06, 0.0, 0.008) * s,
-                    half: Vec3::new(0.065, 0.013, 0.0015) * s,
-                };
-                self.add_in(blade, metal, 0.5);
-                along(0.12 * s, 0.016 * s)
-            }
-            Kind::Hammer => {
-                self.rod([-0.12, 0.0, 0.015], [0.08, 0.0, 0.015], 0.012, s, None);
-                self.rod([0.08, -0.04, 0.018], [0.08, 0.04, 0.018], 0.017, s, Some(metal * 0.6));
-                [along(0.12 * s, 0.018 * s), vec![[0.08 * s, 0.0, 0.06 * s]]].concat()
-            }
-            Kind::Screwdriver => {
-                self.rod([-0.1, 0.0, 0.016], [-0.02, 0.0, 0.016], 0.016, s, None);
-                self.rod([-0.02, 0.0, 0.016], [0.1, 0.0, 0.012], 0.0045, s, Some(metal));
-                along(0.11 * s, 0.016 * s)
-            }
-            Kind::Donut => {
-                self.ring([0.0, 0.0, 0.018], 0.034, 0.018, s, None);
-                self.ring([0.0, 0.0, 0.013], 0.034, 0.0185, s, Some(Vec3::new(0.5, 0.26, 0.1)));
-                around(0.052 * s)
-            }
-            Kind::Lamp => {
-                self.turned(&[(0.0, 0.05), (0.012, 0.05), (0.012, 0.0)], s, Some(metal));
-                self.rod([0.0, 0.0, 0.01], [0.0, 0.0, 0.2], 0.006, s, Some(metal));
-                self.turned(&[(0.16, 0.085), (0.26, 0.05)], s, None);
-                around(0.085 * s)
-            }
-            Kind::Cone => {
-                let base = Shape::Cuboid {
-                    center: Vec3::new(0.0, 0.0, 0.004) * s,
-                    half: Vec3::new(0.05, 0.05, 0.004) * s,
-                };
-                self.add(base);
-                self.turned(&[(0.008, 0.038), (0.12, 0.007), (0.12, 0.0)], s, None);
-                let stripe = Vec3::repeat(0.85);
-                self.turned(&[(0.05, 0.0272), (0.075, 0.0203)], s, Some(stripe));
-                around(0.065 * s)
-            }
-            _ => {
-                // A bucket.
-                let inside = self.inside(rng);
-                self.turned(&[(0.0, 0.0), (0.0, 0.05), (0.12, 0.068), (0.12, 0.065)], s, None);
-                self.turned(&[(0.12, 0.065), (0.01, 0.047), (0.01, 0.0)], s, Some(inside));
-                let points = (0..9).map(|i| {
-                    let angle = std::f32::consts::PI * i as f32 / 8.0;
-                    Vec3::new(0.067 * angle.cos(), 0.03 * angle.sin(), 0.118 + 0.045 * angle.sin())
-                });
-                self.chain(&points.collect::<Vec<_>>(), 0.0025, s, Some(metal));
-                around(0.07 * s)
+            Kind::Pear => self.pear(s),
+            Kind::Egg => self.egg(s),
+            Kind::Carrot => self.carrot(s),
+            Kind::Mushroom => self.mushroom(s),
+            Kind::Candle => self.candle(s, rng),
+            Kind::Vase => self.vase(s, rng),
+            Kind::Jar => self.jar(s, rng),
+            Kind::Teapot => self.teapot(s),
+            Kind::Pitcher => self.pitcher(s, rng),
+            Kind::Goblet => self.goblet(s, rng),
+            Kind::Spoon | Kind::Fork => self.spoon_or_fork(kind, s),
+            Kind::Knife => self.knife(s, metal),
+            Kind::Hammer => self.hammer(s, metal),
+            Kind::Screwdriver => self.screwdriver(s, metal),
+            Kind::Donut => self.donut(s),
+            Kind::Lamp => self.lamp(s, metal),
+            Kind::Cone => self.cone(s),
+            _ => self.bucket(s, metal, rng),
+        }
+    }
+
+    fn pear(&mut self, s: f32) -> Footprint {
+        self.ellipsoid([0.0, 0.0, 0.036], [0.036, 0.036, 0.036], s, None);
+        self.ellipsoid([0.0, 0.0, 0.07], [0.021, 0.021, 0.034], s, None);
+        self.rod([0.0, 0.0, 0.1], [0.006, 0.0, 0.12], 0.003, s, Some(Vec3::new(0.06, 0.03, 0.01)));
+        around(0.036 * s)
+    }
+
+    fn egg(&mut self, s: f32) -> Footprint {
+        self.ellipsoid([0.0, 0.0, 0.022], [0.03, 0.022, 0.022], s, None);
+        around(0.03 * s)
+    }
+
+    fn carrot(&mut self, s: f32) -> Footprint {
+        let green = Vec3::new(0.06, 0.3, 0.04);
+        for i in 0..7 {
+            let (x, radius) = (-0.08 + 0.02 * i as f32, 0.005 + 0.0018 * i as f32);
+            self.rod([x, 0.0, 0.016], [x + 0.02, 0.0, 0.016], radius, s, None);
+        }
+        for side in [-0.5, 0.0, 0.5] {
+            self.rod([0.07, 0.0, 0.016], [0.12, 0.05 * side, 0.02], 0.004, s, Some(green));
+        }
+        along(0.1 * s, 0.018 * s)
+    }
+
+    fn mushroom(&mut self, s: f32) -> Footprint {
+        self.turned(&[(0.0, 0.014), (0.045, 0.011)], s, Some(Vec3::new(0.7, 0.62, 0.5)));
+        self.ellipsoid([0.0, 0.0, 0.045], [0.036, 0.036, 0.024], s, None);
+        around(0.036 * s)
+    }
+
+    fn candle(&mut self, s: f32, rng: &mut SceneRng) -> Footprint {
+        let height = rng.range(0.06, 0.13);
+        self.turned(&[(0.0, 0.0), (0.0, 0.026), (height, 0.026), (height, 0.0)], s, None);
+        let black = Some(Vec3::repeat(0.02));
+        self.rod([0.0, 0.0, height], [0.001, 0.0, height + 0.011], 0.0016, s, black);
+        around(0.026 * s)
+    }
+
+    fn vase(&mut self, s: f32, rng: &mut SceneRng) -> Footprint {
+        let (belly, neck) = (rng.range(0.045, 0.06), rng.range(0.016, 0.026));
+        let profile =
+            [(0.0, 0.03), (0.06, belly), (0.1, 0.9 * belly), (0.15, neck), (0.19, neck), (0.205, 1.6 * neck)];
+        self.turned(&profile, s, None);
+        self.turned(&[(0.205, 1.5 * neck), (0.17, 0.8 * neck), (0.17, 0.0)], s, Some(Vec3::repeat(0.03)));
+        around(belly * s)
+    }
+
+    fn jar(&mut self, s: f32, rng: &mut SceneRng) -> Footprint {
+        self.turned(&[(0.0, 0.034), (0.075, 0.036), (0.087, 0.03)], s, None);
+        let lid = rng.pick(&[Color::White, Color::Black, Color::Gray, Color::Red]).shade(rng);
+        self.turned(&[(0.087, 0.031), (0.087, 0.034), (0.103, 0.034), (0.103, 0.0)], s, Some(lid));
+        around(0.036 * s)
+    }
+
+    fn teapot(&mut self, s: f32) -> Footprint {
+        self.ellipsoid([0.0, 0.0, 0.052], [0.06, 0.06, 0.052], s, None);
+        self.rod([0.05, 0.0, 0.045], [0.085, 0.0, 0.07], 0.01, s, None);
+        self.rod([0.085, 0.0, 0.07], [0.1, 0.0, 0.092], 0.007, s, None);
+        self.arc([-0.058, 0.0, 0.055], 0.032, [FRAC_PI_2, 3.0 * FRAC_PI_2], 0.006, s);
+        self.ellipsoid([0.0, 0.0, 0.104], [0.01, 0.01, 0.01], s, None);
+        [around(0.062 * s), vec![[0.08 * s, 0.0, 0.025 * s], [-0.075 * s, 0.0, 0.02 * s]]].concat()
+    }
+
+    fn pitcher(&mut self, s: f32, rng: &mut SceneRng) -> Footprint {
+        let inside = self.inside(rng);
+        self.turned(
+            &[(0.0, 0.0), (0.0, 0.045), (0.1, 0.055), (0.17, 0.04), (0.2, 0.047), (0.2, 0.044)],
+            s,
+            None,
+        );
+        self.turned(&[(0.2, 0.044), (0.01, 0.04), (0.01, 0.0)], s, Some(inside));
+        self.arc([-0.046, 0.0, 0.115], 0.045, [FRAC_PI_2, 3.0 * FRAC_PI_2], 0.008, s);
+        [around(0.055 * s), vec![[-0.075 * s, 0.0, 0.03 * s]]].concat()
+    }
+
+    fn goblet(&mut self, s: f32, rng: &mut SceneRng) -> Footprint {
+        let inside = self.inside(rng);
+        let profile = [
+            (0.0, 0.0),
+            (0.002, 0.036),
+            (0.008, 0.008),
+            (0.075, 0.005),
+            (0.09, 0.03),
+            (0.16, 0.037),
+            (0.16, 0.035),
+        ];
+        self.turned(&profile, s, None);
+        self.turned(&[(0.16, 0.035), (0.095, 0.027), (0.095, 0.0)], s, Some(inside));
+        around(0.037 * s)
+    }
+
+    fn spoon_or_fork(&mut self, kind: Kind, s: f32) -> Footprint {
+        self.rod([-0.09, 0.0, 0.006], [0.05, 0.0, 0.006], 0.0045, s, None);
+        if kind == Kind::Spoon {
+            self.ellipsoid([0.072, 0.0, 0.008], [0.03, 0.02, 0.006], s, None);
+        } else {
+            self.rod([0.05, -0.012, 0.006], [0.05, 0.012, 0.006], 0.004, s, None);
+            for side in [-1.0, 0.0, 1.0] {
+                self.rod([0.05, 0.012 * side, 0.006], [0.1, 0.012 * side, 0.009], 0.0028, s, None);
             }
         }
+        along(0.1 * s, 0.02 * s)
+    }
+
+    fn knife(&mut self, s: f32, metal: Vec3) -> Footprint {
+        self.rod([-0.1, 0.0, 0.01], [0.0, 0.0, 0.01], 0.01, s, None);
+        let blade = Shape::Cuboid {
+            center: Vec3::new(0.06, 0.0, 0.008) * s,
+            half: Vec3::new(0.065, 0.013, 0.0015) * s,
+        };
+        self.add_in(blade, metal, 0.5);
+        along(0.12 * s, 0.016 * s)
+    }
+
+    fn hammer(&mut self, s: f32, metal: Vec3) -> Footprint {
+        self.rod([-0.12, 0.0, 0.015], [0.08, 0.0, 0.015], 0.012, s, None);
+        self.rod([0.08, -0.04, 0.018], [0.08, 0.04, 0.018], 0.017, s, Some(metal * 0.6));
+        [along(0.12 * s, 0.018 * s), vec![[0.08 * s, 0.0, 0.06 * s]]].concat()
+    }
+
+    fn screwdriver(&mut self, s: f32, metal: Vec3) -> Footprint {
+        self.rod([-0.1, 0.0, 0.016], [-0.02, 0.0, 0.016], 0.016, s, None);
+        self.rod([-0.02, 0.0, 0.016], [0.1, 0.0, 0.012], 0.0045, s, Some(metal));
+        along(0.11 * s, 0.016 * s)
+    }
+
+    fn donut(&mut self, s: f32) -> Footprint {
+        self.ring([0.0, 0.0, 0.018], 0.034, 0.018, s, None);
+        self.ring([0.0, 0.0, 0.013], 0.034, 0.0185, s, Some(Vec3::new(0.5, 0.26, 0.1)));
+        around(0.052 * s)
+    }
+
+    fn lamp(&mut self, s: f32, metal: Vec3) -> Footprint {
+        self.turned(&[(0.0, 0.05), (0.012, 0.05), (0.012, 0.0)], s, Some(metal));
+        self.rod([0.0, 0.0, 0.01], [0.0, 0.0, 0.2], 0.006, s, Some(metal));
+        self.turned(&[(0.16, 0.085), (0.26, 0.05)], s, None);
+        around(0.085 * s)
+    }
+
+    fn cone(&mut self, s: f32) -> Footprint {
+        let base =
+            Shape::Cuboid { center: Vec3::new(0.0, 0.0, 0.004) * s, half: Vec3::new(0.05, 0.05, 0.004) * s };
+        self.add(base);
+        self.turned(&[(0.008, 0.038), (0.12, 0.007), (0.12, 0.0)], s, None);
+        let stripe = Vec3::repeat(0.85);
+        self.turned(&[(0.05, 0.0272), (0.075, 0.0203)], s, Some(stripe));
+        around(0.065 * s)
+    }
+
+    fn bucket(&mut self, s: f32, metal: Vec3, rng: &mut SceneRng) -> Footprint {
+        let inside = self.inside(rng);
+        self.turned(&[(0.0, 0.0), (0.0, 0.05), (0.12, 0.068), (0.12, 0.065)], s, None);
+        self.turned(&[(0.12, 0.065), (0.01, 0.047), (0.01, 0.0)], s, Some(inside));
+        let points = (0..9).map(|i| {
+            let angle = std::f32::consts::PI * i as f32 / 8.0;
+            Vec3::new(0.067 * angle.cos(), 0.03 * angle.sin(), 0.118 + 0.045 * angle.sin())
+        });
+        self.chain(&points.collect::<Vec<_>>(), 0.0025, s, Some(metal));
+        around(0.07 * s)
     }
 
     fn ellipsoid(&mut self, center: [f32; 3], radii: [f32; 3], s: f32, other: Option<Vec3>) {

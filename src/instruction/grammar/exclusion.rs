@@ -22,17 +22,17 @@ impl Parser<'_> {
             return Ok((excepted, rest));
         };
         self.position = start + comma + length;
-        if !self.starts_thing(self.position) || self.is_verb(self.position) {
+        if !self.starts_noun_phrase(self.position) || self.is_verb(self.position) {
             self.position = start;
             return Ok((excepted, rest));
         }
         let is_number = self.word(self.position).is_some_and(|it| self.count_of(it).is_some());
-        if is_number && self.ends_thing(self.position + 1) {
+        if is_number && self.ends_noun_phrase(self.position + 1) {
             // "all but one" does not tell which.
             self.position = start + comma;
             return Err(self.unexpected());
         }
-        for (mut thing, mut modifiers) in self.things(depth + 1)? {
+        for (mut thing, mut modifiers) in self.noun_phrases(depth + 1)? {
             let is_outer = |it: &Modifier| !it.relative && (it.goal || self.verb_takes_destination());
             let own = modifiers.iter().position(is_outer).unwrap_or(modifiers.len());
             rest.extend(modifiers.split_off(own));
@@ -76,12 +76,12 @@ impl Parser<'_> {
 
     /// "leave the saucers alone", "leave the scooter": not to be touched.
     pub(super) fn left_alone(&mut self) -> Result<bool, Failure> {
-        if self.word(self.position) != Some("leave") || !self.starts_thing(self.position + 1) {
+        if self.word(self.position) != Some("leave") || !self.starts_noun_phrase(self.position + 1) {
             return Ok(false);
         }
         let before = self.position;
         self.position += 1;
-        let things = self.things(0)?;
+        let things = self.noun_phrases(0)?;
         let alone = matches!(self.word(self.position), Some("alone" | "be"));
         self.position += usize::from(alone);
         let is_placed =
@@ -106,13 +106,13 @@ impl Parser<'_> {
         let failure = self.unexpected();
         let start = self.position;
         self.position += length;
-        if !self.starts_thing(self.position) {
+        if !self.starts_noun_phrase(self.position) {
             return Err(failure);
         }
         // "not the umpire, the catcher" goes on with what is meant.
         let named = match self.word(start) {
-            Some("not") => vec![(self.thing(0)?, self.modifiers(0)?)],
-            _ => self.things(0)?,
+            Some("not") => vec![(self.noun_phrase(0)?, self.modifiers(0)?)],
+            _ => self.noun_phrases(0)?,
         };
         for (mut thing, modifiers) in named {
             self.attach(&mut thing, modifiers)?;

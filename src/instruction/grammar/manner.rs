@@ -1,8 +1,8 @@
 //! How something is done, by how much to turn and how far: "gently", "90 degrees clockwise", "10 cm".
 
 use super::Parser;
-use crate::instruction::lexicon::{WordUse, word_use};
-use crate::instruction::types::Rotation;
+use crate::instruction::lexicon::{WordUse, plain_verb, word_use};
+use crate::instruction::types::{OrderBy, Rotation};
 
 impl Parser<'_> {
     /// The number of words of a manner that stands at a place and does not begin the name of a thing ("the flat box").
@@ -12,7 +12,10 @@ impl Parser<'_> {
         let is_result = self.is_resultative()
             && matches!(word, "open" | "shut" | "closed" | "clean" | "dry" | "empty" | "flat" | "full")
             && self.ends_clause(at + 1);
-        let listed = listed.or(is_result.then_some(1));
+        let listed = listed
+            .or(is_result.then_some(1))
+            .or_else(|| self.duration_at(at))
+            .or_else(|| self.criterion_at(at));
         let length = listed.or_else(|| is_adverb(word).then_some(1))?;
         let next = at + length;
         if self.vocabulary.exceptions.longest(&self.words[at..]).is_some() {
@@ -60,6 +63,31 @@ impl Parser<'_> {
             || self.vocabulary.orders.contains_word(word) && self.ends_clause(next + 1)
             || self.side_at(next).is_some();
         places.then_some(length)
+    }
+
+    /// "for ten seconds", with the number of words.
+    fn duration_at(&self, at: usize) -> Option<usize> {
+        let number = if self.word(at) == Some("for") { self.number_at(at + 1)?.1 } else { return None };
+        let unit = self.word(at + 1 + number)?;
+        let is_time = matches!(
+            unit.trim_end_matches('s'),
+            "second" | "sec" | "minute" | "min" | "hour" | "time" | "day"
+        );
+        is_time.then_some(number + 2)
+    }
+
+    /// "by length" behind what is sorted, "by pressing the button": a manner, with the number of words.
+    fn criterion_at(&self, at: usize) -> Option<usize> {
+        let next = self.word(at + 1).filter(|_| self.word(at) == Some("by") && self.verb.is_some())?;
+        if next.ends_with("ing") && plain_verb(next).is_some() {
+            let end = (at + 2..self.tokens.len()).find(|it| self.ends_clause(*it));
+            return Some(end.unwrap_or(self.tokens.len()) - at);
+        }
+        let sorts = matches!(
+            self.verb_word.as_str(),
+            "sort" | "group" | "arrange" | "order" | "organize" | "separate" | "align"
+        );
+        (sorts && self.ends_clause(at + 2)).then_some(2)
     }
 
     /// A manner that stands between a thing and its place is kept for the clause: "gently on the tray".
@@ -112,6 +140,14 @@ impl Parser<'_> {
             clockwise = self.sense_at(at + skip);
             at += clockwise.map_or(0, |_| skip + 1);
             at += usize::from(clockwise.is_some() && matches!(self.word(at), Some("direction")));
+        }
+        if clockwise.is_none()
+            && let Some((order, length)) = self.side_at(at)
+            && let OrderBy::Leftmost | OrderBy::Rightmost = order.by
+        {
+            // "to the right" is clockwise.
+            clockwise = Some(order.by == OrderBy::Rightmost);
+            at += length;
         }
         let degrees = if clockwise == Some(true) { -degrees } else { degrees };
         Some((Rotation { degrees, sense_told: clockwise.is_some() }, at - start))

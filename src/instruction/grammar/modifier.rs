@@ -1,154 +1,36 @@
-//! What follows a noun: places in a row, relations to landmarks; and which noun it hangs on.
+//! What follows a noun: places in a row, relations to landmarks, qualities said with "that is".
 
-use super::clause::region;
-use super::{Failure, IT, MAX_DEPTH, Meaning, Modifier, Parser, is_ordinal_only, is_side};
-use crate::instruction::types::{
-    Attribute, ObjectReference, Order, OrderBy, Quantity, Relation, RelationKind,
-};
+use super::place::add_place;
+use super::{Failure, MAX_DEPTH, Meaning, Modifier, Parser};
+use crate::instruction::types::{Action, Order, OrderBy, Quantity, RelationKind};
+
+/// "that is not" before a quality or a place.
+struct RelativeClause {
+    /// The token behind it.
+    end: usize,
+    negated: bool,
+}
+
+/// A place and the distance said before it.
+struct MeasuredPlace {
+    /// The token that the place begins at; "of" in "within 10 cm of".
+    at: usize,
+    distance_m: Option<f64>,
+    is_within: bool,
+}
 
 impl Parser<'_> {
+    /// All that says where a thing is or shall go, or how it is: "on the left and next to the plate that is red".
     pub(super) fn modifiers(&mut self, depth: usize) -> Result<Vec<Modifier>, Failure> {
         let mut modifiers: Vec<Modifier> = Vec::new();
         loop {
             self.manner_before_place();
             let start = self.position;
-            let is_purpose = self.word(start) == Some("to") && self.is_action_at(start + 1);
-            let is_amount = self.word(start) == Some("by") && self.measure_at(start + 1).is_some();
-            if is_purpose || is_amount || self.manner_at(start).is_some() || self.rotation_at(start).is_some()
-            {
-                return Ok(modifiers);
-            }
-            let mut at = start;
-            let mut to_head = false;
-            if let Some(next) = self.after_joint(at)
-                && !self.words[at..next].contains(&".")
-                && (self.relation_at(self.skip_relation_fillers(next)).is_some()
-                    || self.side_at(next).is_some())
-                && (!modifiers.is_empty() || self.words[at] == "," && self.words[..next].len() == at + 1)
-                && !self.is_verb(next)
-            {
-                at = next;
-                to_head = true;
-            }
-            let after_comma = to_head && self.words[start] == ",";
-            let mut relative = false;
-            let mut negated = false;
-            if self.relation_at(at).is_none() // "that has"
-                && let Some(((), length)) = self.vocabulary.relative_pronouns.longest(&self.words[at..])
-            {
-                at += length;
-                relative = true;
-                while let Some(word) = self.word(at) {
-                    negated |= matches!(word, "not" | "isn't" | "aren't" | "never");
-                    let is_copula = matches!(
-                        word,
-                        "is" | "are"
-                            | "'s"
-                            | "currently"
-                            | "also"
-                            | "not"
-                            | "isn't"
-                            | "aren't"
-                            | "previously"
-                            | "already"
-                            | "being"
-                    );
-                    if !is_copula {
-                        break;
-                    }
-                    at += 1;
-                }
-            }
-            if self.particle_at(at).is_some() && !relative {
-                return Ok(modifiers);
-            }
-            let measure = self.measure_at(at);
-            let measured = at + measure.map_or(0, |(_, length)| length);
-            let within =
-                measure.is_some() && self.word(at) == Some("within") && self.word(measured) == Some("of");
-            let filled = if within { measured } else { self.skip_relation_fillers(measured) };
-            if within || self.relation_at(filled).is_some() || self.side_at(filled).is_some() {
-                at = filled;
-            } else if measure.is_some() {
+            let Some(modifier) = self.modifier(&mut modifiers, depth)? else {
                 self.position = start;
                 return Ok(modifiers);
-            }
-            self.position = at;
-            let mut modifier = Modifier {
-                meaning: Meaning::Place(Order { by: OrderBy::Middle, rank: 1 }),
-                relative,
-                to_head,
-                goal: false,
-                towards: matches!(self.word(at), Some("to")),
-                after_closest: false,
-                after_comma,
-                after_particle: false,
-                negated,
-                distance_m: measure.map(|it| it.0),
-                token_idx: at,
-                span: 0..0,
             };
-            if within {
-                self.position = at + 1;
-                modifier.meaning = self.related(RelationKind::Near, depth)?;
-            } else if let Some(corner) = self.corner(at, depth)? {
-                modifier.meaning = Meaning::Relation(RelationKind::On, vec![corner], 1);
-            } else if let Some((order, length)) = self.side_at(at) {
-                self.position += length;
-                modifier.meaning = Meaning::Place(order);
-                if let Some(second) = self.second_side(order) {
-                    // "from the bottom right": both.
-                    modifiers.push(modifier.clone());
-                    modifier.meaning = Meaning::Place(second);
-                }
-                let by = usize::from(self.word(self.position) == Some("by"));
-                if let Some((meters, length)) =
-                    self.measure_at(self.position + by).filter(|_| modifier.distance_m.is_none())
-                {
-                    modifier.distance_m = Some(meters);
-                    self.position += by + length;
-                }
-            } else if let Some((kind, length, goal)) = self.relation_at(at) {
-                if kind == RelationKind::With
-                    && (self.instrument().is_some() || self.is_tool(at + length, relative))
-                {
-                    self.position = start;
-                    return Ok(modifiers);
-                }
-                self.position = at + length;
-                modifier.goal = goal;
-                if !self.starts_thing(self.position) && !self.is_viewer(self.position) {
-                    // "turn the stove on": no landmark, so perhaps a particle, or a slip.
-                    self.position = start;
-                    return Ok(modifiers);
-                }
-                let kind = match (kind, measure) {
-                    (RelationKind::From, Some(_)) => RelationKind::Near, // "two inches from the plate"
-                    (kind, _) => kind,
-                };
-                modifier.meaning = self.related(kind, depth)?;
-                if kind == RelationKind::With {
-                    self.skip_on_it(); // "the plate with the fork on it"
-                }
-                if matches!(self.word(at), Some("on" | "at")) {
-                    self.onto_surface(&self.words[at..at + length].join(" "), &mut modifier.meaning);
-                }
-            } else if relative {
-                if let Some((&by, length)) = self.vocabulary.orders.longest(self.rest()) {
-                    self.position += length;
-                    modifier.meaning = Meaning::Place(Order { by, rank: 1 });
-                } else if let Some(attribute) = self.attribute(true) {
-                    modifier.meaning = Meaning::Attribute(attribute);
-                } else if self.word(self.position).is_some_and(|it| self.vocabulary.reserved.contains(it)) {
-                    return Err(self.unexpected());
-                } else {
-                    return Err(self.expected("where or how the thing is"));
-                }
-            } else {
-                self.position = start;
-                return Ok(modifiers);
-            }
-            modifier.span = self.span_from(at);
+            let at = modifier.token_idx;
             modifiers.push(modifier);
             if modifiers.len() > MAX_DEPTH {
                 return Err(
@@ -156,6 +38,193 @@ impl Parser<'_> {
                 );
             }
         }
+    }
+
+    /// The next modifier; of two sides said together ("at the bottom right") the first goes to `earlier`. None where the clause goes on
+    /// with something else; the position is the caller's to restore then.
+    fn modifier(&mut self, earlier: &mut Vec<Modifier>, depth: usize) -> Result<Option<Modifier>, Failure> {
+        let start = self.position;
+        if self.clause_goes_on(start) {
+            return Ok(None);
+        }
+        let joined = self.joined_modifier_at(start, !earlier.is_empty());
+        let at = joined.unwrap_or(start);
+        let copula = self.relative_clause_at(at);
+        let relative = copula.is_some();
+        let at = copula.as_ref().map_or(at, |it| it.end);
+        if !relative && self.particle_at(at).is_some() {
+            return Ok(None);
+        }
+        let Some(measured) = self.measured_place_at(at) else { return Ok(None) };
+        let at = measured.at;
+        self.position = at;
+        let mut modifier = Modifier {
+            meaning: Meaning::Place(Order { by: OrderBy::Middle, rank: 1 }),
+            relative,
+            to_head: joined.is_some(),
+            goal: false,
+            towards: self.word(at) == Some("to"),
+            after_closest: false,
+            after_comma: joined.is_some() && self.words[start] == ",",
+            after_particle: false,
+            negated: copula.is_some_and(|it| it.negated),
+            distance_m: measured.distance_m,
+            token_idx: at,
+            span: 0..0,
+        };
+        if measured.is_within {
+            self.position = at + 1;
+            modifier.meaning = self.related(RelationKind::Near, depth)?;
+        } else if let Some(corner) = self.corner(at, depth)? {
+            modifier.meaning = Meaning::Relation(RelationKind::On, vec![corner], 1);
+        } else if let Some((order, length)) = self.side_at(at) {
+            self.position += length;
+            self.side(order, &mut modifier, earlier);
+        } else if let Some(relation) = self.relation_at(at) {
+            let Some(meaning) = self.relation(relation, &mut modifier, depth)? else { return Ok(None) };
+            modifier.meaning = meaning;
+        } else if relative {
+            let is_other_kind =
+                modifier.negated && self.starts_noun_phrase(self.position) && self.is_kind(self.position);
+            modifier.meaning = if is_other_kind {
+                Meaning::Except(self.noun_phrase(depth + 1)?) // "that are not bananas"
+            } else {
+                self.relative_quality()?
+            };
+        } else {
+            return Ok(None);
+        }
+        modifier.span = self.span_from(at);
+        Ok(Some(modifier))
+    }
+
+    /// A purpose, an amount, a manner or a turn stands here, which belongs to the clause.
+    fn clause_goes_on(&self, at: usize) -> bool {
+        let is_purpose = self.word(at) == Some("to") && self.is_action_at(at + 1);
+        let is_amount = self.word(at) == Some("by") && self.measure_at(at + 1).is_some();
+        is_purpose || is_amount || self.manner_at(at).is_some() || self.rotation_at(at).is_some()
+    }
+
+    /// Where a modifier begins behind "and" or a comma that joins it to the noun before, not to the clause.
+    fn joined_modifier_at(&self, start: usize, is_later: bool) -> Option<usize> {
+        let next = self.after_joint(start)?;
+        let is_bare_comma = self.words[start] == "," && next == start + 1;
+        let is_place =
+            self.relation_at(self.skip_relation_fillers(next)).is_some() || self.side_at(next).is_some();
+        let is_joined = is_place
+            && !self.words[start..next].contains(&".")
+            && (is_later || is_bare_comma)
+            && !self.is_verb(next);
+        is_joined.then_some(next)
+    }
+
+    /// "that is", "which are not": where it ends.
+    fn relative_clause_at(&self, at: usize) -> Option<RelativeClause> {
+        if self.relation_at(at).is_some() {
+            return None; // "that has"
+        }
+        let ((), length) = self.vocabulary.relative_pronouns.longest(&self.words[at..])?;
+        let mut end = at + length;
+        let mut negated = false;
+        while let Some(word) = self.word(end) {
+            negated |= matches!(word, "not" | "isn't" | "aren't" | "never");
+            let is_copula = matches!(
+                word,
+                "is" | "are"
+                    | "'s"
+                    | "currently"
+                    | "also"
+                    | "not"
+                    | "isn't"
+                    | "aren't"
+                    | "previously"
+                    | "already"
+                    | "being"
+            );
+            if !is_copula {
+                break;
+            }
+            end += 1;
+        }
+        Some(RelativeClause { end, negated })
+    }
+
+    /// The place behind "two inches" or "within 10 cm of"; none when a measure stands here without a place.
+    fn measured_place_at(&self, at: usize) -> Option<MeasuredPlace> {
+        let measure = self.measure_at(at);
+        let distance_m = measure.map(|it| it.0);
+        let end = at + measure.map_or(0, |(_, length)| length);
+        if measure.is_some() && self.word(at) == Some("within") && self.word(end) == Some("of") {
+            return Some(MeasuredPlace { at: end, distance_m, is_within: true });
+        }
+        let filled = self.skip_relation_fillers(end);
+        if self.relation_at(filled).is_some() || self.side_at(filled).is_some() {
+            return Some(MeasuredPlace { at: filled, distance_m, is_within: false });
+        }
+        measure.is_none().then_some(MeasuredPlace { at, distance_m, is_within: false })
+    }
+
+    /// A side, with a second one and a distance behind it: "at the bottom right", "to the left by 10 cm".
+    fn side(&mut self, order: Order, modifier: &mut Modifier, earlier: &mut Vec<Modifier>) {
+        modifier.meaning = Meaning::Place(order);
+        if let Some(second) = self.second_side(order) {
+            earlier.push(modifier.clone());
+            modifier.meaning = Meaning::Place(second);
+        }
+        if modifier.distance_m.is_some() {
+            return;
+        }
+        let by = usize::from(self.word(self.position) == Some("by"));
+        if let Some((meters, length)) = self.measure_at(self.position + by) {
+            modifier.distance_m = Some(meters);
+            self.position += by + length;
+        }
+    }
+
+    /// A relation and its landmark; none where "with" names a tool, or where no landmark follows: "turn the stove on".
+    fn relation(
+        &mut self,
+        (kind, length, goal): (RelationKind, usize, bool),
+        modifier: &mut Modifier,
+        depth: usize,
+    ) -> Result<Option<Meaning>, Failure> {
+        let at = self.position;
+        let is_with = kind == RelationKind::With;
+        if is_with && (self.instrument().is_some() || self.is_tool(at + length, modifier.relative)) {
+            return Ok(None);
+        }
+        self.position = at + length;
+        modifier.goal = goal;
+        if !self.starts_noun_phrase(self.position) && !self.is_viewer(self.position) {
+            return Ok(None);
+        }
+        let kind = match kind {
+            RelationKind::From if modifier.distance_m.is_some() => RelationKind::Near, // "two inches from the plate"
+            kind => kind,
+        };
+        let mut meaning = self.related(kind, depth)?;
+        if is_with {
+            self.skip_on_it(); // "the plate with the fork on it"
+        }
+        if matches!(self.word(at), Some("on" | "at")) {
+            self.onto_surface(&self.words[at..at + length].join(" "), &mut meaning);
+        }
+        Ok(Some(meaning))
+    }
+
+    /// "that is leftmost", "that is red".
+    fn relative_quality(&mut self) -> Result<Meaning, Failure> {
+        if let Some((&by, length)) = self.vocabulary.orders.longest(self.rest()) {
+            self.position += length;
+            return Ok(Meaning::Place(Order { by, rank: 1 }));
+        }
+        if let Some(attribute) = self.attribute(true) {
+            return Ok(Meaning::Attribute(attribute));
+        }
+        if self.word(self.position).is_some_and(|it| self.vocabulary.reserved.contains(it)) {
+            return Err(self.unexpected());
+        }
+        Err(self.expected("where or how the thing is"))
     }
 
     /// What stands behind a relation's words.
@@ -167,7 +236,7 @@ impl Parser<'_> {
             let by = if kind == RelationKind::FarthestFrom { OrderBy::Farthest } else { OrderBy::Nearest };
             return Ok(Meaning::Place(Order { by, rank: 1 }));
         }
-        let first = self.thing(depth + 1)?;
+        let first = self.noun_phrase(depth + 1)?;
         let mut landmarks = vec![first];
         if kind == RelationKind::Between && landmarks[0].quantity == Quantity::One {
             if let Some((order, length)) = self.side_at(self.position)
@@ -180,7 +249,7 @@ impl Parser<'_> {
                 return Err(self.expected("\"and\" and the second thing that it is between"));
             };
             self.position = next;
-            landmarks.push(self.thing(depth + 1)?);
+            landmarks.push(self.noun_phrase(depth + 1)?);
         }
         let is_two = landmarks[0].quantity == Quantity::Exactly(2);
         // "in the middle of the two plates".
@@ -215,309 +284,49 @@ impl Parser<'_> {
         }
     }
 
-    /// The second of two sides, "right" of "at the bottom right", where the position is behind both.
-    fn second_side(&self, first: Order) -> Option<Order> {
-        let (&by, _) = self.vocabulary.orders.longest(self.words.get(self.position - 1..self.position)?)?;
-        let (&before, _) = self
-            .vocabulary
-            .orders
-            .longest(self.words.get(self.position.checked_sub(2)?..self.position - 1)?)?;
-        let is_second = matches!(by, OrderBy::Leftmost | OrderBy::Rightmost) && is_depth_or_height(before);
-        (is_second && before == first.by).then_some(Order { by, rank: 1 })
-    }
-
-    /// "at the top left of the tray": that corner of it.
-    fn corner(&mut self, start: usize, depth: usize) -> Result<Option<ObjectReference>, Failure> {
-        let the = usize::from(self.word(start + 1) == Some("the"));
-        let first = start + 1 + the;
-        let side = |at: usize| {
-            let (&by, length) = self.vocabulary.orders.longest(self.words.get(at..)?)?;
-            (is_side(by) && by != OrderBy::Middle).then_some((Order { by, rank: 1 }, length))
-        };
-        let Some((one, length)) = side(first) else { return Ok(None) };
-        let Some((other, more)) = side(first + length) else { return Ok(None) };
-        let end = first + length + more;
-        let is_place = matches!(self.word(start), Some("on" | "at" | "in" | "to" | "near"));
-        if !is_place || self.word(end) != Some("of") || !self.starts_thing(end + 1) {
-            return Ok(None);
-        }
-        let before = std::mem::replace(&mut self.position, end + 1);
-        let whole = self.thing(depth + 1)?;
-        if whole.quantity != Quantity::One
-            || !self.is_support(whole.noun.rsplit(' ').next().unwrap_or_default())
-        {
-            self.position = before;
-            return Ok(None);
-        }
-        Ok(Some(ObjectReference {
-            noun: "corner".to_owned(),
-            orders: vec![one, other],
-            whole: Some(Box::new(whole)),
-            span: self.span_from(start),
-            ..ObjectReference::default()
-        }))
+    /// A name, not a quality or a place in a row.
+    fn is_kind(&self, at: usize) -> bool {
+        self.word(at).is_some_and(|it| {
+            !self.vocabulary.attributes.contains_word(it) && !self.vocabulary.orders.contains_word(it)
+        })
     }
 
     /// "wipe the table with a sponge": what stands behind "with" is used, unless it is a part of the thing.
     fn is_tool(&self, at: usize, relative: bool) -> bool {
-        if relative || !self.starts_thing(at) {
+        if relative || !self.starts_noun_phrase(at) {
             return false;
+        }
+        if matches!(self.word(at), Some("it" | "them")) {
+            return self.is_resultative(); // "push the bowl with it"
         }
         let first_word = self.verb_word.split(' ').next().unwrap_or_default();
         let takes_tool = self.verb_is_open() || self.vocabulary.tool_verbs.contains(first_word);
-        if !takes_tool && !self.is_resultative() {
+        let takes_up = self.verb.as_ref().is_some_and(|it| it.action == Action::PickUp);
+        if !takes_tool && !takes_up && !self.is_resultative() {
             return false;
         }
-        let end =
-            (at..self.words.len()).find(|it| *it > at && !self.determiner_at(*it) && self.ends_thing(*it));
+        let end = (at..self.words.len())
+            .find(|it| *it > at && !self.determiner_at(*it) && self.ends_noun_phrase(*it));
         let head = self.words.get(end.unwrap_or(self.words.len()) - 1);
         head.is_some_and(|it| {
             let features = [&self.vocabulary.parts, &self.vocabulary.grips, &self.vocabulary.features];
             let is_part = features.iter().any(|set| set.contains(*it));
-            takes_tool && !is_part || self.vocabulary.tools.contains(*it)
+            // "pick up the plate with the fork" is not taken with the fork.
+            let holds = matches!(
+                *it,
+                "tongs"
+                    | "tweezers"
+                    | "clamp"
+                    | "glove"
+                    | "gloves"
+                    | "mitt"
+                    | "mitts"
+                    | "hands"
+                    | "pliers"
+                    | "chopsticks"
+                    | "magnet"
+            );
+            takes_tool && !is_part || self.vocabulary.tools.contains(*it) && (holds || !takes_up)
         })
     }
-
-    pub(super) fn is_viewer(&self, at: usize) -> bool {
-        self.viewer_length(at).is_some()
-    }
-
-    /// "me", "the camera".
-    pub(super) fn viewer_length(&self, at: usize) -> Option<usize> {
-        let skip = usize::from(matches!(self.word(at), Some("the" | "your" | "my")));
-        let word = self.word(at + skip)?;
-        self.vocabulary.viewer.contains(word).then_some(skip + 1)
-    }
-
-    /// "on the left", "second from the right", "in the middle": a place in a row, with the number of words.
-    pub(super) fn side_at(&self, start: usize) -> Option<(Order, usize)> {
-        let mut at = start;
-        let mut rank = 1;
-        if matches!(self.word(at), Some("furthest" | "farthest")) {
-            at += 1; // "furthest to the left"
-        }
-        if let Some(&ordinal) = self.word(at).and_then(|it| self.vocabulary.ordinals.get(it)) {
-            if !matches!(self.word(at + 1), Some("from" | "to" | "on" | "in")) {
-                return None;
-            }
-            rank = ordinal;
-            at += 1;
-        }
-        if !matches!(self.word(at), Some("on" | "at" | "in" | "to" | "toward" | "towards" | "from" | "near"))
-        {
-            return None;
-        }
-        at += 1;
-        if matches!(self.word(at), Some("the" | "your" | "my" | "its" | "teh")) {
-            at += 1;
-        }
-        if self.word(at) == Some("very") {
-            at += 1;
-        }
-        let side = self.vocabulary.orders.longest(self.words.get(at..)?);
-        let (&by, length) = side.or_else(|| Some((self.misspelled_order(at)?, 1)))?;
-        at += length;
-        if let Some((&second, length)) =
-            self.words.get(at..).and_then(|it| self.vocabulary.orders.longest(it))
-            && matches!(second, OrderBy::Leftmost | OrderBy::Rightmost)
-            && is_depth_or_height(by)
-            && (self.ends_clause(at + length) || self.relation_at(at + length).is_some())
-        {
-            at += length; // "at the bottom right"
-        }
-        if let Some(((), length)) =
-            self.vocabulary.side_words.longest(&self.words[at.min(self.words.len())..])
-        {
-            at += length;
-        }
-        let follows = self.word(at);
-        (is_side(by) && follows != Some("of") && follows != Some("'s") && self.ends_thing(at))
-            .then_some((Order { by, rank }, at - start))
-    }
-
-    /// A relation or goal at a place: kind, number of words, whether it is a goal.
-    pub(super) fn relation_at(&self, at: usize) -> Option<(RelationKind, usize, bool)> {
-        let words = self.words.get(at..)?;
-        if let Some(&first @ ("from" | "to")) = words.first()
-            && let Some((&kind, length)) = self.vocabulary.relations.longest(&words[1..])
-            && !matches!(
-                kind,
-                RelationKind::With
-                    | RelationKind::From
-                    | RelationKind::ClosestTo
-                    | RelationKind::FarthestFrom
-            )
-            && (length > 1 || self.determiner_at(at + 2))
-            && self.vocabulary.relations.longest(words).is_none_or(|(_, whole)| whole <= 1)
-        {
-            // "from in front of the can", "to next to the towel".
-            return Some((kind, length + 1, first == "to"));
-        }
-        let goal = self.vocabulary.goals.longest(words).map(|(&kind, length)| (kind, length, true));
-        let relation = self.vocabulary.relations.longest(words).map(|(&kind, length)| (kind, length, false));
-        let exact = match (goal, relation) {
-            (Some(goal), Some(relation)) => Some(if goal.1 >= relation.1 { goal } else { relation }),
-            (goal, relation) => goal.or(relation),
-        };
-        let misspelled = self.vocabulary.relations.misspelled(words).filter(|(_, length)| {
-            *length > exact.map_or(0, |it| it.1) && (0..*length).any(|it| !self.is_closed(at + it))
-        });
-        misspelled.map(|(&kind, length)| (kind, length, false)).or(exact)
-    }
-
-    pub(super) fn skip_relation_fillers(&self, mut at: usize) -> usize {
-        while let Some(((), length)) =
-            self.words.get(at..).and_then(|it| self.vocabulary.relation_fillers.longest(it))
-        {
-            let next = at + length;
-            if self.relation_at(next).is_none()
-                && self.side_at(next).is_none()
-                && self
-                    .words
-                    .get(next..)
-                    .and_then(|it| self.vocabulary.relation_fillers.longest(it))
-                    .is_none()
-            {
-                break;
-            }
-            at = next;
-        }
-        at
-    }
-
-    /// Hangs modifiers on a thing: on the nearest noun, but on the head behind a surface or "and".
-    pub(super) fn attach(&self, head: &mut ObjectReference, modifiers: Vec<Modifier>) -> Result<(), Failure> {
-        let counted = head.orders.last().is_some_and(|it| it.rank > 1);
-        if let Some(whole) = &mut head.whole
-            && !counted
-            && !self.is_owner(whole)
-        {
-            return self.attach(whole, modifiers); // the nearest noun: "the door of the cabinet on the right"
-        }
-        let mut rest = modifiers.into_iter();
-        let Some(first) = rest.next() else { return Ok(()) };
-        let rest: Vec<Modifier> = rest.collect();
-        match first.meaning {
-            Meaning::Place(order) => {
-                if first.negated {
-                    return Err(self.fail_at(
-                        first.token_idx,
-                        format!("cannot follow \"not {}\": say which it is", order.by.name()),
-                    ));
-                }
-                add_place(head, order);
-                if let Some(given) = head.orders.iter().find(|it| is_opposite(it.by, order.by)) {
-                    let message =
-                        format!("cannot be {} and {} at once: say which", given.by.name(), order.by.name());
-                    return Err(self.fail_at(first.token_idx, message));
-                }
-                self.attach(head, rest)
-            }
-            Meaning::Attribute(attribute) => {
-                head.attributes.push(Attribute { negated: first.negated, ..attribute });
-                self.attach(head, rest)
-            }
-            Meaning::Relation(RelationKind::To, landmarks, _) => {
-                // "the closest mug to the plate".
-                let Some(order_idx) =
-                    head.orders.iter().position(|it| matches!(it.by, OrderBy::Nearest | OrderBy::Farthest))
-                else {
-                    let shown =
-                        Modifier { meaning: Meaning::Relation(RelationKind::To, landmarks, 1), ..first };
-                    return Err(self.fail_at(shown.token_idx, self.misplaced(&shown)));
-                };
-                let order = head.orders.remove(order_idx);
-                if landmarks.len() == 1 && self.vocabulary.viewer.contains(&landmarks[0].noun) {
-                    head.orders.push(order);
-                } else {
-                    let kind = if order.by == OrderBy::Nearest {
-                        RelationKind::ClosestTo
-                    } else {
-                        RelationKind::FarthestFrom
-                    };
-                    let (distance_m, negated) = (first.distance_m, first.negated);
-                    let relation =
-                        Relation { kind, landmarks, rank: order.rank, distance_m, negated, span: first.span };
-                    head.relations.push(relation);
-                }
-                self.attach(head, rest)
-            }
-            Meaning::Relation(mut kind, mut landmarks, mut rank) => {
-                if kind == RelationKind::From
-                    && let Some(order_idx) = head.orders.iter().position(|it| it.by == OrderBy::Farthest)
-                {
-                    // "the farthest mug from the plate".
-                    rank = head.orders.remove(order_idx).rank;
-                    kind = RelationKind::FarthestFrom;
-                }
-                let to_head = rest.first().is_some_and(|it| it.to_head)
-                    || landmarks.iter().any(|it| self.is_surface(it) || it.noun == IT)
-                    || matches!(kind, RelationKind::With);
-                let mut rest = rest;
-                if !to_head && let Some(landmark) = landmarks.last_mut() {
-                    // "and" returns to the head.
-                    let back = rest.iter().position(|it| it.to_head).unwrap_or(rest.len());
-                    let later = rest.split_off(back);
-                    self.attach(landmark, rest)?;
-                    rest = later;
-                }
-                let (kind, landmarks) = region(kind, landmarks, "");
-                let (distance_m, negated) = (first.distance_m, first.negated);
-                head.relations.push(Relation {
-                    kind,
-                    landmarks,
-                    rank,
-                    distance_m,
-                    negated,
-                    span: first.span,
-                });
-                self.attach(head, rest)
-            }
-        }
-    }
-
-    /// Said with "'s", before what it owns.
-    pub(super) fn is_owner(&self, whole: &ObjectReference) -> bool {
-        self.tokens.iter().any(|it| it.text == "'s" && it.span.end == whole.span.end)
-    }
-
-    pub(super) fn is_surface(&self, thing: &ObjectReference) -> bool {
-        let head = thing.noun.rsplit(' ').next().unwrap_or_default();
-        self.vocabulary.surfaces.contains(&thing.noun) || self.vocabulary.surfaces.contains(head)
-    }
-
-    pub(super) fn misplaced(&self, modifier: &Modifier) -> String {
-        format!("did not expect {:?} here", self.words[modifier.token_idx])
-    }
-}
-
-/// Says where in a row a thing is. "The second mug from the left" has one place, not two.
-pub(super) fn add_place(thing: &mut ObjectReference, order: Order) {
-    match thing.orders.last_mut() {
-        Some(given)
-            if given.rank > 1
-                && is_side(order.by)
-                && (is_ordinal_only(given)
-                    || given.by == order.by
-                    || (given.by, order.by) == (OrderBy::Highest, OrderBy::Lowest)) =>
-        {
-            given.by = order.by;
-        }
-        // "the last mug on the right".
-        Some(given) if *given == order => {}
-        _ => thing.orders.push(order),
-    }
-}
-
-fn is_depth_or_height(by: OrderBy) -> bool {
-    matches!(by, OrderBy::Nearest | OrderBy::Farthest | OrderBy::Highest | OrderBy::Lowest)
-}
-
-fn is_opposite(a: OrderBy, b: OrderBy) -> bool {
-    const OPPOSITES: [(OrderBy, OrderBy); 3] = [
-        (OrderBy::Leftmost, OrderBy::Rightmost),
-        (OrderBy::Nearest, OrderBy::Farthest),
-        (OrderBy::Highest, OrderBy::Lowest),
-    ];
-    OPPOSITES.contains(&(a, b)) || OPPOSITES.contains(&(b, a))
 }

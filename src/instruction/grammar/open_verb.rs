@@ -27,7 +27,7 @@ impl Parser<'_> {
             } else {
                 plain_verb(word).unwrap_or_else(|| word.to_owned())
             };
-        if let Some(particle) = self.particle_of(&plain, at + 1) {
+        if let Some(particle) = self.particle_of(at + 1) {
             let phrase = format!("{plain} {particle}");
             if self.is_phrasal(&phrase) && self.begins_object(at + 2, particle) {
                 return Some((self.open_verb(phrase), 2));
@@ -35,15 +35,28 @@ impl Parser<'_> {
         }
         let is_before_object = self.determiner_at(at + 1) && !self.is_relative_that(at + 1)
             || self.word(at + 1).is_some_and(|it| is_object_pronoun(it) && !is_noun_before(word, it));
+        // "greet Angel".
+        let is_before_name = plain == word
+            && word_use(word) == Some(WordUse::MostlyVerb)
+            && self.tokens.get(at + 1).is_some_and(|it| it.is_name);
         let is_known = plain == word
             && (word_use(word) == Some(WordUse::MostlyVerb) || self.vocabulary.firm_verbs.contains(word))
             && self.vocabulary.other_verbs.contains_key(word)
-            && (self.starts_thing(at + 1) || self.ends_clause(at + 1) || self.relation_at(at + 1).is_some());
+            && (self.starts_noun_phrase(at + 1)
+                || self.ends_clause(at + 1)
+                || self.relation_at(at + 1).is_some());
         // "pipette 50 ml of buffer"; "tray 2" is a name.
         let is_before_number = word_use(word).is_some_and(is_verb_use)
             && self.word(at + 1).is_some_and(|it| self.count_of(it).is_some())
-            && !self.ends_thing(at + 2);
-        let is_verb = is_before_object || is_before_number || is_known || self.is_split_phrasal(&plain, at);
+            && !self.ends_noun_phrase(at + 2);
+        if let Some(compound) = self.compound_verb(at) {
+            return Some((self.open_verb(compound), 2));
+        }
+        let is_verb = is_before_object
+            || is_before_number
+            || is_before_name
+            || is_known
+            || self.is_split_phrasal(&plain, at);
         is_verb.then(|| (self.open_verb(plain), 1))
     }
 
@@ -65,7 +78,7 @@ impl Parser<'_> {
         let next = at + length;
         let before_object = self.determiner_at(next)
             || self.word(next).is_some_and(is_object_pronoun)
-            || at > 0 && self.filler_at(at - 1).is_some() && self.starts_thing(next);
+            || at > 0 && self.filler_at(at - 1).is_some() && self.starts_noun_phrase(next);
         before_object.then(|| (verb.clone(), length))
     }
 
@@ -84,6 +97,14 @@ impl Parser<'_> {
         let is_phrasal = self.vocabulary.other_verbs.contains_key(&phrase)
             || word_use(&phrase).is_some() && FIRM_PARTICLES.contains(&particle);
         (is_phrasal && self.begins_object(at + 2, particle)).then(|| (self.open_verb(phrase), 2))
+    }
+
+    /// "spot weld the seam": two words that are one verb.
+    fn compound_verb(&self, at: usize) -> Option<String> {
+        let (first, second) = (self.word(at)?, self.word(at + 1)?);
+        let is_verb = word_use(second).is_some_and(is_verb_use) && !self.cannot_be_verb(at + 1);
+        let is_before_object = self.determiner_at(at + 2) && !self.is_relative_that(at + 2);
+        (is_verb && is_before_object && is_english(first)).then(|| format!("{first} {second}"))
     }
 
     /// The clause's verb is none of the vocabulary.
@@ -146,7 +167,8 @@ impl Parser<'_> {
             || phrase.split(' ').next_back().is_some_and(|it| FIRM_PARTICLES.contains(&it))
     }
 
-    fn particle_of(&self, _verb: &str, at: usize) -> Option<&str> {
+    /// The particle that a verb outside of the vocabulary may have at a place.
+    fn particle_of(&self, at: usize) -> Option<&str> {
         self.word(at).filter(|it| {
             self.vocabulary.particles.contains(*it) || matches!(*it, "in" | "apart" | "together" | "aside")
         })
@@ -156,7 +178,7 @@ impl Parser<'_> {
     fn begins_object(&self, at: usize, particle: &str) -> bool {
         let determined = self.determiner_at(at) || self.word(at).is_some_and(is_object_pronoun);
         let firm = FIRM_PARTICLES.contains(&particle);
-        determined || self.ends_clause(at) || firm && self.starts_thing(at)
+        determined || self.ends_clause(at) || firm && self.starts_noun_phrase(at)
     }
 
     /// "throw the bottle away" with a word that has an object in between.

@@ -10,10 +10,7 @@ pub(super) fn resolve_pronouns(
     task: &mut Instruction,
     previous: Option<&Instruction>,
 ) -> Result<(), ParseError> {
-    let fixture = matches!(
-        task.action,
-        Action::Open | Action::Close | Action::TurnOn | Action::TurnOff | Action::Press
-    );
+    let fixture = matches!(task.action, Action::Open | Action::Close | Action::TurnOn | Action::TurnOff);
     let mut targets = Vec::new();
     for target in std::mem::take(&mut task.targets) {
         match target.noun.as_str() {
