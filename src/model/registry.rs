@@ -11,6 +11,9 @@ use super::hub::FetchProgress;
 use super::locate::locate_model;
 use super::{Model, ModelError, ModelOptions, Role, precomputed};
 
+/// From where a model is.
+type Load<P> = fn(&P, &ModelOptions) -> Result<Box<dyn Model>, ModelError>;
+
 /// A kind of checkpoint: a directory in the hub's layout.
 pub struct CheckpointKind {
     /// config.json's `model_type`.
@@ -19,14 +22,14 @@ pub struct CheckpointKind {
     pub with: Option<&'static str>,
     /// What it can be used for at all; what the loaded model does, it says itself.
     pub roles: &'static [Role],
-    load: fn(&Path, &ModelOptions) -> Result<Box<dyn Model>, ModelError>,
+    load: Load<Path>,
 }
 
 /// A kind of model that is no checkpoint, named `SCHEME:WHERE`.
 pub struct Scheme {
     /// What stands before the colon.
     pub name: &'static str,
-    load: fn(&str, &ModelOptions) -> Result<Box<dyn Model>, ModelError>,
+    load: Load<str>,
 }
 
 const GROUNDS: &[Role] = &[Role::Grounder];
