@@ -11,6 +11,9 @@ use super::hub::FetchProgress;
 use super::locate::locate_model;
 use super::{Model, ModelError, ModelOptions, Role, precomputed};
 
+/// From where a model is.
+type Load<P> = fn(&P, &ModelOptions) -> Result<Box<dyn Model>, ModelError>;
+
 /// A kind of checkpoint: a directory in the hub's layout.
 pub struct CheckpointKind {
     /// config.json's `model_type`.
@@ -19,14 +22,14 @@ pub struct CheckpointKind {
     pub with: Option<&'static str>,
     /// What it can be used for at all; what the loaded model does, it says itself.
     pub roles: &'static [Role],
-    load: fn(&Path, &ModelOptions) -> Result<Box<dyn Model>, ModelError>,
+    load: Load<Path>,
 }
 
 /// A kind of model that is no checkpoint, named `SCHEME:WHERE`.
 pub struct Scheme {
     /// What stands before the colon.
     pub name: &'static str,
-    load: fn(&str, &ModelOptions) -> Result<Box<dyn Model>, ModelError>,
+    load: Load<str>,
 }
 
 const GROUNDS: &[Role] = &[Role::Grounder];
@@ -72,6 +75,11 @@ pub fn fetch(name: &str, on_progress: &mut dyn FnMut(FetchProgress<'_>)) -> Resu
 pub fn load(dir: &Path, options: &ModelOptions) -> Result<Box<dyn Model>, ModelError> {
     let config = read_config(dir)?;
     (kind_of(&config).ok_or_else(|| unknown(dir, &config))?.load)(dir, options)
+}
+
+/// Every `model_type` that can be loaded.
+pub fn known_model_types() -> Vec<&'static str> {
+    CHECKPOINTS.iter().filter(|it| it.with.is_none()).map(|it| it.model_type).collect()
 }
 
 /// Whether the checkpoint in directory `dir` can be loaded, as far as its config.json says.
@@ -133,5 +141,52 @@ fn unknown(dir: &Path, config: &Value) -> ModelError {
             model_types(Role::Grounder).join(" or "),
             model_types(Role::Verifier).join(", ")
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn config_json_picks_the_code() {
+        let with = |config: Value| kind_of(&config).map(|it| (it.model_type, it.with));
+        let plain = ("florence2", None);
+        assert_eq!(with(json!({ "model_type": "florence2" })), Some(plain));
+        assert_eq!(with(json!({ "model_type": "florence2", "grounding_head": null })), Some(plain));
+        let dense = with(json!({ "model_type": "florence2", "grounding_head": {} }));
+        assert_eq!(dense, Some(("florence2", Some("grounding_head"))));
+        assert_eq!(with(json!({ "model_type": "bert" })), None);
+        assert_eq!(with(json!({})), None);
+    }
+
+    #[test]
+    fn a_kind_with_something_added_stands_before_the_plain_one() {
+        for (i, kind) in CHECKPOINTS.iter().enumerate() {
+            let before = &CHECKPOINTS[..i];
+            let hidden = before.iter().any(|it| it.model_type == kind.model_type && it.with.is_none());
+            assert!(!hidden, "{} at {i} is never reached", kind.model_type);
+            assert!(!kind.roles.is_empty(), "{} is good for nothing", kind.model_type);
+        }
+    }
+
+    #[test]
+    fn a_scheme_needs_no_directory_and_says_what_is_wrong_with_its_place() {
+        let options = ModelOptions::default();
+        let load = |name: &str| load_by_name(name, &options, &mut |_| {});
+        let error = load("given:/nowhere.json").err().unwrap().to_string();
+        assert!(error.starts_with("/nowhere.json: "), "{error}");
+        let file = std::env::temp_dir().join(format!("registry_{}.json", std::process::id()));
+        std::fs::write(&file, r#"[{"phrase": "mug", "bbox": [0, 0, 4, 4], "score": 0.5}]"#).unwrap();
+        let mut model = load(&format!("given:{}", file.display())).unwrap();
+        std::fs::remove_file(file).unwrap();
+        assert_eq!(model.roles(), [Role::Grounder]);
+        let error = require("it", model.as_mut(), Role::Verifier).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "it: model_type \"given\" is not supported for a verifier; expected clip, siglip, siglip2"
+        );
     }
 }

@@ -2,7 +2,6 @@
 
 use nalgebra::Isometry3;
 
-use super::steps::found_indices;
 use crate::instruction::{ParseError, RelationKind};
 use crate::lift::{LiftedObject, PoseSource};
 use crate::resolve::{InstructionResolution, Resolution};
@@ -29,6 +28,17 @@ pub(super) fn found(answer: &StepResult, resolution: &InstructionResolution) -> 
         objects.push(format!("destination: {relation} {}", told(found, std::slice::from_ref(destination))));
     }
     format!("found {}", objects.join("; "))
+}
+
+/// The indices of all that is found.
+pub(super) fn found_indices(resolutions: &[Resolution]) -> impl Iterator<Item = usize> {
+    resolutions
+        .iter()
+        .flat_map(|it| match it {
+            Resolution::Found { indices, .. } => indices.as_slice(),
+            Resolution::Ambiguous { .. } | Resolution::NotFound { .. } => &[],
+        })
+        .copied()
 }
 
 /// All steps, where all are found.

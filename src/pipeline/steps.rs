@@ -1,6 +1,7 @@
 //! One step of an instruction: which candidates it means, where they are, and where they go.
 
 use super::candidates::{self, Lifter};
+use super::message::found_indices;
 use super::{enrich, message};
 use crate::candidate::Candidate;
 use crate::instruction::Instruction;
@@ -92,17 +93,6 @@ fn first_unclear(resolution: &InstructionResolution) -> Option<(ReferenceRole, &
     let destinations = (0..).map(ReferenceRole::Destination).zip(&resolution.destination);
     let tool = resolution.tool.iter().map(|it| (ReferenceRole::Tool, it));
     targets.chain(destinations).chain(tool).find(|(_, it)| !matches!(it, Resolution::Found { .. }))
-}
-
-/// The indices of all that is found.
-pub(super) fn found_indices(resolutions: &[Resolution]) -> impl Iterator<Item = usize> {
-    resolutions
-        .iter()
-        .flat_map(|it| match it {
-            Resolution::Found { indices, .. } => indices.as_slice(),
-            Resolution::Ambiguous { .. } | Resolution::NotFound { .. } => &[],
-        })
-        .copied()
 }
 
 /// Keeps what is in doubt, and says it.

@@ -113,7 +113,8 @@ fn list(hub: &Hub) {
         let commit = it.commit.map_or("main", |it| &it[..8]);
         println!("  {} ({commit})\n      {}", it.repository, it.summary);
     }
-    println!("  any other Florence-2, OWLv2, CLIP or SigLIP: owner/name[@revision]");
+    let kinds = registry::known_model_types().join(", ");
+    println!("  any other whose config.json has a model_type of {kinds}: owner/name[@revision]");
 }
 
 fn verify(hub: &Hub, names: &[String]) -> anyhow::Result<ExitCode> {

@@ -43,7 +43,8 @@ pub fn generate(
     let n_beams = decoding.n_beams;
     check_beams(n_beams)?;
     let max_tokens = config.max_tokens().min(network.config().text_config.max_position_embeddings);
-    let mut answer = Answer { network, cache: network.start_decoding(encoded, row, n_beams, max_tokens)? };
+    let mut answer =
+        FreeDecoder { network, cache: network.start_decoding(encoded, row, n_beams, max_tokens)? };
     let ban_locations = decoding.ban_repeated_locations;
     let rules = Rules { config, locations: tokenizer.locations(), max_tokens, ban_locations };
     match &decoding.boxes_of {
@@ -51,7 +52,7 @@ pub fn generate(
         Some(words) => {
             let ids = answer_start(tokenizer, &rules, words)?;
             let start = answer.read(&ids, n_beams)?;
-            let mut boxes = Boxes { answer, rules: &rules, n_coordinates: 0 };
+            let mut boxes = BoxDecoder { answer, rules: &rules, n_coordinates: 0 };
             generation::generate(&mut boxes, &rules, start, n_beams)
         }
     }
@@ -79,12 +80,12 @@ pub fn location_choices(generated: &Generated, tokenizer: &FlorenceTokenizer) ->
 }
 
 /// An answer in which anything may follow.
-struct Answer<'a> {
+struct FreeDecoder<'a> {
     network: &'a Florence2Network,
     cache: DecoderCache,
 }
 
-impl TokenDecoder for Answer<'_> {
+impl TokenDecoder for FreeDecoder<'_> {
     fn step(&mut self, ids: &[u32]) -> Result<Tensor, ModelError> {
         let states = self.states(ids)?;
         Ok(self.network.head(&states)?.squeeze(1)?)
@@ -95,7 +96,7 @@ impl TokenDecoder for Answer<'_> {
     }
 }
 
-impl Answer<'_> {
+impl FreeDecoder<'_> {
     fn states(&mut self, ids: &[u32]) -> Result<Tensor, ModelError> {
         self.network.decode_states(&mut self.cache, ids, &mut Trace::off())
     }
@@ -116,14 +117,14 @@ impl Answer<'_> {
 }
 
 /// An answer in which only locations in fours, or the end after some of them, may follow.
-struct Boxes<'a> {
-    answer: Answer<'a>,
+struct BoxDecoder<'a> {
+    answer: FreeDecoder<'a>,
     rules: &'a Rules<'a>,
     /// So far.
     n_coordinates: usize,
 }
 
-impl TokenDecoder for Boxes<'_> {
+impl TokenDecoder for BoxDecoder<'_> {
     /// Only the rows of these tokens are multiplied: a small part of the time of the whole vocabulary.
     fn step(&mut self, ids: &[u32]) -> Result<Tensor, ModelError> {
         let (locations, eos) = (self.rules.locations.clone(), self.rules.config.eos_token_id);

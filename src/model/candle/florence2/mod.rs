@@ -1,7 +1,7 @@
 //! Florence-2: pixels and words in, boxes with scores and words out.
 //!
-//! [`config`] and [`layout`] are its file formats, [`vision`] and [`language`] the parts of the [`network`], [`tokenizer`] and
-//! [`processor`] (tasks: sentences in, typed answers out) its words, [`generate`] its answers.
+//! [`config`] and [`layout`] are its file formats, `vision` and `language` the parts of the [`network`], [`tokenizer`] and [`processor`]
+//! (tasks: sentences in, typed answers out) its words, [`mod@generate`] its answers.
 
 pub mod config;
 pub mod generate;

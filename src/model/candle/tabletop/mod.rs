@@ -1,6 +1,6 @@
 //! Our own model: a small Florence-2 with two heads on its vision tower's map, taught on rendered scenes.
 //!
-//! [`dense_head`] scores every cell for every phrase in one pass, and [`boxes`] makes boxes of the cells; no text is generated for
+//! [`dense_head`] scores every cell for every phrase in one pass, and `boxes` makes boxes of the cells; no text is generated for
 //! that. [`naming_head`] says in the words of [`names`] what the cells show: captions, and answers that boxes can give. A checkpoint
 //! without names speaks by Florence-2's decoder.
 
