@@ -35,6 +35,7 @@ pub(super) struct Body {
     pub(super) is_back_completed: bool,
     pub(super) hollow_depth_m: f64,
     pub(super) unseen_below_m: f64,
+    pub(super) is_top_closed: bool,
 }
 
 /// `points` must not be empty; they stand for `n_points` pixels.
@@ -116,6 +117,7 @@ pub(super) fn estimate(points: &[Point3<f64>], n_points: usize, surroundings: &S
         is_back_completed: is_completed,
         hollow_depth_m,
         unseen_below_m: lowest_m - base_m,
+        is_top_closed: is_top_closed(&footprint, &sample, &up, &rectangle, top_m, size_m.z, surroundings),
     }
 }
 
@@ -137,6 +139,35 @@ fn hollow_depth(
     // The middle of what is seen in the middle: of a deep cup that is the far wall, somewhere below the rim.
     let drop = quantile(&mut drops, 0.5);
     if 0.008_f64.max(0.15 * height_m) < drop { drop } else { 0.0 }
+}
+
+/// Whether the inside of the footprint shows a surface at the top rather than something lower.
+fn is_top_closed(
+    footprint: &[Point2<f64>],
+    points: &[&Point3<f64>],
+    up: &Unit<Vector3<f64>>,
+    rectangle: &Rectangle,
+    top_m: f64,
+    height_m: f64,
+    surroundings: &Surroundings,
+) -> bool {
+    const INNER: f64 = 0.36;
+    let (sin, cos) = rectangle.yaw.sin_cos();
+    let is_inner = |it: &Point2<f64>| {
+        let offset = it - rectangle.center;
+        let (along, across) = (cos * offset.x + sin * offset.y, cos * offset.y - sin * offset.x);
+        along.abs() < INNER * rectangle.length && across.abs() < INNER * rectangle.width
+    };
+    let inner = footprint.iter().zip(points).filter(|(it, _)| is_inner(it));
+    let mut heights: Vec<f64> = inner.map(|(_, point)| up.dot(&point.coords)).collect();
+    if heights.len() < 8 {
+        return false;
+    }
+    // The level of most, which a few pixels of what stands on it do not move.
+    let level_m = quantile(&mut heights, 0.5);
+    let slack_m = 0.008 + 3.0 * surroundings.depth_noise_m;
+    let n_level = heights.iter().filter(|it| (*it - level_m).abs() <= slack_m).count();
+    top_m - level_m <= slack_m.max(0.2 * height_m) && 0.75 * heights.len() as f64 <= n_level as f64
 }
 
 struct Rectangle {

@@ -17,10 +17,8 @@ pub(super) fn on_or_in(thing: &Body, base: &Body) -> f64 {
 /// The fit of "`thing` is in `base`": below its rim, and not on a top that is seen to be closed.
 pub(super) fn inside(thing: &Body, base: &Body) -> f64 {
     let below_rim_m = top(base) - bottom(thing);
-    let share = thing.size_m.x * thing.size_m.y / (base.size_m.x * base.size_m.y).max(1e-6);
-    let may_be_open = base.hollow_depth_m > 0.008 || share > 0.35;
     // What rises over the rim may hide how deep it stands.
-    let needed_m = if may_be_open { -0.02 } else { 0.6 * thing.size_m.z.min(base.size_m.z) };
+    let needed_m = if base.is_top_closed { 0.6 * thing.size_m.z.min(base.size_m.z) } else { -0.02 };
     on_or_in(thing, base) * logistic((below_rim_m - needed_m) / 0.003)
 }
 
