@@ -141,7 +141,8 @@ fn hollow_depth(
     if 0.008_f64.max(0.15 * height_m) < drop { drop } else { 0.0 }
 }
 
-/// Whether the inside of the footprint shows a surface at the top rather than something lower.
+/// Whether the inside of the footprint shows one level at the top rather than something lower. By places, not by points: a front that is
+/// seen steeply has many points over few places.
 fn is_top_closed(
     footprint: &[Point2<f64>],
     points: &[&Point3<f64>],
@@ -151,23 +152,30 @@ fn is_top_closed(
     height_m: f64,
     surroundings: &Surroundings,
 ) -> bool {
-    const INNER: f64 = 0.36;
+    const N_CELLS: usize = 7;
+    /// Of the length and the width.
+    const INNER: f64 = 0.72;
     let (sin, cos) = rectangle.yaw.sin_cos();
-    let is_inner = |it: &Point2<f64>| {
+    let mut highest: [[Option<f64>; N_CELLS]; N_CELLS] = Default::default();
+    for (it, point) in footprint.iter().zip(points) {
         let offset = it - rectangle.center;
-        let (along, across) = (cos * offset.x + sin * offset.y, cos * offset.y - sin * offset.x);
-        along.abs() < INNER * rectangle.length && across.abs() < INNER * rectangle.width
-    };
-    let inner = footprint.iter().zip(points).filter(|(it, _)| is_inner(it));
-    let mut heights: Vec<f64> = inner.map(|(_, point)| up.dot(&point.coords)).collect();
-    if heights.len() < 8 {
+        let along = (cos * offset.x + sin * offset.y) / (INNER * rectangle.length) + 0.5;
+        let across = (cos * offset.y - sin * offset.x) / (INNER * rectangle.width) + 0.5;
+        if (0.0..1.0).contains(&along) && (0.0..1.0).contains(&across) {
+            let cell = &mut highest[(along * N_CELLS as f64) as usize][(across * N_CELLS as f64) as usize];
+            let height_m = up.dot(&point.coords);
+            *cell = Some(cell.map_or(height_m, |it| it.max(height_m)));
+        }
+    }
+    let mut levels: Vec<f64> = highest.iter().flatten().copied().flatten().collect();
+    if levels.len() < 16 {
         return false;
     }
     // The level of most, which a few pixels of what stands on it do not move.
-    let level_m = quantile(&mut heights, 0.5);
-    let slack_m = 0.008 + 3.0 * surroundings.depth_noise_m;
-    let n_level = heights.iter().filter(|it| (*it - level_m).abs() <= slack_m).count();
-    top_m - level_m <= slack_m.max(0.2 * height_m) && 0.75 * heights.len() as f64 <= n_level as f64
+    let level_m = quantile(&mut levels, 0.5);
+    let slack_m = (0.006 + surroundings.depth_noise_m).min(0.25 * height_m);
+    let n_level = levels.iter().filter(|it| (*it - level_m).abs() <= slack_m).count();
+    top_m - level_m <= slack_m.max(0.2 * height_m) && 7 * levels.len() <= 10 * n_level
 }
 
 struct Rectangle {
