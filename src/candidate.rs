@@ -24,8 +24,8 @@ pub struct Body {
     pub pose_in_camera: Isometry3<f64>,
     /// Extents along the axes of the pose, meters.
     pub size_m: Vector3<f64>,
-    /// How far the inside lies below the rim, meters; 0 for what is not hollow, as far as can be seen.
-    pub hollow_depth_m: f64,
+    /// The top is seen to be closed, as of a box or a cabinet; false where it is open or hidden.
+    pub is_top_closed: bool,
     /// How far the lowest point that is seen lies above the bottom of the box, meters: its foot may be hidden.
     pub unseen_below_m: f64,
 }

@@ -229,8 +229,8 @@ impl GroundedObject {
             body: self.lifted.as_ref().map(|it| Body {
                 pose_in_camera: it.object_in_camera,
                 size_m: it.size_m,
-                hollow_depth_m: it.hollow_depth_m,
                 unseen_below_m: it.unseen_below_m,
+                is_top_closed: it.is_top_closed,
             }),
         }
     }

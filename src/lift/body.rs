@@ -35,6 +35,7 @@ pub(super) struct Body {
     pub(super) is_back_completed: bool,
     pub(super) hollow_depth_m: f64,
     pub(super) unseen_below_m: f64,
+    pub(super) is_top_closed: bool,
 }
 
 /// `points` must not be empty; they stand for `n_points` pixels.
@@ -116,6 +117,7 @@ pub(super) fn estimate(points: &[Point3<f64>], n_points: usize, surroundings: &S
         is_back_completed: is_completed,
         hollow_depth_m,
         unseen_below_m: lowest_m - base_m,
+        is_top_closed: is_top_closed(&footprint, &sample, &up, &rectangle, top_m, size_m.z, surroundings),
     }
 }
 
@@ -137,6 +139,43 @@ fn hollow_depth(
     // The middle of what is seen in the middle: of a deep cup that is the far wall, somewhere below the rim.
     let drop = quantile(&mut drops, 0.5);
     if 0.008_f64.max(0.15 * height_m) < drop { drop } else { 0.0 }
+}
+
+/// Whether the inside of the footprint shows one level at the top rather than something lower. By places, not by points: a front that is
+/// seen steeply has many points over few places.
+fn is_top_closed(
+    footprint: &[Point2<f64>],
+    points: &[&Point3<f64>],
+    up: &Unit<Vector3<f64>>,
+    rectangle: &Rectangle,
+    top_m: f64,
+    height_m: f64,
+    surroundings: &Surroundings,
+) -> bool {
+    const N_CELLS: usize = 7;
+    /// Of the length and the width.
+    const INNER: f64 = 0.72;
+    let (sin, cos) = rectangle.yaw.sin_cos();
+    let mut highest: [[Option<f64>; N_CELLS]; N_CELLS] = Default::default();
+    for (it, point) in footprint.iter().zip(points) {
+        let offset = it - rectangle.center;
+        let along = (cos * offset.x + sin * offset.y) / (INNER * rectangle.length) + 0.5;
+        let across = (cos * offset.y - sin * offset.x) / (INNER * rectangle.width) + 0.5;
+        if (0.0..1.0).contains(&along) && (0.0..1.0).contains(&across) {
+            let cell = &mut highest[(along * N_CELLS as f64) as usize][(across * N_CELLS as f64) as usize];
+            let height_m = up.dot(&point.coords);
+            *cell = Some(cell.map_or(height_m, |it| it.max(height_m)));
+        }
+    }
+    let mut levels: Vec<f64> = highest.iter().flatten().copied().flatten().collect();
+    if levels.len() < 16 {
+        return false;
+    }
+    // The level of most, which a few pixels of what stands on it do not move.
+    let level_m = quantile(&mut levels, 0.5);
+    let slack_m = (0.006 + surroundings.depth_noise_m).min(0.25 * height_m);
+    let n_level = levels.iter().filter(|it| (*it - level_m).abs() <= slack_m).count();
+    top_m - level_m <= slack_m.max(0.2 * height_m) && 7 * levels.len() <= 10 * n_level
 }
 
 struct Rectangle {

@@ -74,6 +74,8 @@ pub struct LiftedObject {
     pub hollow_depth_m: f64,
     /// How far the lowest point that is seen lies above the bottom of the box, meters: its foot may be hidden.
     pub unseen_below_m: f64,
+    /// The top is seen to be closed, as of a box or a cabinet; false where it is open or hidden.
+    pub is_top_closed: bool,
     /// Depth pixels the pose rests on.
     pub n_points: usize,
     /// Share of the pixels of the object's silhouette that have valid depth, in [0, 1].
@@ -293,12 +295,13 @@ impl<'a> FrameGeometry<'a> {
         self.lift_without(phrase, bbox, &[])
     }
 
-    /// [`Self::lift`] of what is seen of a thing beside `others` on, in or before it: their pixels are not its own.
+    /// [`Self::lift`] of what is seen of a thing beside `others` on, in or before it, each with its box: their pixels are not its own, nor
+    /// is what their boxes show above their feet.
     pub fn lift_without(
         &self,
         phrase: &str,
         bbox: &BoundingBox2d,
-        others: &[&ObjectMask],
+        others: &[(&LiftedObject, BoundingBox2d)],
     ) -> Result<LiftedObject, LiftError> {
         let (width, height) = self.camera.size();
         let bbox = bbox.clipped(width, height);
@@ -345,6 +348,7 @@ impl<'a> FrameGeometry<'a> {
             source: PoseSource::Depth,
             hollow_depth_m: body.hollow_depth_m,
             unseen_below_m: body.unseen_below_m,
+            is_top_closed: body.is_top_closed,
             n_points: mask.count(),
             valid_depth_ratio,
             is_back_completed: body.is_back_completed,
@@ -371,13 +375,23 @@ impl<'a> FrameGeometry<'a> {
         })
     }
 
-    fn segmented(&self, bbox: &BoundingBox2d, others: &[&ObjectMask]) -> Segmented {
+    fn segmented(&self, bbox: &BoundingBox2d, others: &[(&LiftedObject, BoundingBox2d)]) -> Segmented {
         let mut window = self.window(bbox);
         let plane = self.plane_under(&window);
-        for idx in 0..window.points.len() {
-            let (u, v) = window.pixel(idx);
-            if others.iter().any(|it| it.contains(u, v)) {
-                window.points[idx] = None;
+        let up = self.up();
+        for (other, its_box) in others {
+            let foot_m = up.dot(&other.body_center.coords) - 0.5 * other.size_m.z + other.unseen_below_m;
+            let is_within = |u: u32, v: u32| {
+                let (x, y) = (f64::from(u) + 0.5, f64::from(v) + 0.5);
+                its_box.x0 <= x && x <= its_box.x1 && its_box.y0 <= y && y <= its_box.y1
+            };
+            for idx in 0..window.points.len() {
+                let Some(point) = window.points[idx] else { continue };
+                let (u, v) = window.pixel(idx);
+                let is_above = || foot_m + 0.01 < up.dot(&point.coords);
+                if other.mask.contains(u, v) || is_within(u, v) && is_above() {
+                    window.points[idx] = None;
+                }
             }
         }
         let tolerances =

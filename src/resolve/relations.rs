@@ -207,7 +207,7 @@ fn on(target: &Candidate, landmark: &Candidate) -> f64 {
 
 fn inside(target: &Candidate, landmark: &Candidate) -> f64 {
     match (&target.body, &landmark.body) {
-        (Some(thing), Some(base)) => rest::inside(thing, base),
+        (Some(thing), Some(base)) => rest::inside(thing, base, &landmark.detection.phrase),
         _ => containment(target, landmark),
     }
 }

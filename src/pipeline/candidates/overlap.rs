@@ -3,7 +3,8 @@
 //! Alone, a box around a plate with a bowl on it is mostly bowl, and so is what is lifted from it. With the bowl's own pixels taken out, the
 //! rest is the plate: where it is, how high, and how far it reaches under the bowl.
 
-use crate::lift::{FrameGeometry, ObjectMask};
+use crate::detection::BoundingBox2d;
+use crate::lift::{FrameGeometry, LiftedObject};
 use crate::resolve;
 use crate::result::GroundedObject;
 
@@ -17,13 +18,13 @@ pub(super) fn part(objects: &mut [GroundedObject], geometry: &FrameGeometry<'_>)
             let base = &objects[idx];
             let mask = &base.lifted.as_ref()?.mask;
             let n_pixels = mask.count();
-            let upper: Vec<&ObjectMask> = objects
+            let upper: Vec<(&LiftedObject, BoundingBox2d)> = objects
                 .iter()
                 .filter(|it| is_upper(it, base))
-                .filter_map(|it| it.lifted.as_ref().map(|it| &it.mask))
-                .filter(|it| {
-                    let least = (MIN_SHARED * n_pixels.min(it.count()) as f64).max(8.0);
-                    least <= it.count_shared(mask) as f64
+                .filter_map(|it| Some((it.lifted.as_ref()?, it.bbox)))
+                .filter(|(it, _)| {
+                    let least = (MIN_SHARED * n_pixels.min(it.mask.count()) as f64).max(8.0);
+                    least <= it.mask.count_shared(mask) as f64
                 })
                 .collect();
             if upper.is_empty() {

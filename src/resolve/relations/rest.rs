@@ -7,6 +7,53 @@
 use crate::candidate::Body;
 use crate::score::logistic;
 
+/// Open at the top, whatever hides it.
+const VESSELS: [&str; 26] = [
+    "bowl",
+    "basket",
+    "mug",
+    "cup",
+    "glass",
+    "pan",
+    "pot",
+    "plate",
+    "dish",
+    "tray",
+    "caddy",
+    "bin",
+    "bucket",
+    "vase",
+    "jar",
+    "crate",
+    "sink",
+    "drawer",
+    "compartment",
+    "holder",
+    "basin",
+    "saucepan",
+    "skillet",
+    "saucer",
+    "ramekin",
+    "trash",
+];
+/// Closed at the top: what stands there is on it.
+const FURNITURE: [&str; 14] = [
+    "cabinet",
+    "cupboard",
+    "microwave",
+    "oven",
+    "fridge",
+    "refrigerator",
+    "shelf",
+    "bookshelf",
+    "bookcase",
+    "dresser",
+    "dishwasher",
+    "closet",
+    "wardrobe",
+    "locker",
+];
+
 /// The fit of "`thing` rests on `base`", [0, 1]: on top of it or inside.
 pub(super) fn on_or_in(thing: &Body, base: &Body) -> f64 {
     let is_under = bottom(base) - top(thing);
@@ -14,14 +61,15 @@ pub(super) fn on_or_in(thing: &Body, base: &Body) -> f64 {
     over.max(0.9 * over_corner(thing, base))
 }
 
-/// The fit of "`thing` is in `base`": below its rim, and not on a top that is seen to be closed.
-pub(super) fn inside(thing: &Body, base: &Body) -> f64 {
-    let below_rim_m = top(base) - bottom(thing);
-    let share = thing.size_m.x * thing.size_m.y / (base.size_m.x * base.size_m.y).max(1e-6);
-    let may_be_open = base.hollow_depth_m > 0.008 || share > 0.35;
-    // What rises over the rim may hide how deep it stands.
-    let needed_m = if may_be_open { -0.02 } else { 0.6 * thing.size_m.z.min(base.size_m.z) };
-    on_or_in(thing, base) * logistic((below_rim_m - needed_m) / 0.003)
+/// The fit of "`thing` is in `base`", by what `phrase` calls the base. In a vessel is what is not clearly above its rim: what rises over the
+/// rim may hide how deep it stands. Furniture has a top of its own: what is inside lies well below it. Anything else is taken for a
+/// vessel unless its top is seen to be closed.
+pub(super) fn inside(thing: &Body, base: &Body, phrase: &str) -> f64 {
+    let noun = phrase.rsplit(' ').next().unwrap_or_default();
+    let is_closed = !VESSELS.contains(&noun) && (FURNITURE.contains(&noun) || base.is_top_closed);
+    let needed_m =
+        if is_closed { (0.6 * thing.size_m.z.min(base.size_m.z)).max(0.25 * base.size_m.z) } else { -0.02 };
+    on_or_in(thing, base) * logistic((top(base) - bottom(thing) - needed_m) / 0.003)
 }
 
 /// The fit of "`roof` is over `thing`" for what does not touch it: all of it lies higher.

@@ -31,14 +31,14 @@ fn body(phrase: &str, foot: [f64; 3], size: [f64; 3]) -> Candidate {
         body: Some(Body {
             pose_in_camera: camera_from_table * upright,
             size_m,
-            hollow_depth_m: 0.0,
             unseen_below_m: 0.0,
+            is_top_closed: true,
         }),
     }
 }
 
-fn hollow(mut candidate: Candidate, depth_m: f64) -> Candidate {
-    candidate.body = candidate.body.map(|it| Body { hollow_depth_m: depth_m, ..it });
+fn open(mut candidate: Candidate) -> Candidate {
+    candidate.body = candidate.body.map(|it| Body { is_top_closed: false, ..it });
     candidate
 }
 
@@ -117,7 +117,7 @@ fn what_leans_on_a_thing_or_stands_behind_it_is_not_on_it() {
 
 #[test]
 fn in_is_below_the_rim_and_on_a_closed_top_is_not_in() {
-    let basket = hollow(body("basket", [0.0, 0.0, 0.0], [0.25, 0.2, 0.12]), 0.1);
+    let basket = open(body("basket", [0.0, 0.0, 0.0], [0.25, 0.2, 0.12]));
     let cabinet = body("cabinet", [0.5, 0.2, 0.0], [0.3, 0.2, 0.25]);
     let mut sunk = body("mug", [0.03, 0.0, 0.01], MUG);
     let on_top = body("mug", [0.5, 0.2, 0.25], MUG);
@@ -135,7 +135,7 @@ fn in_is_below_the_rim_and_on_a_closed_top_is_not_in() {
 
 #[test]
 fn what_fills_a_bowl_is_another_thing_than_the_bowl() {
-    let bowl = hollow(body("bowl", [0.0, 0.0, 0.0], [0.1, 0.1, 0.05]), 0.03);
+    let bowl = open(body("bowl", [0.0, 0.0, 0.0], [0.1, 0.1, 0.05]));
     let mut mug = body("mug", [0.0, 0.0, 0.02], [0.1, 0.09, 0.09]);
     mug.detection.bbox = bowl.detection.bbox;
     mug.detection.bbox.y0 -= 0.2 * bowl.detection.bbox.height();
