@@ -41,27 +41,27 @@ test: lint test-rust test-ros
 .PHONY: lint
 lint: setup
 	$(say) "format"
-	@cargo fmt --check
+	@cargo fmt --all --check
 	$(say) "Python, documents, licenses"
 	@scripts/lint_python.sh
 	@scripts/parameters_doc.py --check
 	@scripts/check_licenses.py
 	$(say) "lints, with ROS"
-	@$(in_ros) cargo clippy --release --locked --all-targets -- -D warnings
+	@$(in_ros) cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	$(say) "lints, without ROS"
-	@cargo clippy --release --locked --all-targets --no-default-features -- -D warnings
+	@cargo clippy --release --locked --workspace --all-targets --no-default-features -- -D warnings
 	$(say) "documentation of the library"
-	@RUSTDOCFLAGS="-D warnings" cargo doc --lib --release --locked --no-deps --no-default-features
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --release --locked --no-deps --no-default-features
 
 .PHONY: test-rust
 test-rust: setup
 	$(say) "Rust tests"
-	@$(in_ros) cargo test --release --locked
+	@$(in_ros) cargo test --release --locked --workspace
 
 # The Rust tests on a machine without ROS.
 .PHONY: test-core
 test-core:
-	@cargo test --release --locked --no-default-features
+	@cargo test --release --locked --workspace --no-default-features
 
 .PHONY: test-ros
 test-ros: build

@@ -175,7 +175,7 @@ parameters! {
     second_model: String = String::new(), "", Any, ReadOnly,
         "Directory or name of a second model that finds boxes by itself (OWLv2 or Florence-2): the score part agreement says how well it agrees with each box. Empty: none.";
     quantize: String = "none".to_owned(), "", Choice(Quantize::NAMES), ReadOnly,
-        "Keep weights smaller, with slightly different results. On the CPU those of linear layers (and of convolutions, but for q8_0): bf16 (Florence-2, OWLv2): half the memory, and faster on processors with AVX512_BF16, the fastest with AMX; int16 (likewise): half the memory, and faster on processors with AVX2; int8 (likewise): a quarter of the memory, faster still, and further from the exact results; q8_0 (Florence-2): a quarter of the memory. On a GPU all of them (Florence-2, OWLv2): f16 or bf16.";
+        "Keep weights smaller and compute faster, with slightly different results (Florence-2, OWLv2). auto: the fastest of the others on this machine; bf16: half the memory, for processors with AVX512_BF16 or AMX, and GPUs; int8: a quarter of the memory, for every processor, further from the exact results; f16: half the memory, for GPUs.";
     image_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressed"]), ReadOnly,
         "How color images come: sensor_msgs/Image on `image`, or sensor_msgs/CompressedImage on `image/compressed`.";
     depth_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressedDepth"]), ReadOnly,
@@ -526,12 +526,17 @@ impl ParameterRange {
         if is_inside {
             return Ok(());
         }
-        let expected = match self {
+        let mut expected = match self {
             Any => "a finite number".to_owned(),
             Integer { min, max } => format!("from {min} to {max}"),
             Float { min, max } => format!("from {min} to {max}"),
             Choice(choices) => choices.join(" or "),
         };
+        if let ("quantize", ParameterValue::Text(it)) = (name, value)
+            && let Some(replacement) = Quantize::replacement(it)
+        {
+            expected = format!("{expected} ({replacement})");
+        }
         Err(ConfigError::Range { name: name.to_owned(), expected, got: value.to_string() })
     }
 }

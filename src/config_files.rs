@@ -27,7 +27,7 @@ fn read_vocabulary(path: &Path) -> Result<Vocabulary, ConfigError> {
     let refused = |why: &dyn fmt::Display| ConfigError::Range {
         name: "vocabulary".to_owned(),
         expected: "a YAML file of words in the form of config/vocabulary.yaml".to_owned(),
-        got: format!("{path:?}: {why}"),
+        got: format!("{}: {why}", path.display()),
     };
     let text = std::fs::read_to_string(path).map_err(|error| refused(&error))?;
     Vocabulary::from_yaml(&text).map_err(|error| refused(&error))

@@ -6,6 +6,7 @@ mod candidates;
 mod enrich;
 mod message;
 mod nearest;
+mod parts;
 mod refusal;
 mod steps;
 
@@ -105,6 +106,7 @@ fn fill(
     result.planes = lifter.planes().to_vec();
     result.candidates = candidates::from_detections(detections, &lifter, options);
     result.candidates.extend(candidates::surfaces(instruction, &result.candidates, &lifter, options));
+    parts::add(&mut result.candidates, instruction, &lifter, options);
     observer(Stage::Locate);
 
     let mut answers = Vec::new();

@@ -1,6 +1,6 @@
 //! What comes of a request: what the pipeline, the dialogue, the report and the ROS rim speak of.
 
-use crate::candidate::Candidate;
+use crate::candidate::{Body, Candidate};
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::instruction::{RelationKind, Rotation};
 use crate::lift::{Grasp, LiftedObject, Place, SupportPlane};
@@ -220,9 +220,18 @@ impl GroundedObject {
     /// As the resolver sees it.
     pub fn candidate(&self) -> Candidate {
         Candidate {
-            detection: Detection2d::new(self.phrase.clone(), self.bbox, self.score as f32),
+            detection: Detection2d {
+                score_parts: self.score_parts.clone(),
+                ..Detection2d::new(self.phrase.clone(), self.bbox, self.score as f32)
+            },
             position_in_camera: self.lifted.as_ref().map(|it| it.surface_centroid),
             size_m: self.lifted.as_ref().map(LiftedObject::extent_in_camera),
+            body: self.lifted.as_ref().map(|it| Body {
+                pose_in_camera: it.object_in_camera,
+                size_m: it.size_m,
+                hollow_depth_m: it.hollow_depth_m,
+                unseen_below_m: it.unseen_below_m,
+            }),
         }
     }
 }

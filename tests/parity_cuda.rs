@@ -20,8 +20,8 @@ use language_grounding::model::candle::device::DeviceChoice;
 use language_grounding::model::candle::florence2::{Florence2Network, Trace};
 use language_grounding::model::candle::florence2_config::Config;
 use language_grounding::model::candle::kernels::{
-    self, Activation, Conv2d, NextToken, Precision, Visible, attention, channel_attention, conv2d,
-    depthwise_3x3_residual, layer_norm, linear, next_token, reference, window_attention,
+    self, Activation, AttentionMask, Conv2d, NextToken, Precision, attention, channel_attention, conv2d,
+    depthwise_3x3_residual, layer_norm, linear, next_token, stock, window_attention,
 };
 use language_grounding::model::candle::loading::{Checkpoint, read_json};
 use language_grounding::model::candle::tokenize::FlorenceTokenizer;
@@ -229,7 +229,7 @@ fn linear_layers_and_norms() {
                         }
                     };
                     let name = format!("linear {rows}x{n_in}x{n_out} {activation:?}");
-                    it.check(&name, &inputs, run(linear), run(reference::linear));
+                    it.check(&name, &inputs, run(linear), run(stock::linear));
                 }
             }
         }
@@ -240,7 +240,7 @@ fn linear_layers_and_norms() {
                 &name,
                 &inputs,
                 |t| layer_norm(&t[0], &t[1], &t[2], 1e-5),
-                |t| reference::layer_norm(&t[0], &t[1], &t[2], 1e-5),
+                |t| stock::layer_norm(&t[0], &t[1], &t[2], 1e-5),
             );
         }
     });
@@ -263,7 +263,7 @@ fn convolutions() {
                 &format!("conv2d {height}x{width} by {kernel}"),
                 &inputs,
                 |t| conv2d(&t[0], &t[1], &t[2], conv),
-                |t| reference::conv2d(&t[0], &t[1], &t[2], conv),
+                |t| stock::conv2d(&t[0], &t[1], &t[2], conv),
             );
         }
         for (batch, height, width, channels) in [(1, 1, 1, 1), (2, 5, 7, 40), (1, 24, 24, 64), (1, 2, 9, 31)]
@@ -277,7 +277,7 @@ fn convolutions() {
                 &format!("depthwise {height}x{width}x{channels}"),
                 &inputs,
                 |t| depthwise_3x3_residual(&t[0], &t[1], &t[2]),
-                |t| reference::depthwise_3x3_residual(&t[0], &t[1], &t[2]),
+                |t| stock::depthwise_3x3_residual(&t[0], &t[1], &t[2]),
             );
         }
     });
@@ -288,21 +288,21 @@ fn convolutions() {
 fn attentions() {
     with_every_type(|it| {
         for (batch, n_queries, n_keys, channels, n_heads, visible) in [
-            (1, 1, 1, 4, 1, Visible::First(vec![1])),
-            (3, 17, 17, 24, 3, Visible::First(vec![17, 5, 1])),
-            (1, 600, 600, 128, 2, Visible::First(vec![590])),
-            (1, 200, 203, 8, 1, Visible::Causal { offset: 3 }),
-            (2, 3, 70, 24, 2, Visible::First(vec![70, 33])),
-            (1, 1, 1000, 768, 12, Visible::First(vec![901])),
-            (3, 1, 64, 64, 1, Visible::Causal { offset: 40 }),
-            (2, 6, 12, 200, 2, Visible::Causal { offset: 4 }),
+            (1, 1, 1, 4, 1, AttentionMask::Lengths(vec![1])),
+            (3, 17, 17, 24, 3, AttentionMask::Lengths(vec![17, 5, 1])),
+            (1, 600, 600, 128, 2, AttentionMask::Lengths(vec![590])),
+            (1, 200, 203, 8, 1, AttentionMask::Causal { offset: 3 }),
+            (2, 3, 70, 24, 2, AttentionMask::Lengths(vec![70, 33])),
+            (1, 1, 1000, 768, 12, AttentionMask::Lengths(vec![901])),
+            (3, 1, 64, 64, 1, AttentionMask::Causal { offset: 40 }),
+            (2, 6, 12, 200, 2, AttentionMask::Causal { offset: 4 }),
         ] {
             let inputs = [n_queries, n_keys, n_keys].map(|n| it.random(&[batch, n, channels], 1 + n as u64));
             it.check(
                 &format!("attention {n_queries}x{n_keys} {visible:?}"),
                 &inputs,
                 |t| attention(&t[0], &t[1], &t[2], n_heads, &visible, Precision::F32),
-                |t| reference::attention(&t[0], &t[1], &t[2], n_heads, &visible),
+                |t| stock::attention(&t[0], &t[1], &t[2], n_heads, &visible),
             );
         }
         for (batch, height, width, channels, n_heads, window) in
@@ -313,14 +313,14 @@ fn attentions() {
                 &format!("window_attention {height}x{width}"),
                 std::slice::from_ref(&qkv),
                 |t| window_attention(&t[0], n_heads, window),
-                |t| reference::window_attention(&t[0], n_heads, window),
+                |t| stock::window_attention(&t[0], n_heads, window),
             );
             let qkv = qkv.reshape((batch, height * width, 3 * channels)).unwrap();
             it.check(
                 &format!("channel_attention {height}x{width}"),
                 &[qkv],
                 |t| channel_attention(&t[0], n_heads),
-                |t| reference::channel_attention(&t[0], n_heads),
+                |t| stock::channel_attention(&t[0], n_heads),
             );
         }
     });
@@ -331,14 +331,14 @@ fn attentions() {
 fn next_tokens_and_caches() {
     let it = Kernels { gpu: gpu(), dtype: DType::F32, tolerance: 1e-4 };
     let logits = it.random(&[51_289], 1);
-    let best = reference::next_token(&logits, &rule(None, &[])).unwrap().to_vec1::<f32>().unwrap()[0] as u32;
+    let best = stock::next_token(&logits, &rule(None, &[])).unwrap().to_vec1::<f32>().unwrap()[0] as u32;
     for (forced, banned) in [(None, vec![]), (None, vec![best, 7]), (Some(5), vec![]), (None, vec![7])] {
         let rule = rule(forced, &banned);
         it.check(
             "next_token",
             std::slice::from_ref(&logits),
             |t| next_token(&t[0], &rule),
-            |t| reference::next_token(&t[0], &rule),
+            |t| stock::next_token(&t[0], &rule),
         );
     }
     // What the decoder's caches rely on: a slice is set in place, in every type.
@@ -363,10 +363,12 @@ fn shapes_that_do_not_fit_are_errors() {
     assert!(linear(&x, &it.random(&[4, 8], 1), Some(&it.random(&[5], 1)), Activation::None, None).is_err());
     assert!(window_attention(&it.random(&[1, 5, 6, 6], 1), 1, 3).is_err());
     let q = it.random(&[1, 2, 4], 1);
-    assert!(attention(&q, &q, &q, 2, &Visible::First(vec![3]), Precision::F32).is_err());
-    assert!(attention(&q, &q, &q, 2, &Visible::Causal { offset: 1 }, Precision::F32).is_err());
+    assert!(attention(&q, &q, &q, 2, &AttentionMask::Lengths(vec![3]), Precision::F32).is_err());
+    assert!(attention(&q, &q, &q, 2, &AttentionMask::Causal { offset: 1 }, Precision::F32).is_err());
     let half = q.to_dtype(DType::F16).unwrap();
-    assert!(kernels::attention(&q, &half, &half, 2, &Visible::First(vec![2]), Precision::F32).is_err());
+    assert!(
+        kernels::attention(&q, &half, &half, 2, &AttentionMask::Lengths(vec![2]), Precision::F32).is_err()
+    );
 }
 
 #[test]

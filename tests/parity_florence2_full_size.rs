@@ -104,7 +104,7 @@ fn full_size_agrees_with_transformers() {
 #[test]
 #[ignore = "needs a checkpoint of full size"]
 fn full_size_with_smaller_weights_stays_close() {
-    for quantize in [Quantize::Bf16, Quantize::Int16, Quantize::Int8, Quantize::Q8_0] {
+    for quantize in [Quantize::Bf16, Quantize::Int8] {
         println!("{}", quantize.name());
         stays_close(quantize);
     }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use language_grounding::model::candle::kernels::Precision;
 use language_grounding::model::candle::load_model;
 use language_grounding::model::candle::loading::{Checkpoint, read_json};
 use language_grounding::model::candle::owlv2::{Config, Owlv2Network};
@@ -111,7 +112,11 @@ fn the_full_base_size_matches() {
 /// What fewer bits change: relative RMS deviation of the logits, and the boxes' edges.
 fn check_fewer_bits(dir: &Path) {
     let (expected, cases) = (expected(dir), read_json::<Cases>(&dir.join("cases.json")).unwrap());
-    for (quantize, limit) in [(Quantize::Int16, 0.005), (Quantize::Bf16, 0.03), (Quantize::Int8, 0.08)] {
+    for (quantize, limit) in [(Quantize::Bf16, 0.03), (Quantize::Int8, 0.08)] {
+        if quantize == Quantize::Bf16 && !Precision::Bf16.is_supported() {
+            println!("bf16: this processor has no instructions for it");
+            continue;
+        }
         let network = network(dir, quantize);
         let processor = SquareImageProcessor::open(dir, network.config().vision_config.image_size).unwrap();
         let texts = text_embeds(&network, dir, &cases.texts);

@@ -102,7 +102,10 @@ impl DepthRegistrar {
         // Whoever asks meanwhile waits here. What failed is tried again: the transform may have come.
         let registered =
             cell.get_or_try_init(|| self.registered(frame, depth, color_size, found.camera.as_ref(), config));
-        match registered.await {
+        let registered = registered.await;
+        // Whoever waited for it has been woken on this very thread, and would not run before this task rests.
+        tokio::task::yield_now().await;
+        match registered {
             Ok((depth, from)) => {
                 (found.depth, found.registered_from) = (Some(depth.clone()), from.clone());
             }

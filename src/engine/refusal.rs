@@ -76,14 +76,16 @@ impl Refusal {
     /// What it makes of the result.
     pub fn status(&self) -> Status {
         match self {
+            Self::TooLong { .. } | Self::QuestionTooLong { .. } | Self::NotUnderstood(_) => {
+                Status::BadInstruction
+            }
             Self::Empty
             | Self::Stopped
-            | Self::TooLong { .. }
-            | Self::QuestionTooLong { .. }
-            | Self::NotUnderstood(_) => Status::BadInstruction,
-            Self::Superseded | Self::Canceled | Self::Loading | Self::Inactive(_) | Self::ShuttingDown => {
-                Status::Blocked
-            }
+            | Self::Superseded
+            | Self::Canceled
+            | Self::Loading
+            | Self::Inactive(_)
+            | Self::ShuttingDown => Status::Blocked,
             Self::NoFreshImage(_) => Status::Stale,
             Self::Viewpoint { .. } => Status::NoTransform,
             Self::Image(_) | Self::Ask(_) | Self::Model(_) => Status::Error,

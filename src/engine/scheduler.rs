@@ -221,6 +221,9 @@ impl Scheduler {
         let looked = async {
             let vocabulary = Arc::clone(&self.ports.config.borrow().vocabulary);
             let request = self.call_conversation.lock().understand(id, instruction, &vocabulary)?;
+            if request.instruction.is_stop() {
+                return Err(Refusal::Stopped);
+            }
             self.answerer.check_active()?;
             let image_timeout = if timeout.is_zero() { limits.image_timeout } else { timeout };
             let seen = wait_for_frame(&self.ports, after_sequence, image_timeout).await?;

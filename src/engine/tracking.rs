@@ -32,6 +32,8 @@ impl Tracking {
             if let Some(seen) = newest.filter(|it| it.sequence() != last_sequence) {
                 last_sequence = seen.sequence();
                 self.follow(&seen, &config, &ports).await;
+                // Where following takes longer than a frame, the next one is there already: the requests come between.
+                tokio::task::yield_now().await;
             }
         }
     }

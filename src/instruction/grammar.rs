@@ -102,10 +102,10 @@ pub(super) fn mend_verbs(tokens: &mut [Token], vocabulary: &Vocabulary) {
                 || matches!(before.text.as_str(), "you" | "to")
         };
         let goes_on = tokens.get(at + 1).is_some_and(|it| it.is_word);
-        if begins && goes_on && tokens[at].is_word && !tokens[at].is_name {
-            if let Some(verb) = vocabulary.mended_verb(&tokens[at].text).map(str::to_owned) {
-                tokens[at].text = verb;
-            }
+        let may_be_verb = begins && goes_on && tokens[at].is_word && !tokens[at].is_name;
+        let mended = vocabulary.mended_verb(&tokens[at].text).filter(|_| may_be_verb);
+        if let Some(verb) = mended.map(str::to_owned) {
+            tokens[at].text = verb;
         }
     }
 }
@@ -121,11 +121,8 @@ struct Parser<'a> {
     particle: Option<Verb>,
     /// The clause's verb as said, in the plain form.
     verb_word: String,
-    verb_takes_destination: bool,
-    verb_is_open: bool,
-    /// The verb can leave its object in a state ("push the drawer shut") and be done with a tool.
-    is_resultative: bool,
-    verb_takes_recipient: bool,
+    /// The clause's verb; none in a bare name.
+    verb: Option<Verb>,
     /// Manners that stood between a thing and its place: "diagonally to the corner".
     pending_manner: Vec<String>,
     /// What an earlier step opened.
@@ -182,10 +179,7 @@ impl<'a> Parser<'a> {
             split: None,
             particle: None,
             verb_word: String::new(),
-            verb_takes_destination: false,
-            verb_is_open: false,
-            is_resultative: false,
-            verb_takes_recipient: false,
+            verb: None,
             pending_manner: Vec::new(),
             opened: None,
             avoid: Vec::new(),

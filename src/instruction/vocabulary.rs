@@ -649,12 +649,12 @@ fn built_in() -> RawVocabulary {
         .expect("the built-in vocabulary is checked by a test")
 }
 
-/// The only place that knows which YAML reader is used.
+/// An empty file adds nothing.
 fn parse_yaml(yaml: &str) -> Result<RawVocabulary, VocabularyError> {
     if yaml.trim().is_empty() {
         return Ok(RawVocabulary::default());
     }
-    serde_yaml::from_str(yaml).map_err(|error| VocabularyError::Yaml(error.to_string()))
+    crate::yaml::read(yaml).map_err(|error| VocabularyError::Yaml(error.to_string()))
 }
 
 /// A map whose keys are enums, in the order written (two keys may have the same meaning after [`RawVocabulary::add`]).

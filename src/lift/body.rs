@@ -34,6 +34,7 @@ pub(super) struct Body {
     pub(super) covariance: Matrix6<f64>,
     pub(super) is_back_completed: bool,
     pub(super) hollow_depth_m: f64,
+    pub(super) unseen_below_m: f64,
 }
 
 /// `points` must not be empty; they stand for `n_points` pixels.
@@ -114,6 +115,7 @@ pub(super) fn estimate(points: &[Point3<f64>], n_points: usize, surroundings: &S
         covariance,
         is_back_completed: is_completed,
         hollow_depth_m,
+        unseen_below_m: lowest_m - base_m,
     }
 }
 

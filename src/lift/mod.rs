@@ -72,6 +72,8 @@ pub struct LiftedObject {
     pub source: PoseSource,
     /// How far the inside lies below the rim, meters; 0 for what is not hollow, as far as can be seen.
     pub hollow_depth_m: f64,
+    /// How far the lowest point that is seen lies above the bottom of the box, meters: its foot may be hidden.
+    pub unseen_below_m: f64,
     /// Depth pixels the pose rests on.
     pub n_points: usize,
     /// Share of the pixels of the object's silhouette that have valid depth, in [0, 1].
@@ -114,6 +116,15 @@ impl ObjectMask {
     /// How many pixels are on the object.
     pub fn count(&self) -> usize {
         self.is_object.iter().filter(|it| **it).count()
+    }
+
+    /// How many pixels are on both objects.
+    pub fn count_shared(&self, other: &Self) -> usize {
+        let (x0, y0) = (self.x0.max(other.x0), self.y0.max(other.y0));
+        let x1 = (self.x0 + self.width).min(other.x0 + other.width);
+        let y1 = (self.y0 + self.height).min(other.y0 + other.height);
+        let is_shared = |u: u32, v: u32| self.contains(u, v) && other.contains(u, v);
+        (y0..y1).map(|v| (x0..x1).filter(|&u| is_shared(u, v)).count()).sum()
     }
 
     /// As a mono8 image of the given size, row-major, 255 = object.
@@ -279,9 +290,19 @@ impl<'a> FrameGeometry<'a> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn lift(&self, phrase: &str, bbox: &BoundingBox2d) -> Result<LiftedObject, LiftError> {
+        self.lift_without(phrase, bbox, &[])
+    }
+
+    /// [`Self::lift`] of what is seen of a thing beside `others` on, in or before it: their pixels are not its own.
+    pub fn lift_without(
+        &self,
+        phrase: &str,
+        bbox: &BoundingBox2d,
+        others: &[&ObjectMask],
+    ) -> Result<LiftedObject, LiftError> {
         let (width, height) = self.camera.size();
         let bbox = bbox.clipped(width, height);
-        let Segmented { window, plane, pixels } = self.segmented(&bbox);
+        let Segmented { window, plane, pixels } = self.segmented(&bbox, others);
         let points: Vec<Point3<f64>> = pixels.iter().filter_map(|it| window.points[*it]).collect();
         let n_points = window.n_pixels(points.len());
         if n_points < self.options.min_points.max(1) {
@@ -323,6 +344,7 @@ impl<'a> FrameGeometry<'a> {
             covariance: body.covariance,
             source: PoseSource::Depth,
             hollow_depth_m: body.hollow_depth_m,
+            unseen_below_m: body.unseen_below_m,
             n_points: mask.count(),
             valid_depth_ratio,
             is_back_completed: body.is_back_completed,
@@ -335,7 +357,7 @@ impl<'a> FrameGeometry<'a> {
     /// The box around the pixels of the object in `bbox`, which may be too large for it; `None` where there is none with depth.
     pub fn outline(&self, bbox: &BoundingBox2d) -> Option<BoundingBox2d> {
         let (width, height) = self.camera.size();
-        let Segmented { window, pixels, .. } = self.segmented(&bbox.clipped(width, height));
+        let Segmented { window, pixels, .. } = self.segmented(&bbox.clipped(width, height), &[]);
         let side = f64::from(window.stride);
         pixels.iter().map(|it| window.corner(*it)).fold(None, |all: Option<BoundingBox2d>, (u, v)| {
             let (u, v) = (f64::from(u), f64::from(v));
@@ -349,9 +371,15 @@ impl<'a> FrameGeometry<'a> {
         })
     }
 
-    fn segmented(&self, bbox: &BoundingBox2d) -> Segmented {
-        let window = self.window(bbox);
+    fn segmented(&self, bbox: &BoundingBox2d, others: &[&ObjectMask]) -> Segmented {
+        let mut window = self.window(bbox);
         let plane = self.plane_under(&window);
+        for idx in 0..window.points.len() {
+            let (u, v) = window.pixel(idx);
+            if others.iter().any(|it| it.contains(u, v)) {
+                window.points[idx] = None;
+            }
+        }
         let tolerances =
             Tolerances { step_m: &|z| self.step_m(&window, z), height_m: &|z| self.height_tolerance_m(z) };
         let pixels = segment::object_pixels(&window, bbox, plane.as_ref(), &tolerances);

@@ -133,6 +133,7 @@ pub fn lift_on_plane(
         covariance,
         source: PoseSource::SupportPlane,
         hollow_depth_m: 0.0,
+        unseen_below_m: 0.0,
         n_points: 0,
         valid_depth_ratio: 0.0,
         is_back_completed: true,

@@ -71,6 +71,7 @@ impl FrameGeometry<'_> {
             covariance: turn * in_object * turn.transpose(),
             source: PoseSource::Depth,
             hollow_depth_m: 0.0,
+            unseen_below_m: 0.0,
             n_points,
             valid_depth_ratio: 1.0,
             is_back_completed: false,

@@ -61,7 +61,8 @@ impl VisionLanguageModel for GivenDetections {
     }
 
     /// A box is offered for a phrase when its own phrase has all of the phrase's words: "red coffee mug" is a "red mug", but
-    /// "mug" is not, for nobody has said what color it has.
+    /// "mug" is not, for nobody has said what color it has. A "yellow and white mug" is a "white mug" only where there is none that
+    /// is white alone.
     fn ground(
         &mut self,
         image: KeyedImage<'_>,
@@ -73,13 +74,17 @@ impl VisionLanguageModel for GivenDetections {
             // "the red thing" asks for anything red.
             let mut wanted = words(phrase);
             wanted.retain(|it| it != GENERIC_NOUN);
+            let is_mixed = |said: &[String]| said.iter().any(|it| it == "and");
+            let said: Vec<Vec<String>> = self.detections.iter().map(|it| words(&it.phrase)).collect();
+            let fits = |said: &[String]| wanted.iter().all(|word| said.contains(word));
+            let leave_mixed =
+                wanted.len() > 1 && !is_mixed(&wanted) && said.iter().any(|it| fits(it) && !is_mixed(it));
             let mut offered: Vec<Detection2d> = self
                 .detections
                 .iter()
-                .filter(|it| {
-                    let said = words(&it.phrase);
-                    wanted.iter().all(|word| said.contains(word))
-                })
+                .zip(&said)
+                .filter(|(_, said)| fits(said) && !(leave_mixed && is_mixed(said)))
+                .map(|(it, _)| it)
                 .map(|it| Detection2d {
                     phrase: (*phrase).to_owned(),
                     bbox: BoundingBox2d::clipped(&it.bbox, width, height),

@@ -61,41 +61,46 @@ pub struct ModelOptions {
     pub quantize: Quantize,
 }
 
-/// How weights are kept: on the CPU those of linear layers, on a GPU all of them, and what flows between the layers too.
+/// How weights are kept: on the CPU those of linear layers and convolutions, on a GPU all of them, and what flows between the layers
+/// too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantize {
     /// As the checkpoint has them, computed with in f32.
     None,
-    /// In 8 bits, 32 values sharing a scale. On the CPU only.
-    Q8_0,
-    /// As bfloat16; what they are multiplied with is rounded likewise, sums are f32.
+    /// The fastest on this device: on the CPU `Bf16` if the processor has AMX, otherwise `Int8`; on a GPU `F16`.
+    Auto,
+    /// As bfloat16; what they are multiplied with is rounded likewise, sums are f32. On processors with AVX512_BF16 or AMX, and on GPUs.
     Bf16,
-    /// As 16-bit integers with one scale for each output; what they are multiplied with is rounded likewise. On the CPU only.
-    Int16,
-    /// As 8-bit integers with one scale for 128 values of an output; what they are multiplied with is rounded likewise. On the CPU only.
+    /// As 8-bit integers with a scale for each 128 values of a row; what they are multiplied with is quantized likewise. On the CPU only.
     Int8,
-    /// As IEEE half precision, likewise: three more bits than bfloat16, values up to 65504. On a GPU only.
+    /// As IEEE half precision: three more bits than bfloat16, values up to 65504. On a GPU only.
     F16,
 }
 
 impl Quantize {
-    /// All of them, as options name them.
-    pub const NAMES: &[&str] = &["none", "q8_0", "bf16", "int16", "int8", "f16"];
+    /// The names that options use.
+    pub const NAMES: &[&str] = &["none", "auto", "bf16", "int8", "f16"];
 
-    /// The one of this name.
+    /// The value with this name.
     pub fn by_name(name: &str) -> Option<Self> {
-        [Self::None, Self::Q8_0, Self::Bf16, Self::Int16, Self::Int8, Self::F16]
-            .into_iter()
-            .find(|it| it.name() == name)
+        [Self::None, Self::Auto, Self::Bf16, Self::Int8, Self::F16].into_iter().find(|it| it.name() == name)
+    }
+
+    /// What to say of a name that earlier versions had.
+    pub fn replacement(name: &str) -> Option<&'static str> {
+        match name {
+            "int16" => Some("int16 is gone: use auto, or int8, which is faster"),
+            "q8_0" => Some("q8_0 is gone: use int8, which takes as little memory and is faster"),
+            _ => None,
+        }
     }
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
-            Self::Q8_0 => "q8_0",
+            Self::Auto => "auto",
             Self::Bf16 => "bf16",
-            Self::Int16 => "int16",
             Self::Int8 => "int8",
             Self::F16 => "f16",
         }

@@ -1,5 +1,7 @@
 //! What the model saw as candidates: scored, and lifted where that is worth it.
 
+mod overlap;
+
 use super::RELATION_FIT;
 use crate::detection::Detection2d;
 use crate::image::RgbdFrame;
@@ -91,6 +93,9 @@ pub(super) fn from_detections(
                 grasps: Vec::new(),
             });
         }
+    }
+    if let Some(geometry) = lifter.geometry() {
+        overlap::part(&mut objects, geometry);
     }
     objects
 }

@@ -1,3 +1,5 @@
+mod geometry;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -5,11 +5,16 @@
 //! weighed, not chosen: the pair that fits best together wins. What the words leave open is [`Resolution::Ambiguous`] with a
 //! question, never the first match.
 
+mod parts;
 mod relations;
+mod unseen;
 mod words;
 
 #[cfg(test)]
 mod tests;
+
+pub use self::parts::OF_WHOLE;
+pub(crate) use self::relations::{is_one_box, share_inside};
 
 use std::sync::Arc;
 
@@ -17,7 +22,8 @@ use nalgebra::Vector3;
 
 use crate::candidate::Candidate;
 use crate::instruction::{
-    AttributeKind, Instruction, ObjectReference, Order, OrderBy, Quantity, Relation, RelationKind,
+    AttributeKind, GENERIC_NOUN, Instruction, ObjectReference, Order, OrderBy, Quantity, Relation,
+    RelationKind,
 };
 use crate::options::Thresholds;
 use crate::result::UnmetConstraint;
@@ -84,7 +90,8 @@ pub fn resolve(
     resolve_without(reference, candidates, &[], options)
 }
 
-/// [`resolve`] for every target and destination of an instruction (not of what comes `then`). What is a target is no destination.
+/// [`resolve`] for every target and destination of an instruction (not of what comes `then`). What is a target is no destination, and
+/// a whole is no answer for a part of it.
 ///
 /// ```
 /// use language_grounding::candidate::Candidate;
@@ -125,6 +132,7 @@ pub fn resolve_instruction(
         .iter()
         .map(|reference| {
             let resolution = resolve_without(reference, candidates, &left_alone, options);
+            let resolution = parts::refuse_whole(reference, resolution, candidates);
             if let Resolution::Found { indices, .. } = &resolution {
                 taken.extend_from_slice(indices);
             }
@@ -132,7 +140,9 @@ pub fn resolve_instruction(
         })
         .collect();
     let landmarks = instruction.destination.iter().flat_map(|it| &it.landmarks);
-    let destination = landmarks.map(|it| resolve_without(it, candidates, &taken, options)).collect();
+    let destination = landmarks
+        .map(|it| parts::refuse_whole(it, resolve_without(it, candidates, &taken, options), candidates))
+        .collect();
     let tool = instruction.tool.as_ref().map(|it| resolve_without(it, candidates, &taken, options));
     InstructionResolution { targets, destination, tool }
 }
@@ -286,6 +296,9 @@ fn survivors(
                 format!("the {phrase} was not seen by itself: this is the {} it belongs to", whole.query());
             return Ok(Survivors { notes: vec![note], ..wholes });
         }
+        if pool.iter().all(|it| parts::is_of_whole(&candidates[it.idx])) {
+            notes.push(format!("not seen by itself, but placed within the {} that was seen", whole.query()));
+        }
     }
     let is_free = |it: &Weighed| {
         !taken.iter().any(|&taken| {
@@ -306,6 +319,11 @@ fn survivors(
     for relation in placing(reference) {
         let landmarks = match landmarks_of(relation, candidates, options) {
             Err(_) if relation.negated => continue, // "not on the plate", and there is no plate
+            Err(_) if unseen::is_allowed(relation) => {
+                pool = unseen::kept(relation, &pool, candidates);
+                notes.push(unseen::note(relation));
+                continue;
+            }
             landmarks => landmarks?,
         };
         let mut fits: Vec<(Weighed, f64)> = pool
@@ -394,13 +412,22 @@ fn exclude(
 
 /// Detections of the phrase over the threshold, each thing once, by falling score.
 fn pool(phrase: &str, candidates: &[Candidate], options: &ResolveOptions) -> Vec<Weighed> {
-    let threshold = options.threshold_of(phrase);
-    let mut pool: Vec<Weighed> = candidates
-        .iter()
-        .enumerate()
-        .filter(|(_, it)| it.detection.score >= threshold && words::is_phrase(&it.detection.phrase, phrase))
-        .map(|(idx, it)| Weighed { idx, weight: f64::from(it.detection.score) })
-        .collect();
+    let of_phrase = |phrase: &str| -> Vec<Weighed> {
+        let threshold = options.threshold_of(phrase);
+        let sure = candidates.iter().enumerate().filter(|(_, it)| it.detection.score >= threshold);
+        sure.filter(|(_, it)| words::is_phrase(&it.detection.phrase, phrase))
+            .map(|(idx, it)| Weighed { idx, weight: f64::from(it.detection.score) })
+            .collect()
+    };
+    let mut pool = of_phrase(phrase);
+    if pool.is_empty() && phrase == GENERIC_NOUN {
+        // A model that has nothing for "object" has seen objects all the same.
+        let sure = |it: &Candidate| it.detection.score >= options.threshold_of(&it.detection.phrase);
+        pool = (0..candidates.len())
+            .filter(|&idx| sure(&candidates[idx]))
+            .map(|idx| Weighed { idx, weight: f64::from(candidates[idx].detection.score) })
+            .collect();
+    }
     pool.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     let mut distinct: Vec<Weighed> = Vec::new();
     for it in pool {
@@ -552,22 +579,32 @@ fn keys_by(by: OrderBy, pool: &[Weighed], candidates: &[Candidate], options: &Re
         let tie = if with_depth { TIE_M } else { TIE_SHARE_OF_SIZE * mean_px };
         Keys { values: things.iter().map(|it| place(it)).collect(), tie }
     };
-    // Extents: metres where measured; else pixels times distance; else pixels.
-    let extent = |measured: fn(&Vector3<f64>) -> f64, seen: fn(&Candidate) -> f64| -> Keys {
-        let values: Vec<f64> = things
-            .iter()
-            .map(|it| match (&it.size_m, it.position_in_camera) {
-                (Some(size), _) if with_size => measured(size),
-                (_, Some(p)) if with_depth => seen(it) * p.z,
-                _ => seen(it),
-            })
-            .collect();
-        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-        Keys { values, tie: TIE_SHARE_OF_SIZE * mean }
+    // Extents: of the bodies where they are known; else meters along the camera's axes; else pixels times distance; else pixels.
+    let with_body = things.iter().all(|it| it.body.is_some());
+    type Measure<T> = fn(&T) -> f64;
+    let extent =
+        |of_body: Measure<Vector3<f64>>, measured: Measure<Vector3<f64>>, seen: Measure<Candidate>| {
+            let values: Vec<f64> = things
+                .iter()
+                .map(|it| match (&it.body, &it.size_m, it.position_in_camera) {
+                    (Some(body), ..) if with_body => of_body(&body.size_m),
+                    (_, Some(size), _) if with_size => measured(size),
+                    (.., Some(p)) if with_depth => seen(it) * p.z,
+                    _ => seen(it),
+                })
+                .collect();
+            let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+            Keys { values, tie: TIE_SHARE_OF_SIZE * mean }
+        };
+    let area = || {
+        extent(
+            |size| (size.x * size.y * size.z).max(0.0).cbrt(),
+            |size| (size.x * size.y).max(0.0).sqrt(),
+            |it| it.detection.bbox.area().sqrt(),
+        )
     };
-    let area = || extent(|size| (size.x * size.y).max(0.0).sqrt(), |it| it.detection.bbox.area().sqrt());
-    let height = || extent(|size| size.y, |it| it.detection.bbox.height());
-    let width = || extent(|size| size.x, |it| it.detection.bbox.width());
+    let height = || extent(|size| size.z, |size| size.y, |it| it.detection.bbox.height());
+    let width = || extent(|size| size.x, |size| size.x, |it| it.detection.bbox.width());
     match by {
         OrderBy::Leftmost => along(0),
         OrderBy::Rightmost => negated(along(0)),

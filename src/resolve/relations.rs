@@ -1,8 +1,10 @@
 //! How well one thing stands in a relation to another: fits between 0 and 1, over 0.5 where a person would agree.
 //!
-//! With depth the measures are metres in the viewpoint's axes, without it they are pixels in units of the things' own
-//! size, so that a picture of another resolution gives the same answer. Support and containment are judged in the image, and
-//! depth must agree.
+//! With depth the measures are meters in the viewpoint's axes, without it they are pixels in units of the things' own
+//! size, so that a picture of another resolution gives the same answer. What is on, in and under what is judged by bodies where both
+//! are known (`rest`), else in the image, and depth must agree.
+
+mod rest;
 
 use nalgebra::{Point3, Vector3};
 
@@ -11,14 +13,16 @@ use crate::detection::BoundingBox2d;
 use crate::instruction::RelationKind;
 use crate::score::logistic;
 
-/// Offsets under this are within the noise of box centres and depth, metres.
+/// Offsets under this are within the noise of box centers and depth, meters.
 const SIDE_SCALE_M: f64 = 0.015;
 /// The same in units of the things' size.
 const SIDE_SCALE: f64 = 0.12;
-/// Free space between things that still stand next to each other, metres.
+/// Free space between things that still stand next to each other, meters.
 const NEXT_TO_GAP_M: f64 = 0.15;
 /// The same in units of the things' size.
 const NEXT_TO_GAP: f64 = 0.9;
+/// Free space to what a thing may still be taken "from" when it only stands beside it, meters.
+const FROM_BESIDE_GAP_M: f64 = 0.04;
 
 /// The fit of "`target` is `kind` `landmark`", [0, 1].
 pub(super) fn fit(kind: RelationKind, target: &Candidate, landmark: &Candidate, view: &ViewAxes) -> f64 {
@@ -29,12 +33,12 @@ pub(super) fn fit(kind: RelationKind, target: &Candidate, landmark: &Candidate, 
         RelationKind::InFrontOf => side(-offset.y, offset.x, scale),
         RelationKind::Behind => side(offset.y, offset.x, scale),
         RelationKind::Above => sure(offset.z, scale) * within_extents(target, landmark, view),
-        RelationKind::Under => sure(-offset.z, scale) * within_extents(target, landmark, view),
+        RelationKind::Under => under(target, landmark, view, sure(-offset.z, scale)),
         RelationKind::NextTo => near(target, landmark, 1.0),
         RelationKind::Near | RelationKind::To => near(target, landmark, 2.0),
-        RelationKind::On => support(target, landmark),
-        RelationKind::In => containment(target, landmark),
-        RelationKind::From => support(target, landmark).max(containment(target, landmark)),
+        RelationKind::On => on(target, landmark),
+        RelationKind::In => inside(target, landmark),
+        RelationKind::From => from(target, landmark),
         RelationKind::AtCenterOf
         | RelationKind::AtEdgeOf
         | RelationKind::AtCornerOf
@@ -82,7 +86,7 @@ pub(super) fn between(target: &Candidate, first: &Candidate, second: &Candidate)
     inside * (1.0 - (aside / 0.7).powi(2)).max(0.0)
 }
 
-/// Distance between two things: metres with depth, else pixels.
+/// Distance between two things: meters with depth, else pixels.
 pub(super) fn distance(a: &Candidate, b: &Candidate) -> f64 {
     if let (Some(a), Some(b)) = (a.position_in_camera, b.position_in_camera) {
         return (a - b).norm();
@@ -93,7 +97,19 @@ pub(super) fn distance(a: &Candidate, b: &Candidate) -> f64 {
 
 /// Overlap so large that two boxes show one thing.
 pub(super) fn is_same_thing(a: &Candidate, b: &Candidate) -> bool {
-    a.detection.bbox.iou(&b.detection.bbox) > 0.7
+    is_one_box(&a.detection.phrase, &a.detection.bbox, &b.detection.phrase, &b.detection.bbox)
+}
+
+/// Whether two boxes are around one thing. What fills a bowl or hides a plate has nearly the box of it, but another noun; another name
+/// for the same thing has the same box.
+pub(crate) fn is_one_box(
+    phrase: &str,
+    bbox: &BoundingBox2d,
+    other: &str,
+    other_bbox: &BoundingBox2d,
+) -> bool {
+    let overlap = bbox.iou(other_bbox);
+    overlap > 0.92 || overlap > 0.7 && phrase.rsplit(' ').next() == other.rsplit(' ').next()
 }
 
 /// What was seen before is still where it was: within 5 cm with depth, else mostly the same box.
@@ -105,7 +121,7 @@ pub(super) fn is_still(before: &Candidate, now: &Candidate) -> bool {
 }
 
 /// The part of `inner` that lies in `outer`, [0, 1].
-pub(super) fn share_inside(inner: &BoundingBox2d, outer: &BoundingBox2d) -> f64 {
+pub(crate) fn share_inside(inner: &BoundingBox2d, outer: &BoundingBox2d) -> f64 {
     let width = inner.x1.min(outer.x1) - inner.x0.max(outer.x0);
     let height = inner.y1.min(outer.y1) - inner.y0.max(outer.y0);
     if width <= 0.0 || height <= 0.0 || inner.area() <= 0.0 {
@@ -165,7 +181,12 @@ fn near(target: &Candidate, landmark: &Candidate, reach: f64) -> f64 {
     let gap = if let (Some(p), Some(q)) = (target.position_in_camera, landmark.position_in_camera) {
         let half = |it: &Candidate| it.size_m.map_or(0.03, |size| 0.5 * size.x.max(size.z));
         let mean = half(target) + half(landmark);
-        ((p - q).norm() - mean).max(0.0) / (reach * NEXT_TO_GAP_M.max(0.75 * mean))
+        // By the footprints where they are known: a long tray is near at its end, not all around it.
+        let gap_m = match (&target.body, &landmark.body) {
+            (Some(a), Some(b)) => rest::gap(a, b).max(rest::height_gap(a, b)),
+            _ => (p - q).norm() - mean,
+        };
+        gap_m.max(0.0) / (reach * NEXT_TO_GAP_M.max(0.75 * mean))
     } else {
         let dx = (a.x0.max(b.x0) - a.x1.min(b.x1)).max(0.0);
         let dy = (a.y0.max(b.y0) - a.y1.min(b.y1)).max(0.0);
@@ -174,6 +195,44 @@ fn near(target: &Candidate, landmark: &Candidate, reach: f64) -> f64 {
     // What is inside something is not next to it.
     let apart = 1.0 - 0.8 * ((share_inside(a, b) - 0.6) / 0.4).clamp(0.0, 1.0);
     (-std::f64::consts::LN_2 * gap * gap).exp() * apart
+}
+
+/// Resting on it, or on its inside: by what is known of both bodies, else by the boxes.
+fn on(target: &Candidate, landmark: &Candidate) -> f64 {
+    match (&target.body, &landmark.body) {
+        (Some(thing), Some(base)) => rest::on_or_in(thing, base),
+        _ => support(target, landmark),
+    }
+}
+
+fn inside(target: &Candidate, landmark: &Candidate) -> f64 {
+    match (&target.body, &landmark.body) {
+        (Some(thing), Some(base)) => rest::inside(thing, base),
+        _ => containment(target, landmark),
+    }
+}
+
+/// Where it is taken from: what it is on, in or under now. Beside it is the weakest of these, and only where nothing else is.
+fn from(target: &Candidate, landmark: &Candidate) -> f64 {
+    let resting = on(target, landmark).max(inside(target, landmark));
+    let Some((thing, base)) = target.body.zip(landmark.body) else { return resting };
+    let under = rest::on_or_in(&base, &thing).max(rest::overhangs(&base, &thing));
+    let beside = logistic((FROM_BESIDE_GAP_M - rest::gap(&thing, &base)) / 0.005);
+    resting.max(0.9 * under).max(0.6 * beside)
+}
+
+/// How surely a thing rests on or in nothing else that is seen, so that it stands on the table or the floor.
+pub(super) fn on_the_ground(target: &Candidate, candidates: &[Candidate]) -> f64 {
+    let others = candidates.iter().filter(|it| !std::ptr::eq(*it, target) && !is_same_thing(it, target));
+    1.0 - others.map(|it| on(target, it)).fold(0.0, f64::max)
+}
+
+/// What carries a thing is under it, and so is what a thing is over.
+fn under(target: &Candidate, landmark: &Candidate, view: &ViewAxes, below: f64) -> f64 {
+    match (&target.body, &landmark.body) {
+        (Some(thing), Some(roof)) => rest::on_or_in(roof, thing).max(rest::overhangs(roof, thing)),
+        _ => below * within_extents(target, landmark, view),
+    }
 }
 
 /// Resting on it: in the image the foot of the target is on the landmark, in depth both are at one place.

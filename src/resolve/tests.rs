@@ -1,3 +1,4 @@
+mod bodies;
 mod classes;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::detection::{BoundingBox2d, Detection2d};
 use crate::instruction::{Vocabulary, parse};
 use crate::options::{PhraseThresholds, Thresholds};
 
-/// A thing on a table: x right, y away from the viewer, z up, metres; the middle of its foot.
+/// A thing on a table: x right, y away from the viewer, z up, meters; the middle of its foot.
 #[derive(Debug, Clone)]
 struct Thing {
     phrase: &'static str,
@@ -49,7 +50,7 @@ enum Depth {
     Without,
 }
 
-/// What an exact detector would say of the things, shaken by half a centimetre and a pixel.
+/// What an exact detector would say of the things, shaken by half a centimeter and a pixel.
 fn look(things: &[Thing], depth: Depth, random: &mut Random) -> Vec<Candidate> {
     let camera_from_table = camera_from_table();
     things
@@ -80,6 +81,7 @@ fn look(things: &[Thing], depth: Depth, random: &mut Random) -> Vec<Candidate> {
                 detection: Detection2d::new(it.phrase, bbox, 0.9),
                 position_in_camera: seen,
                 size_m: seen.map(|_| Vector3::new(it.size.x, it.size.z, it.size.y)),
+                body: None,
             }
         })
         .collect()
@@ -551,6 +553,7 @@ fn degenerate_boxes_and_positions_do_no_harm() {
                 ),
                 position_in_camera: (it < 4).then(|| Point3::new(value(), value(), value())),
                 size_m: (it < 3).then(|| Vector3::new(value(), value(), value())),
+                body: None,
             })
             .collect();
         for text in texts {

@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 detection: Detection2d::new(phrases[it as usize % phrases.len()], bbox, 0.9),
                 position_in_camera: Some(Point3::new(0.1 * column, 0.02 * row, 0.8 + 0.1 * row)),
                 size_m: Some(Vector3::repeat(0.07)),
+                body: None,
             }
         })
         .collect();

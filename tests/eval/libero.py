@@ -17,6 +17,10 @@ and STEM.jpg, STEM_depth.png. What each task's sentence asks for stands in tests
 The score of a query is that of its best candidate for the phrase asked for, whatever the verdict; present are the targets that are in
 the image, absent the ABSENT_PER_FRAME names per frame that nothing in it bears. A threshold accepts what scores as much or more.
 
+A destination that is a part (the drawer of a cabinet, the compartment of a caddy) has no box of its own in these frames. Right is one that
+bears the part's name, lies within the whole's box and has the score part "of_whole", which says that it was placed there, not seen; the
+whole's box is wrong.
+
 With --candidates the queries carry the ground-truth boxes under every name that is true of them, so that only the words and the
 resolver are measured. Only the standard library is used.
 """
@@ -116,6 +120,8 @@ def build(arguments):
                 target=frame["objects"].get(role["target_instance"]),
                 destination=frame["objects"].get(role["destination_instance"]),
                 several=len(like) > 1,
+                # Of a drawer only the cabinet's box is known.
+                part=None if role["destination"] in NAMES.get(kind_of(role["destination_instance"]), []) else role["destination"],
                 phrase=role["target"],
             )
         for name_idx, name in enumerate(chance.sample(absent_names(frame), ABSENT_PER_FRAME)):
@@ -180,6 +186,17 @@ def iou(a, b):
 
 def is_right(found, truth):
     return found is not None and found.get("bbox") is not None and iou(found["bbox"], truth["bbox"]) >= 0.5
+
+
+def is_destination_right(found, truth):
+    """A part that the model has no box for must be placed within its whole, bear the part's name and say that it was placed."""
+    if truth.get("part") is None:
+        return is_right(found, truth["destination"])
+    if found is None or found["phrase"].split()[-1] != truth["part"].split()[-1] or "of_whole" not in found["score_parts"]:
+        return False
+    a, b = found["bbox"], truth["destination"]["bbox"]
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return width > 0 and height > 0 and width * height >= 0.9 * (a[2] - a[0]) * (a[3] - a[1])
 
 
 def share(hits):
@@ -251,7 +268,7 @@ def measure(out):
         present_scores.append((best, target[-1]))
         if truth["several"]:
             several.append(target[-1])
-        destination.append(is_right(result["destination"], truth["destination"]))
+        destination.append(is_destination_right(result["destination"], truth))
         if not (target[-1] and destination[-1]):
             wrong.append((truth, result, target[-1], destination[-1]))
         if target[-1] and found.get("position_m"):

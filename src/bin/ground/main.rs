@@ -78,7 +78,7 @@ struct ModelArguments {
     /// How the model writes: beam or greedy.
     #[arg(long)]
     decode: Option<String>,
-    /// How the model keeps its weights: none (as they are), bf16, on the CPU int16, int8 or q8_0, on a GPU f16.
+    /// How the model keeps its weights: none (as they are), auto (the fastest here), bf16, int8 (CPU) or f16 (GPU).
     #[arg(long)]
     quantize: Option<String>,
     /// Let a generative model answer with boxes of the asked phrase only.

@@ -152,7 +152,7 @@ async fn an_instruction_that_was_never_looked_at_is_blocked_by_a_newer_one() {
     world.color(world.tick());
     world.expect("instruction-2", Status::NotFound).await;
     world.say("").await;
-    world.expect("instruction-3", Status::BadInstruction).await;
+    world.expect("instruction-3", Status::Blocked).await;
     world.color(world.tick());
     settle().await;
     world.expect_silence();

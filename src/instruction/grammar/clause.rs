@@ -25,6 +25,7 @@ impl<'a> Parser<'a> {
         }
         let verb_start = self.position;
         self.pending_manner.clear();
+        self.verb = None;
         let verb = self.verb()?;
         let verb_words = self.position - verb_start;
         let verb = match (verb, previous) {
@@ -49,20 +50,7 @@ impl<'a> Parser<'a> {
             self.skip_fillers();
             return Ok(vec![self.task(&verb, Vec::new(), None, start)]);
         }
-        self.verb_takes_destination = verb.takes_destination;
-        self.verb_is_open = matches!(verb.action, Action::Custom(_));
-        self.is_resultative = matches!(
-            verb.action,
-            Action::Custom(_)
-                | Action::Push
-                | Action::Pull
-                | Action::Open
-                | Action::Close
-                | Action::Turn
-                | Action::Press
-        );
-        self.verb_takes_recipient = matches!(verb.action, Action::HandOver | Action::Custom(_))
-            || matches!(self.verb_word.as_str(), "bring" | "fetch" | "get" | "deliver" | "carry");
+        self.verb = Some(verb.clone());
         self.particle = None;
         self.split = (verb_words == 1)
             .then(|| self.vocabulary.split_verbs.get(first_word))
@@ -683,7 +671,7 @@ impl<'a> Parser<'a> {
         target: Option<&ObjectReference>,
     ) -> Result<Option<ObjectReference>, Failure> {
         let word = self.word(self.position);
-        let is_open = matches!(verb.action, Action::Custom(_)) || self.is_resultative;
+        let is_open = matches!(verb.action, Action::Custom(_)) || self.is_resultative();
         let is_tool = word == Some("using") || word == Some("with") && is_open;
         if !is_tool || !self.starts_thing(self.position + 1) {
             return Ok(None);
@@ -733,7 +721,7 @@ impl<'a> Parser<'a> {
     fn recipient_behind(&mut self, recipient: &mut Option<String>) {
         let at = self.position;
         let skip = usize::from(self.word(at) == Some("over"));
-        if self.verb_takes_recipient
+        if self.verb_takes_recipient()
             && matches!(self.word(at + skip), Some("to" | "for"))
             && let Some(viewer @ ("me" | "us")) = self.word(at + skip + 1)
         {

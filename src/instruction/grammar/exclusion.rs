@@ -33,7 +33,7 @@ impl Parser<'_> {
             return Err(self.unexpected());
         }
         for (mut thing, mut modifiers) in self.things(depth + 1)? {
-            let is_outer = |it: &Modifier| !it.relative && (it.goal || self.verb_takes_destination);
+            let is_outer = |it: &Modifier| !it.relative && (it.goal || self.verb_takes_destination());
             let own = modifiers.iter().position(is_outer).unwrap_or(modifiers.len());
             rest.extend(modifiers.split_off(own));
             self.attach(&mut thing, modifiers)?;
@@ -52,12 +52,9 @@ impl Parser<'_> {
     pub(super) fn prohibition_at(&self, at: usize) -> Option<usize> {
         let skip = match (self.word(at)?, self.word(at + 1)) {
             ("do" | "must" | "should" | "can", Some("not")) => 2,
-            ("be", Some("careful"))
+            ("be" | "make", Some("careful" | "sure"))
                 if self.word(at + 2) == Some("not") && self.word(at + 3) == Some("to") =>
             {
-                4
-            }
-            ("make", Some("sure")) if self.word(at + 2) == Some("not") && self.word(at + 3) == Some("to") => {
                 4
             }
             ("don't" | "never" | "avoid", _) => 1,

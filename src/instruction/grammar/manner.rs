@@ -9,7 +9,7 @@ impl Parser<'_> {
     pub(super) fn manner_at(&self, at: usize) -> Option<usize> {
         let word = self.word(at)?;
         let listed = self.vocabulary.manners.longest(&self.words[at..]).map(|((), length)| length);
-        let is_result = self.is_resultative
+        let is_result = self.is_resultative()
             && matches!(word, "open" | "shut" | "closed" | "clean" | "dry" | "empty" | "flat" | "full")
             && self.ends_clause(at + 1);
         let listed = listed.or(is_result.then_some(1));

@@ -194,7 +194,7 @@ impl Parser<'_> {
             && matches!(self.word(self.position + length), Some("it" | "them"))
         {
             // "put the bowl with the nuts in it" still needs a place.
-            let is_place = self.verb_takes_destination && self.ends_clause(self.position + length + 1);
+            let is_place = self.verb_takes_destination() && self.ends_clause(self.position + length + 1);
             self.position += if is_place { 0 } else { length + 1 };
         }
     }
@@ -264,8 +264,8 @@ impl Parser<'_> {
             return false;
         }
         let first_word = self.verb_word.split(' ').next().unwrap_or_default();
-        let takes_tool = self.verb_is_open || self.vocabulary.tool_verbs.contains(first_word);
-        if !takes_tool && !self.is_resultative {
+        let takes_tool = self.verb_is_open() || self.vocabulary.tool_verbs.contains(first_word);
+        if !takes_tool && !self.is_resultative() {
             return false;
         }
         let end =

@@ -34,9 +34,7 @@ impl Parser<'_> {
             }
         }
         let is_before_object = self.determiner_at(at + 1) && !self.is_relative_that(at + 1)
-            || self
-                .word(at + 1)
-                .is_some_and(|it| self.is_object_pronoun(it) && !self.is_noun_before(word, it));
+            || self.word(at + 1).is_some_and(|it| is_object_pronoun(it) && !is_noun_before(word, it));
         let is_known = plain == word
             && (word_use(word) == Some(WordUse::MostlyVerb) || self.vocabulary.firm_verbs.contains(word))
             && self.vocabulary.other_verbs.contains_key(word)
@@ -66,7 +64,7 @@ impl Parser<'_> {
         let (verb, length) = self.vocabulary.verbs.longest(&words)?;
         let next = at + length;
         let before_object = self.determiner_at(next)
-            || self.word(next).is_some_and(|it| self.is_object_pronoun(it))
+            || self.word(next).is_some_and(is_object_pronoun)
             || at > 0 && self.filler_at(at - 1).is_some() && self.starts_thing(next);
         before_object.then(|| (verb.clone(), length))
     }
@@ -86,6 +84,39 @@ impl Parser<'_> {
         let is_phrasal = self.vocabulary.other_verbs.contains_key(&phrase)
             || word_use(&phrase).is_some() && FIRM_PARTICLES.contains(&particle);
         (is_phrasal && self.begins_object(at + 2, particle)).then(|| (self.open_verb(phrase), 2))
+    }
+
+    /// The clause's verb is none of the vocabulary.
+    pub(super) fn verb_is_open(&self) -> bool {
+        self.verb.as_ref().is_some_and(|it| matches!(it.action, Action::Custom(_)))
+    }
+
+    /// A place may follow the clause's object.
+    pub(super) fn verb_takes_destination(&self) -> bool {
+        self.verb.as_ref().is_some_and(|it| it.takes_destination)
+    }
+
+    /// The clause's verb can leave its object in a state ("push the drawer shut") and be done with a tool.
+    pub(super) fn is_resultative(&self) -> bool {
+        self.verb.as_ref().is_some_and(|it| {
+            matches!(
+                it.action,
+                Action::Custom(_)
+                    | Action::Push
+                    | Action::Pull
+                    | Action::Open
+                    | Action::Close
+                    | Action::Turn
+                    | Action::Press
+            )
+        })
+    }
+
+    /// Somebody may be named who gets the clause's object.
+    pub(super) fn verb_takes_recipient(&self) -> bool {
+        let is_bring = matches!(self.verb_word.as_str(), "bring" | "fetch" | "get" | "deliver" | "carry");
+        let gives = |it: &Verb| matches!(it.action, Action::HandOver | Action::Custom(_));
+        is_bring || self.verb.as_ref().is_some_and(gives)
     }
 
     /// The action of a verb as said.
@@ -123,7 +154,7 @@ impl Parser<'_> {
 
     /// An object follows the particle, so that it is no preposition: "screw in the bulb", "sweep up crumbs"; but "look in the box".
     fn begins_object(&self, at: usize, particle: &str) -> bool {
-        let determined = self.determiner_at(at) || self.word(at).is_some_and(|it| self.is_object_pronoun(it));
+        let determined = self.determiner_at(at) || self.word(at).is_some_and(is_object_pronoun);
         let firm = FIRM_PARTICLES.contains(&particle);
         determined || self.ends_clause(at) || firm && self.starts_thing(at)
     }
@@ -141,22 +172,6 @@ impl Parser<'_> {
             return false;
         };
         self.vocabulary.other_verbs.contains_key(&format!("{plain} {particle}"))
-    }
-
-    fn is_object_pronoun(&self, word: &str) -> bool {
-        matches!(
-            word,
-            "it" | "them"
-                | "this"
-                | "that"
-                | "these"
-                | "those"
-                | "me"
-                | "us"
-                | "everything"
-                | "something"
-                | "anything"
-        )
     }
 
     /// "the mug that is red": "that" goes on with the name.
@@ -181,12 +196,6 @@ impl Parser<'_> {
             )
     }
 
-    /// "mug that", "object this": no verb before a word that may begin a clause of its own.
-    fn is_noun_before(&self, word: &str, next: &str) -> bool {
-        matches!(next, "that" | "this" | "these" | "those")
-            && !matches!(word_use(word), Some(WordUse::MostlyVerb))
-    }
-
     /// Words of the closed classes, but for those that are verbs before an object: "clean the table", "empty the bin".
     fn cannot_be_verb(&self, at: usize) -> bool {
         let word = self.words[at];
@@ -200,7 +209,7 @@ impl Parser<'_> {
             || vocabulary.numbers.contains_key(word)
             || vocabulary.ordinals.contains_key(word)
             || self.is_pronoun(word)
-            || self.is_object_pronoun(word)
+            || is_object_pronoun(word)
             || vocabulary.conjunctions.contains_word(word)
             || vocabulary.generic_nouns.contains(word)
             || vocabulary.viewer.contains(word)
@@ -217,4 +226,26 @@ impl Parser<'_> {
 
 fn is_verb_use(used: WordUse) -> bool {
     matches!(used, WordUse::MostlyVerb | WordUse::AlsoVerb)
+}
+
+fn is_object_pronoun(word: &str) -> bool {
+    matches!(
+        word,
+        "it" | "them"
+            | "this"
+            | "that"
+            | "these"
+            | "those"
+            | "me"
+            | "us"
+            | "everything"
+            | "something"
+            | "anything"
+    )
+}
+
+/// "mug that", "object this": no verb before a word that may begin a clause of its own.
+fn is_noun_before(word: &str, next: &str) -> bool {
+    matches!(next, "that" | "this" | "these" | "those")
+        && !matches!(word_use(word), Some(WordUse::MostlyVerb))
 }

@@ -464,7 +464,7 @@ impl<'a> Parser<'a> {
             {
                 ordinal = Some(rank);
                 self.position += 1;
-                if let Some((by, length)) = self.from_side(at + 1) {
+                if let Some((by, length)) = self.side_counted_from(at + 1) {
                     // "2nd from left bottle".
                     self.position += length;
                     ordinal = None;
@@ -579,7 +579,7 @@ impl<'a> Parser<'a> {
     }
 
     /// "from the left" behind an ordinal and before a name: the side, with the number of words.
-    fn from_side(&self, at: usize) -> Option<(OrderBy, usize)> {
+    fn side_counted_from(&self, at: usize) -> Option<(OrderBy, usize)> {
         let the = usize::from(self.word(at + 1) == Some("the"));
         let (&by, length) = self.vocabulary.orders.longest(self.words.get(at + 1 + the..)?)?;
         let end = at + 1 + the + length;

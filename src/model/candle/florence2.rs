@@ -12,7 +12,7 @@ use candle_core::{D, DType, Device, Tensor};
 use super::florence2_config::{Config, TextConfig, VisionConfig};
 use super::florence2_names::Names;
 use super::kernels::{
-    Activation, Visible, attention, channel_attention, depthwise_3x3_residual, linear, window_attention,
+    Activation, AttentionMask, attention, channel_attention, depthwise_3x3_residual, linear, window_attention,
 };
 use super::layers::{Convolution, LayerNorm, Linear, Matrix, feed_forward_of};
 use super::loading::Weights;
@@ -155,7 +155,7 @@ impl VisionBlock {
         match self.kind {
             VisionAttention::Channel { n_groups } => {
                 let qkv = self.qkv.forward(normed)?.reshape((batch, height * width, 3 * dim))?;
-                self.proj.forward_onto(x, &channel_attention(&qkv, n_groups)?.reshape(x.dims())?)
+                self.proj.forward_residual(x, &channel_attention(&qkv, n_groups)?.reshape(x.dims())?)
             }
             VisionAttention::Window { n_heads, window } => {
                 // Maps are padded with zeros to whole windows; the padding takes part in the attention.
@@ -163,12 +163,12 @@ impl VisionBlock {
                     (height.next_multiple_of(window) - height, width.next_multiple_of(window) - width);
                 if (below, right) == (0, 0) {
                     let attended = window_attention(&self.qkv.forward(normed)?, n_heads, window)?;
-                    return self.proj.forward_onto(x, &attended);
+                    return self.proj.forward_residual(x, &attended);
                 }
                 let padded = normed.pad_with_zeros(1, 0, below)?.pad_with_zeros(2, 0, right)?.contiguous()?;
                 let attended = window_attention(&self.qkv.forward(&padded)?, n_heads, window)?;
                 let attended = attended.narrow(1, 0, height)?.narrow(2, 0, width)?.contiguous()?;
-                self.proj.forward_onto(x, &attended)
+                self.proj.forward_residual(x, &attended)
             }
         }
     }
@@ -293,7 +293,7 @@ impl Attention {
         x: &Tensor,
         keys: &Tensor,
         values: &Tensor,
-        visible: &Visible,
+        visible: &AttentionMask,
     ) -> candle_core::Result<Tensor> {
         let attended = attention(
             &self.q_proj.forward(x)?,
@@ -303,7 +303,7 @@ impl Attention {
             visible,
             self.q_proj.precision(),
         )?;
-        self.out_proj.forward_onto(x, &attended)
+        self.out_proj.forward_residual(x, &attended)
     }
 }
 
@@ -346,7 +346,7 @@ impl EncoderLayer {
         })
     }
 
-    fn forward(&self, x: &Tensor, visible: &Visible) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor, visible: &AttentionMask) -> candle_core::Result<Tensor> {
         let (keys, values) = self.self_attn.keys_and_values(x)?;
         let x = self.self_attn.forward_residual(x, &keys, &values, visible)?;
         self.feed_forward.forward(&self.self_attn_layer_norm.forward(&x)?)
@@ -435,7 +435,7 @@ impl ImageFeatures {
 /// Keys and values of one decoder: buffers of fixed size, filled step by step, and the encoder's, computed once.
 pub struct DecoderCache {
     layers: Vec<LayerCache>,
-    visible_encoder: Visible,
+    visible_encoder: AttentionMask,
     n_tokens: usize,
     capacity: usize,
 }
@@ -502,10 +502,10 @@ impl GroundingHead {
     fn cells(&self, map: &Tensor) -> Result<GroundingCells> {
         let (_, rows, columns, n_channels) = map.dims4()?;
         let h = self.norm.forward(&map.reshape((rows * columns, n_channels))?)?;
-        let vectors = self.cell_2.forward(&self.cell_0.forward_with(&h, Activation::Gelu)?)?;
+        let vectors = self.cell_2.forward(&self.cell_0.forward_act(&h, Activation::Gelu)?)?;
         // The scale of the cosines is the same for all: it goes into the cells, so that a logit is a product and two biases.
         let scale = self.log_scale.to_dtype(DType::F32)?.exp()?;
-        let distances = self.box_2.forward(&self.box_0.forward_with(&h, Activation::Gelu)?)?;
+        let distances = self.box_2.forward(&self.box_0.forward_act(&h, Activation::Gelu)?)?;
         Ok(GroundingCells {
             vectors: unit_rows(&vectors)?.broadcast_mul(&scale)?,
             bias: self.cell_bias.forward(&h)?.to_dtype(DType::F32)?,
@@ -710,7 +710,7 @@ impl Florence2Network {
         let text = self.embed(&ids)?.reshape((prompts.len(), longest, dim))?;
         let tokens = image.tokens.broadcast_as((prompts.len(), n_image, dim))?;
         let lengths: Vec<usize> = prompts.iter().map(|it| n_image + it.len()).collect();
-        let visible = Visible::First(lengths.clone());
+        let visible = AttentionMask::Lengths(lengths.clone());
         let mut x = self.encoder_start.forward(&Tensor::cat(&[&tokens.contiguous()?, &text], 1)?, 0)?;
         trace.show(|| "encoder.start".into(), &x);
         for (i, layer) in self.encoder_layers.iter().enumerate() {
@@ -739,7 +739,7 @@ impl Florence2Network {
         });
         Ok(DecoderCache {
             layers: layers.collect::<candle_core::Result<_>>()?,
-            visible_encoder: Visible::First(vec![length]),
+            visible_encoder: AttentionMask::Lengths(vec![length]),
             n_tokens: 0,
             capacity,
         })
@@ -789,7 +789,7 @@ impl Florence2Network {
             let (keys, values) = layer.self_attn.keys_and_values(&x)?;
             cached.self_keys.slice_set(&keys, 1, offset)?;
             cached.self_values.slice_set(&values, 1, offset)?;
-            let visible = Visible::Causal { offset };
+            let visible = AttentionMask::Causal { offset };
             x = layer.self_attn.forward_residual(&x, &cached.self_keys, &cached.self_values, &visible)?;
             x = layer.self_attn_layer_norm.forward(&x)?;
             // All beams ask the same encoder states: to the cross-attention they are just more queries.
@@ -818,7 +818,7 @@ impl Florence2Network {
             )));
         }
         let mut x = self.encoder_start.forward(&self.embed(ids)?.unsqueeze(0)?, 0)?;
-        let visible = Visible::First(vec![n]);
+        let visible = AttentionMask::Lengths(vec![n]);
         for layer in &self.encoder_layers {
             x = layer.forward(&x, &visible)?;
         }

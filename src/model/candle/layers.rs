@@ -2,37 +2,32 @@
 
 use std::ops::Range;
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::kernels::{
-    Activation, Conv2d, LayerNormWeights, PackedFeedForward, PackedMatrix, Precision, QuantizedMatrix,
-    conv2d, conv2d_packed, feed_forward, layer_norm, linear, linear_packed, linear_q8,
+    Activation, Conv2d, LayerNormWeights, PackedFeedForward, PackedMatrix, Precision, conv2d, conv2d_packed,
+    feed_forward, layer_norm, linear, linear_packed, pack,
 };
 use super::loading::Weights;
-use crate::model::{ModelError, Quantize};
+use crate::model::ModelError;
 
 type Result<T> = std::result::Result<T, ModelError>;
 
 /// A linear layer's matrix [out, in].
 pub(super) enum Matrix {
-    /// As it is.
+    /// As the checkpoint has it.
     Dense(Tensor),
-    /// Laid out for products, on the CPU.
+    /// Packed for products, on the CPU.
     Packed(PackedMatrix),
-    Quantized(QuantizedMatrix),
 }
 
 impl Matrix {
-    /// In the form in which the checkpoint is to be loaded.
+    /// In the precision in which the checkpoint is loaded.
     pub(super) fn new(w: &Weights<'_>, weight: Tensor) -> Result<Self> {
         if !is_packable(&weight) {
             return Ok(Self::Dense(weight));
         }
-        let fits_blocks = QuantizedMatrix::fits(weight.dim(D::Minus1)?);
-        Ok(match w.quantize() {
-            Quantize::Q8_0 if fits_blocks => Self::Quantized(QuantizedMatrix::quantize(&weight)?),
-            quantize => Self::Packed(PackedMatrix::new(&weight, precision(quantize))?),
-        })
+        Ok(Self::Packed(pack(&weight, w.precision())?))
     }
 
     /// `activation(x w^T + bias) + residual`
@@ -46,7 +41,6 @@ impl Matrix {
         match self {
             Self::Dense(w) => linear(x, w, bias, activation, residual),
             Self::Packed(w) => linear_packed(x, w, &(0..w.dims().0), bias, activation, residual),
-            Self::Quantized(w) => linear_q8(x, w, &(0..w.dims().0), bias, activation, residual),
         }
     }
 
@@ -60,24 +54,13 @@ impl Matrix {
         match self {
             Self::Dense(w) => linear(x, &w.narrow(0, rows.start, rows.len())?, bias, Activation::None, None),
             Self::Packed(w) => linear_packed(x, w, &rows, bias, Activation::None, None),
-            Self::Quantized(w) => linear_q8(x, w, &rows, bias, Activation::None, None),
         }
     }
 }
 
-/// Weights stay as they are on a GPU, and of a checkpoint of shapes.
+/// Weights on a GPU stay as they are, and so do those of a checkpoint of shapes without values.
 fn is_packable(weight: &Tensor) -> bool {
     weight.device().is_cpu() && weight.is_contiguous()
-}
-
-fn precision(quantize: Quantize) -> Precision {
-    match quantize {
-        Quantize::Bf16 => Precision::Bf16,
-        Quantize::Int16 => Precision::Int16,
-        Quantize::Int8 => Precision::Int8,
-        // F16 is for GPUs; what does not fit the blocks of Q8_0 stays as it is.
-        Quantize::None | Quantize::Q8_0 | Quantize::F16 => Precision::F32,
-    }
 }
 
 /// A convolution with zero padding over maps [B, H, W, in].
@@ -99,7 +82,7 @@ impl Convolution {
         let n_out = weight.dim(0)?;
         let channels_last = weight.permute((0, 2, 3, 1))?.reshape((n_out, ()))?.contiguous()?;
         let kernel = if is_packable(weight) {
-            Kernel::Packed(PackedMatrix::new(&channels_last, precision(w.quantize()))?)
+            Kernel::Packed(pack(&channels_last, w.precision())?)
         } else {
             Kernel::Dense(channels_last)
         };
@@ -131,25 +114,25 @@ impl Linear {
         Ok(Self { weight: Matrix::new(w, w.get("weight", &[n_out, n_in])?)?, bias: None })
     }
 
-    /// In which attention on the CPU computes with this layer's outputs.
+    /// The precision of the attention on the CPU that takes this layer's outputs.
     pub(super) fn precision(&self) -> Precision {
         match &self.weight {
             Matrix::Packed(w) => w.precision(),
-            Matrix::Dense(_) | Matrix::Quantized(_) => Precision::F32,
+            Matrix::Dense(_) => Precision::F32,
         }
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.forward_with(x, Activation::None)
+        self.forward_act(x, Activation::None)
     }
 
     /// `activation(self(x))`
-    pub(super) fn forward_with(&self, x: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
+    pub(super) fn forward_act(&self, x: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
         self.weight.apply(x, self.bias.as_ref(), activation, None)
     }
 
     /// `residual + self(x)`
-    pub(super) fn forward_onto(&self, residual: &Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
+    pub(super) fn forward_residual(&self, residual: &Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
         self.weight.apply(x, self.bias.as_ref(), Activation::None, Some(residual))
     }
 }
@@ -177,7 +160,7 @@ impl LayerNorm {
     }
 }
 
-/// `x + fc2(activation(fc1(norm(x))))`, fused where the matrices are laid out for it.
+/// `x + fc2(activation(fc1(norm(x))))`, fused where the matrices are packed.
 pub(super) fn feed_forward_of(
     (fc1, fc2): (&Linear, &Linear),
     activation: Activation,
@@ -190,10 +173,10 @@ pub(super) fn feed_forward_of(
     ) = (fc1, fc2)
     else {
         let hidden = match norm {
-            Some(norm) => fc1.forward_with(&norm.forward(x)?, activation)?,
-            None => fc1.forward_with(x, activation)?,
+            Some(norm) => fc1.forward_act(&norm.forward(x)?, activation)?,
+            None => fc1.forward_act(x, activation)?,
         };
-        return fc2.forward_onto(x, &hidden);
+        return fc2.forward_residual(x, &hidden);
     };
     let norm = norm.map(|it| LayerNormWeights { weight: &it.weight, bias: &it.bias, eps: it.eps });
     feed_forward(x, norm.as_ref(), &PackedFeedForward { activation, w1, b1, w2, b2 })

@@ -17,6 +17,7 @@ use safetensors::tensor::Metadata;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::kernels::Precision;
 use crate::model::{ModelError, Quantize};
 
 /// The longest header read; real ones have some 100 kB.
@@ -29,7 +30,8 @@ pub struct Checkpoint {
     files: Vec<(PathBuf, File)>,
     tensors: BTreeMap<String, Entry>,
     used: Mutex<BTreeSet<String>>,
-    quantize: Quantize,
+    /// Of packed weights on the CPU.
+    precision: Precision,
     /// Of the tensors as models get them.
     dtype: DType,
 }
@@ -80,7 +82,7 @@ impl Checkpoint {
             files: Vec::new(),
             tensors: BTreeMap::new(),
             used: Mutex::default(),
-            quantize: Quantize::None,
+            precision: Precision::F32,
             dtype: DType::F32,
         };
         for name in weight_files(dir)? {
@@ -102,33 +104,42 @@ impl Checkpoint {
             files: Vec::new(),
             tensors: shapes.into_iter().map(entry).collect(),
             used: Mutex::default(),
-            quantize: Quantize::None,
+            precision: Precision::F32,
             dtype: DType::F32,
         }
     }
 
-    /// Says how the models are to keep their weights: on the CPU those of linear layers, on a GPU all. `device` is its name, for the
-    /// error when it cannot do that.
+    /// Says how the models are to keep their weights: on the CPU those of linear layers and convolutions, on a GPU all. `device` is its
+    /// name, for the error when it, or this processor, cannot do that.
     pub fn quantize(&mut self, quantize: Quantize, device: &str) -> Result<(), ModelError> {
-        let (where_it_runs, instead) = match (quantize, self.device.is_cpu()) {
-            (Quantize::F16, true) => ("on GPUs", "none, bf16, int16 or int8"),
-            (Quantize::Q8_0 | Quantize::Int16 | Quantize::Int8, false) => ("on the CPU", "none, f16 or bf16"),
-            _ => {
-                self.quantize = quantize;
-                if !self.device.is_cpu() {
-                    self.dtype = match quantize {
-                        Quantize::F16 => DType::F16,
-                        Quantize::Bf16 => DType::BF16,
-                        Quantize::None | Quantize::Q8_0 | Quantize::Int16 | Quantize::Int8 => DType::F32,
-                    };
-                }
-                return Ok(());
-            }
+        let on_cpu = self.device.is_cpu();
+        let refused = |why: &str| {
+            Err(ModelError::Device(format!("quantize: {} {why}, or use another device", quantize.name())))
         };
-        Err(ModelError::Device(format!(
-            "quantize: {} runs {where_it_runs} only, and the device is {device}; use quantize: {instead}, or another device",
-            quantize.name()
-        )))
+        match (quantize, on_cpu) {
+            (Quantize::None, _) => {}
+            (Quantize::Auto, true) => self.precision = Precision::fastest(),
+            (Quantize::Int8, true) => self.precision = Precision::Int8,
+            (Quantize::Bf16, true) if !Precision::Bf16.is_supported() => {
+                return refused(
+                    "needs a processor with AVX512_BF16 or AMX, and this one has neither; use quantize: int8 or none",
+                );
+            }
+            (Quantize::Bf16, true) => self.precision = Precision::Bf16,
+            (Quantize::F16, true) => {
+                return refused(&format!(
+                    "runs on GPUs only, and the device is {device}; use quantize: none, auto, bf16 or int8"
+                ));
+            }
+            (Quantize::Auto | Quantize::F16, false) => self.dtype = DType::F16,
+            (Quantize::Bf16, false) => self.dtype = DType::BF16,
+            (Quantize::Int8, false) => {
+                return refused(&format!(
+                    "runs on the CPU only, and the device is {device}; use quantize: none, auto, f16 or bf16"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The names of all tensors.
@@ -300,9 +311,9 @@ impl Weights<'_> {
         self.checkpoint.tensors.contains_key(&path).then(|| self.checkpoint.load(&path, None)).transpose()
     }
 
-    /// How the weights of linear layers are to be kept on the CPU.
-    pub fn quantize(&self) -> Quantize {
-        self.checkpoint.quantize
+    /// How packed weights are to be kept on the CPU.
+    pub fn precision(&self) -> Precision {
+        self.checkpoint.precision
     }
 
     /// Whether there is a tensor `name` or anything below that name.

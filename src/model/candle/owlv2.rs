@@ -7,7 +7,7 @@
 use candle_core::{D, DType, Device, Tensor};
 use serde::Deserialize;
 
-use super::kernels::{Activation, Conv2d, Visible, attention, linear};
+use super::kernels::{Activation, AttentionMask, Conv2d, attention, linear};
 use super::layers::{Convolution, LayerNorm, Linear, feed_forward_of};
 use super::loading::Weights;
 use crate::model::ModelError;
@@ -331,7 +331,7 @@ impl VisionTower {
         let class = self.class_embedding.broadcast_as((batch, 1, dim))?.contiguous()?;
         let tokens = Tensor::cat(&[class, patches.reshape((batch, rows * columns, dim))?], 1)?;
         let tokens = tokens.broadcast_add(&self.positions)?.contiguous()?;
-        let visible = Visible::First(vec![1 + rows * columns; batch]);
+        let visible = AttentionMask::Lengths(vec![1 + rows * columns; batch]);
         let mut x = self.pre_layernorm.forward(&tokens)?;
         for layer in &self.layers {
             x = layer.forward(&x, &visible)?;
@@ -379,7 +379,7 @@ impl TextTower {
         let embedded = self.tokens.index_select(&Tensor::new(ids, device)?, 0)?;
         let mut x = (embedded + self.positions.narrow(0, 0, n_tokens)?)?.unsqueeze(0)?;
         for layer in &self.layers {
-            x = layer.forward(&x, &Visible::Causal { offset: 0 })?;
+            x = layer.forward(&x, &AttentionMask::Causal { offset: 0 })?;
         }
         let last = x.narrow(1, n_tokens - 1, 1)?.squeeze(1)?.contiguous()?;
         Ok(self.final_layer_norm.forward(&last)?)
@@ -429,11 +429,11 @@ struct EncoderLayer {
 }
 
 impl EncoderLayer {
-    fn forward(&self, x: &Tensor, visible: &Visible) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor, visible: &AttentionMask) -> candle_core::Result<Tensor> {
         let normed = self.norm1.forward(x)?;
         let (q, k, v) = (self.q.forward(&normed)?, self.k.forward(&normed)?, self.v.forward(&normed)?);
         let attended = attention(&q, &k, &v, self.n_heads, visible, self.q.precision())?;
-        let x = self.out.forward_onto(x, &attended)?;
+        let x = self.out.forward_residual(x, &attended)?;
         feed_forward_of((&self.fc1, &self.fc2), self.activation, &x, Some(&self.norm2))
     }
 }
@@ -455,7 +455,7 @@ impl Mlp3 {
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let x = self.dense0.forward_with(x, Activation::Gelu)?;
-        self.dense2.forward(&self.dense1.forward_with(&x, Activation::Gelu)?)
+        let x = self.dense0.forward_act(x, Activation::Gelu)?;
+        self.dense2.forward(&self.dense1.forward_act(&x, Activation::Gelu)?)
     }
 }

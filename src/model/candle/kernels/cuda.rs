@@ -13,7 +13,7 @@ use candle_core::{
     CpuStorage, CustomOp1, DType, Error, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail,
 };
 
-use super::{Activation, Conv2d, NextToken, Visible};
+use super::{Activation, AttentionMask, Conv2d, NextToken};
 
 /// Threads of a block of the kernels that have a thread for each value.
 const THREADS: usize = 256;
@@ -120,25 +120,25 @@ pub(super) fn attention(
     k: &Tensor,
     v: &Tensor,
     n_heads: usize,
-    visible: &Visible,
+    mask: &AttentionMask,
 ) -> Result<Tensor> {
     let (batch, n_queries, channels) = q.dims3()?;
     let n_keys = k.dim(1)?;
-    let (n_visible, step) = match visible {
+    let (n_visible, step) = match mask {
         // Rows of different lengths, one after the other: the kernels know one length.
-        Visible::First(n) if n.len() == batch && n.iter().any(|it| *it != n[0]) => {
+        AttentionMask::Lengths(n) if n.len() == batch && n.iter().any(|it| *it != n[0]) => {
             let rows = n.iter().enumerate().map(|(row, n)| {
                 let row = |it: &Tensor| it.narrow(0, row, 1);
-                attention(&row(q)?, &row(k)?, &row(v)?, n_heads, &Visible::First(vec![*n]))
+                attention(&row(q)?, &row(k)?, &row(v)?, n_heads, &AttentionMask::Lengths(vec![*n]))
             });
             return Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0);
         }
-        Visible::First(n) if n.len() == batch && batch > 0 => (n[0], 0),
-        Visible::Causal { offset } => (offset + 1, 1),
-        Visible::First(_) => (0, 0),
+        AttentionMask::Lengths(n) if n.len() == batch && batch > 0 => (n[0], 0),
+        AttentionMask::Causal { offset } => (offset + 1, 1),
+        AttentionMask::Lengths(_) => (0, 0),
     };
     if n_visible == 0 || n_queries == 0 || n_visible + step * (n_queries - 1) > n_keys {
-        bail!("attention: {visible:?} does not fit {n_queries} queries and {n_keys} keys");
+        bail!("attention: {mask:?} does not fit {n_queries} queries and {n_keys} keys");
     }
     let head_dim = channels / n_heads;
     let numbers = [channels, head_dim, n_queries, n_keys, n_visible, step];

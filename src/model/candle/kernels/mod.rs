@@ -1,68 +1,34 @@
-//! The few operations that decide the speed of a model, fused for the CPU and for NVIDIA GPUs (`cuda.rs`), each with a reference path
-//! of stock candle operations beside it ([`reference`]) for the tests.
+//! The operations that decide the speed of a model, on tensors. On the CPU they are `fused_kernels`; on NVIDIA GPUs `cuda.rs`.
+//! [`stock`] has each composed of candle's stock operations: what the tests compare with.
 //!
 //! Feature maps are [batch, height, width, channels] throughout, so that a map is also [batch, tokens, channels] without
 //! moving data. Weights of linear layers are [out, in] as checkpoints store them. On the CPU all tensors are f32; on a GPU all
 //! tensors of an operation are f32, f16 or bf16.
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod amx;
-mod attention;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod attention_amx;
-mod attention_int16;
-mod bf16;
-mod channel_attention;
-mod conv;
 #[cfg(feature = "cuda")]
 mod cuda;
-mod int16;
-mod int8;
-mod linear;
-mod math;
-mod matmul;
-mod packed;
-mod quantized;
-pub mod reference;
-mod rounded;
+pub mod stock;
 
 use std::ops::Range;
 
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
-pub use packed::{PackedMatrix, Precision};
-pub use quantized::{QuantizedMatrix, linear_q8};
-use rayon::prelude::*;
+pub use fused_kernels::{Activation, AttentionMask, Conv2d, PackedMatrix, Precision};
+use fused_kernels::{AttentionShape, Epilogue, FeedForward, LayerNorm};
 
-// What runs on devices other than the CPU. Without the feature there are none.
+// What tensors on other devices than the CPU go to. A build without CUDA opens no other device (`device.rs`); stock operations, slow
+// and right on every device that candle knows, keep the functions below total.
 #[cfg(feature = "cuda")]
-use cuda as gpu;
+use cuda as other_devices;
 #[cfg(not(feature = "cuda"))]
-use reference as gpu;
+use stock as other_devices;
 
-/// What a linear layer applies to its output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing.
-    None,
-    /// GELU in its exact form, x * Phi(x).
-    Gelu,
-    /// CLIP's approximation of it, x * sigmoid(1.702 x).
-    QuickGelu,
+/// Packs a weight [out, in] on the CPU for products.
+pub fn pack(weight: &Tensor, precision: Precision) -> Result<PackedMatrix> {
+    let (n_out, n_in) = weight.dims2()?;
+    with_slices([weight], |[weight]| Ok(PackedMatrix::new(weight, n_out, n_in, precision)))
 }
 
-/// Which keys a query may see.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Visible {
-    /// In row `b` of the batch the first `n[b]` keys: the rest is padding.
-    First(Vec<usize>),
-    /// Query `i` sees keys `0..=offset + i`: decoding, after `offset` earlier tokens.
-    Causal {
-        /// Number of keys before the first query's own.
-        offset: usize,
-    },
-}
-
-/// `activation(x w^T + bias) + residual`; x [.., in], w [out, in], bias [out], residual like the output [.., out].
+/// `activation(x w^T + bias) + residual`; x [.., in], w [out, in], bias `[out]`, residual like the output [.., out].
 pub fn linear(
     x: &Tensor,
     w: &Tensor,
@@ -70,13 +36,19 @@ pub fn linear(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
-    match x.device() {
-        Device::Cpu => linear::linear(x, w, bias, activation, residual),
-        _ => gpu::linear(x, w, bias, activation, residual),
+    if !x.device().is_cpu() {
+        return other_devices::linear(x, w, bias, activation, residual);
     }
+    let (n_out, n_in) = w.dims2()?;
+    linear_with(x, (n_out, n_in), &(0..n_out), bias, activation, residual, |out, x, epilogue| {
+        with_slices([w], |[w]| {
+            fused_kernels::linear_unpacked(out, x, w, n_in, epilogue);
+            Ok(())
+        })
+    })
 }
 
-/// [`linear`] on the CPU with the rows `rows` of a weight that was laid out before; bias [rows], output [.., rows].
+/// [`linear`] on the CPU with the rows `rows` of a packed weight; bias `[rows]`, output [.., rows].
 pub fn linear_packed(
     x: &Tensor,
     w: &PackedMatrix,
@@ -85,7 +57,43 @@ pub fn linear_packed(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
-    linear::linear_packed(x, w, rows, bias, activation, residual)
+    linear_with(x, w.dims(), rows, bias, activation, residual, |out, x, epilogue| {
+        fused_kernels::linear(out, x, w, rows, epilogue);
+        Ok(())
+    })
+}
+
+/// Checks shapes, and has `run` fill the output.
+fn linear_with(
+    x: &Tensor,
+    (n_out, n_in): (usize, usize),
+    rows: &Range<usize>,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    residual: Option<&Tensor>,
+    run: impl FnOnce(&mut [f32], &[f32], Epilogue<'_>) -> Result<()>,
+) -> Result<Tensor> {
+    let mut shape = x.dims().to_vec();
+    match shape.last_mut() {
+        Some(last) if *last == n_in && rows.end <= n_out => *last = rows.len(),
+        _ => bail!("linear: {:?} does not fit rows {rows:?} of [{n_out}, {n_in}]", x.dims()),
+    }
+    if residual.is_some_and(|it| it.dims() != shape.as_slice())
+        || bias.is_some_and(|it| it.dims() != [rows.len()])
+    {
+        bail!("linear: bias or residual do not fit the output {shape:?}");
+    }
+    let mut out = vec![0.0; shape.iter().product()];
+    // Absent operands become x: a slice is needed, and it is not read.
+    with_slices([x, bias.unwrap_or(x), residual.unwrap_or(x)], |[x, bias_values, residual_values]| {
+        let epilogue = Epilogue {
+            bias: bias.is_some().then_some(bias_values),
+            activation,
+            residual: residual.is_some().then_some(residual_values),
+        };
+        run(&mut out, x, epilogue)
+    })?;
+    Tensor::from_vec(out, shape, x.device())
 }
 
 /// `x + fc2(activation(fc1(norm(x))))` on the CPU: what transformers do between attentions, without ever holding the whole
@@ -95,7 +103,29 @@ pub fn feed_forward(
     norm: Option<&LayerNormWeights<'_>>,
     layers: &PackedFeedForward<'_>,
 ) -> Result<Tensor> {
-    linear::feed_forward(x, norm, layers)
+    let (n_hidden, n) = layers.w1.dims();
+    let fits = layers.w2.dims() == (n, n_hidden) && layers.b1.dims() == [n_hidden] && layers.b2.dims() == [n];
+    if x.dims().last() != Some(&n)
+        || !fits
+        || norm.is_some_and(|it| it.weight.dims() != [n] || it.bias.dims() != [n])
+    {
+        bail!(
+            "feed_forward: {:?} does not fit weights {:?} and {:?}",
+            x.dims(),
+            layers.w1.dims(),
+            layers.w2.dims()
+        );
+    }
+    let mut out = vec![0.0; x.elem_count()];
+    // An absent norm becomes x: slices are needed, and they are not read.
+    let (norm_weight, norm_bias) = norm.map_or((x, x), |it| (it.weight, it.bias));
+    with_slices([x, norm_weight, norm_bias, layers.b1, layers.b2], |[x, weight, bias, b1, b2]| {
+        let norm = norm.map(|it| LayerNorm { weight, bias, eps: it.eps });
+        let PackedFeedForward { activation, w1, w2, .. } = *layers;
+        fused_kernels::feed_forward(&mut out, x, norm, &FeedForward { activation, w1, b1, w2, b2 });
+        Ok(())
+    })?;
+    Tensor::from_vec(out, x.dims(), x.device())
 }
 
 /// Two linear layers with an activation between them.
@@ -105,110 +135,168 @@ pub struct PackedFeedForward<'a> {
     pub activation: Activation,
     /// [hidden, n]
     pub w1: &'a PackedMatrix,
-    /// [hidden]
+    /// `[hidden]`
     pub b1: &'a Tensor,
     /// [n, hidden]
     pub w2: &'a PackedMatrix,
-    /// [n]
+    /// `[n]`
     pub b2: &'a Tensor,
 }
 
 /// A layer normalization's weights.
 #[derive(Clone, Copy)]
 pub struct LayerNormWeights<'a> {
-    /// [channels]
+    /// `[channels]`
     pub weight: &'a Tensor,
-    /// [channels]
+    /// `[channels]`
     pub bias: &'a Tensor,
     /// Added to the variance.
     pub eps: f32,
 }
 
-/// Layer normalization over the last axis; weight and bias [channels].
+/// Layer normalization over the last axis; weight and bias `[channels]`.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
-    match x.device() {
-        Device::Cpu => linear::layer_norm(x, weight, bias, eps),
-        _ => gpu::layer_norm(x, weight, bias, eps),
+    if !x.device().is_cpu() {
+        return other_devices::layer_norm(x, weight, bias, eps);
     }
+    let n = weight.dims1()?;
+    if x.dims().last() != Some(&n) || bias.dims() != [n] {
+        bail!("layer_norm: expected [.., {n}], got {:?}", x.dims());
+    }
+    let mut out = vec![0.0; x.elem_count()];
+    with_slices([x, weight, bias], |[x, weight, bias]| {
+        fused_kernels::layer_norm(&mut out, x, LayerNorm { weight, bias, eps });
+        Ok(())
+    })?;
+    Tensor::from_vec(out, x.dims(), x.device())
 }
 
-/// Convolution with zero padding; x [B, H, W, I], w [O, kernel * kernel * I] (row-major over y, x, channel), bias [O].
+/// Convolution with zero padding; x [B, H, W, I], w [O, kernel * kernel * I] (row-major over y, x, channel), bias `[O]`.
 pub fn conv2d(x: &Tensor, w: &Tensor, bias: &Tensor, conv: Conv2d) -> Result<Tensor> {
-    match x.device() {
-        Device::Cpu => conv::conv2d(x, w, bias, conv),
-        _ => gpu::conv2d(x, w, bias, conv),
+    if !x.device().is_cpu() {
+        return other_devices::conv2d(x, w, bias, conv);
     }
+    conv2d_with(x, w.dims2()?, bias, conv, |out, x, dims, bias| {
+        with_slices([w], |[w]| {
+            fused_kernels::conv2d_unpacked(out, x, dims, w, bias, conv);
+            Ok(())
+        })
+    })
 }
 
-/// [`conv2d`] on the CPU with a kernel that was laid out before.
+/// [`conv2d`] on the CPU with a packed kernel.
 pub fn conv2d_packed(x: &Tensor, w: &PackedMatrix, bias: &Tensor, conv: Conv2d) -> Result<Tensor> {
-    conv::conv2d_packed(x, w, bias, conv)
+    conv2d_with(x, w.dims(), bias, conv, |out, x, dims, bias| {
+        fused_kernels::conv2d(out, x, dims, w, bias, conv);
+        Ok(())
+    })
 }
 
-/// Shape of a square convolution.
-#[derive(Debug, Clone, Copy)]
-pub struct Conv2d {
-    /// Side of the kernel.
-    pub kernel: usize,
-    /// Step between outputs.
-    pub stride: usize,
-    /// Zeros on each side.
-    pub padding: usize,
-}
-
-impl Conv2d {
-    /// Output length along an axis of `n` inputs; 0 when the kernel does not fit.
-    pub fn output_len(&self, n: usize) -> usize {
-        (n + 2 * self.padding).checked_sub(self.kernel).map_or(0, |room| room / self.stride + 1)
+/// Checks shapes, and has `run` fill the output.
+fn conv2d_with(
+    x: &Tensor,
+    (n_out, patch_len): (usize, usize),
+    bias: &Tensor,
+    conv: Conv2d,
+    run: impl FnOnce(&mut [f32], &[f32], [usize; 3], &[f32]) -> Result<()>,
+) -> Result<Tensor> {
+    let (batch, height, width, n_in) = x.dims4()?;
+    if patch_len != conv.kernel * conv.kernel * n_in || bias.dims() != [n_out] {
+        bail!("conv2d: kernel [{n_out}, {patch_len}] and bias {:?} do not fit {n_in} channels", bias.dims());
     }
+    let shape = (batch, conv.output_len(height), conv.output_len(width), n_out);
+    let mut out = vec![0.0; shape.0 * shape.1 * shape.2 * shape.3];
+    with_slices([x, bias], |[x, bias]| run(&mut out, x, [height, width, n_in], bias))?;
+    Tensor::from_vec(out, shape, x.device())
 }
 
-/// `x + depthwise_3x3(x)` with zero padding 1; x [B, H, W, C], w [9, C] (row-major over y, x), bias [C].
+/// `x + depthwise_3x3(x)` with zero padding 1; x [B, H, W, C], w [9, C] (row-major over y, x), bias `[C]`.
 pub fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    match x.device() {
-        Device::Cpu => conv::depthwise_3x3_residual(x, w, bias),
-        _ => gpu::depthwise_3x3_residual(x, w, bias),
+    if !x.device().is_cpu() {
+        return other_devices::depthwise_3x3_residual(x, w, bias);
     }
+    let (_batch, height, width, channels) = x.dims4()?;
+    if w.dims() != [9, channels] || bias.dims() != [channels] {
+        bail!("depthwise: kernel {:?} and bias {:?} do not fit {channels} channels", w.dims(), bias.dims());
+    }
+    let mut out = vec![0.0; x.elem_count()];
+    with_slices([x, w, bias], |[x, w, bias]| {
+        fused_kernels::depthwise_3x3_residual(&mut out, x, [height, width, channels], w, bias);
+        Ok(())
+    })?;
+    Tensor::from_vec(out, x.dims(), x.device())
 }
 
 /// Scaled dot-product attention, scale = 1 / sqrt(head size); q [B, Nq, C], k and v [B, Nk, C], channels grouped by
-/// head; result [B, Nq, C]. On the CPU products are rounded, to 16 bits, where that is faster with weights of this precision.
+/// head; result [B, Nq, C]. On the CPU products are in bfloat16 where `precision` is and the processor is faster with it.
 pub fn attention(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
     n_heads: usize,
-    visible: &Visible,
+    mask: &AttentionMask,
     precision: Precision,
 ) -> Result<Tensor> {
-    let (batch, _, channels) = q.dims3()?;
-    let (key_batch, _, key_channels) = k.dims3()?;
+    let (batch, n_queries, channels) = q.dims3()?;
+    let (key_batch, n_keys, key_channels) = k.dims3()?;
     if k.dims() != v.dims()
         || (key_batch, key_channels) != (batch, channels)
         || !channels.is_multiple_of(n_heads)
     {
         bail!("attention: q {:?}, k {:?}, v {:?}, {n_heads} heads", q.dims(), k.dims(), v.dims());
     }
-    match q.device() {
-        Device::Cpu => attention::attention(q, k, v, n_heads, visible, precision),
-        _ => gpu::attention(q, k, v, n_heads, visible),
+    if !q.device().is_cpu() {
+        return other_devices::attention(q, k, v, n_heads, mask);
     }
+    if !mask.fits(batch, n_queries, n_keys) {
+        bail!("attention: {mask:?} does not fit {n_queries} queries and {n_keys} keys");
+    }
+    let shape = AttentionShape { batch, n_queries, n_keys, n_heads, head_dim: channels / n_heads };
+    let mut out = vec![0.0; q.elem_count()];
+    with_slices([q, k, v], |qkv| {
+        fused_kernels::attention(&mut out, qkv, shape, mask, precision);
+        Ok(())
+    })?;
+    Tensor::from_vec(out, q.dims(), q.device())
 }
 
 /// Attention inside non-overlapping square windows; qkv [B, H, W, 3C], H and W multiples of `window`; result [B, H, W, C].
 pub fn window_attention(qkv: &Tensor, n_heads: usize, window: usize) -> Result<Tensor> {
-    match qkv.device() {
-        Device::Cpu => attention::window_attention(qkv, n_heads, window),
-        _ => gpu::window_attention(qkv, n_heads, window),
+    if !qkv.device().is_cpu() {
+        return other_devices::window_attention(qkv, n_heads, window);
     }
+    let (batch, height, width, three_channels) = qkv.dims4()?;
+    let channels = three_channels / 3;
+    if !three_channels.is_multiple_of(3 * n_heads)
+        || !height.is_multiple_of(window)
+        || !width.is_multiple_of(window)
+    {
+        bail!("window_attention: {:?} does not fit {n_heads} heads and windows of {window}", qkv.dims());
+    }
+    let mut out = vec![0.0; batch * height * width * channels];
+    with_slices([qkv], |[qkv]| {
+        fused_kernels::window_attention(&mut out, qkv, [height, width, channels], n_heads, window);
+        Ok(())
+    })?;
+    Tensor::from_vec(out, (batch, height, width, channels), qkv.device())
 }
 
 /// Attention between the channels of a group, over all tokens, scale = 1 / sqrt(N); qkv [B, N, 3C]; result [B, N, C].
 pub fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor> {
-    match qkv.device() {
-        Device::Cpu => channel_attention::channel_attention(qkv, n_groups),
-        _ => gpu::channel_attention(qkv, n_groups),
+    if !qkv.device().is_cpu() {
+        return other_devices::channel_attention(qkv, n_groups);
     }
+    let (batch, n_tokens, three_channels) = qkv.dims3()?;
+    if !three_channels.is_multiple_of(3 * n_groups) || n_tokens == 0 {
+        bail!("channel_attention: {:?} does not fit {n_groups} groups", qkv.dims());
+    }
+    let channels = three_channels / 3;
+    let mut out = vec![0.0; batch * n_tokens * channels];
+    with_slices([qkv], |[qkv]| {
+        fused_kernels::channel_attention(&mut out, qkv, n_tokens, channels, n_groups);
+        Ok(())
+    })?;
+    Tensor::from_vec(out, (batch, n_tokens, channels), qkv.device())
 }
 
 /// How greedy decoding takes its next token.
@@ -224,28 +312,13 @@ pub struct NextToken<'a> {
     pub copied: Range<u32>,
 }
 
-/// The likeliest token by `rule`, the first of equals; logits [vocabulary] in f32. Result [2 + copied] in f32: the token (exact below
+/// The likeliest token by `rule`, the first of equals; logits `[vocabulary]` in f32. Result [2 + copied] in f32: the token (exact below
 /// 2^24), its log-probability before the rule (not a number when any logit is none), the copied logits. So that on a GPU the
 /// logits can stay there.
 pub fn next_token(logits: &Tensor, rule: &NextToken<'_>) -> Result<Tensor> {
     match logits.device() {
-        Device::Cpu => reference::next_token(logits, rule),
-        _ => gpu::next_token(logits, rule),
-    }
-}
-
-/// Below this many multiply-adds a kernel stays on one thread: waking others costs more.
-const MIN_PARALLEL_WORK: usize = 1 << 17;
-
-/// Calls `f(index, chunk)` for consecutive chunks of `out`, on all threads when `work` (multiply-adds in all) is worth it.
-fn for_each_chunk(out: &mut [f32], chunk_len: usize, work: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    if out.is_empty() {
-        return;
-    }
-    if work < MIN_PARALLEL_WORK || out.len() <= chunk_len {
-        out.chunks_mut(chunk_len).enumerate().for_each(|(i, chunk)| f(i, chunk));
-    } else {
-        out.par_chunks_mut(chunk_len).enumerate().for_each(|(i, chunk)| f(i, chunk));
+        Device::Cpu => stock::next_token(logits, rule),
+        _ => other_devices::next_token(logits, rule),
     }
 }
 

@@ -1,79 +1,19 @@
-//! Vector arithmetic that compilers turn into SIMD: sums in lanes, an exponential and an error function without
-//! branches. [`vectorized`] compiles its closure for the widest instruction set of this machine, at run time.
+//! Vector arithmetic that the compiler turns into SIMD: sums in lanes, an exponential and an error function without branches.
+//! Callers compile it for an instruction set with [`vectorized`].
 
 #![expect(
     clippy::inline_always,
     reason = "only inlined code is compiled for the instruction set of `vectorized`"
 )]
 
-use std::sync::OnceLock;
-
-use pulp::{Simd, WithSimd};
-
-/// Evaluates an expression that is compiled for the best instruction set this machine has. What it calls must be `#[inline(always)]`.
-///
-/// A macro, because a closure without that attribute may stay a function of its own, which is compiled for all machines.
-macro_rules! vectorized {
-    ($body:expr) => {
-        $crate::model::candle::kernels::math::arch().dispatch(
-            $crate::model::candle::kernels::math::Vectorized(
-                #[inline(always)]
-                || $body,
-            ),
-        )
-    };
-}
-pub(super) use vectorized;
-
-/// Called as `FnMut`: `FnOnce::call_once` of such a closure is one more function that may not be inlined.
-pub(super) struct Vectorized<F>(pub(super) F);
-
-impl<R, F: FnMut() -> R> WithSimd for Vectorized<F> {
-    type Output = R;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, _: S) -> R {
-        (self.0)()
-    }
-}
-
-/// The best instruction set this machine has.
-#[inline]
-pub(super) fn arch() -> pulp::Arch {
-    static ARCH: OnceLock<pulp::Arch> = OnceLock::new();
-    *ARCH.get_or_init(pulp::Arch::new)
-}
-
-/// Asks for values that will be wanted, so that they come into the second-level cache while other work goes on.
-#[inline(always)]
-pub(super) fn prefetch<T>(values: &[T]) {
-    prefetch_after::<0, T>(values);
-}
-
-/// Asks for what lies `BYTES` after these values.
-#[inline(always)]
-pub(super) fn prefetch_after<const BYTES: usize, T>(values: &[T]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        const LINE: usize = 64;
-        for line in values.chunks(LINE / size_of::<T>()) {
-            #[expect(unsafe_code, reason = "a hint by address")]
-            // SAFETY: reads and writes nothing.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().wrapping_byte_add(BYTES).cast());
-            }
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
-}
+use crate::cpu_features::arch;
+use crate::simd::vectorized;
 
 const LANES: usize = 16;
 
-/// The sum, added up in lanes.
+/// The sum of all values.
 #[inline(always)]
-pub(super) fn sum(values: &[f32]) -> f32 {
+pub(crate) fn sum(values: &[f32]) -> f32 {
     let mut lanes = [0.0; LANES];
     let chunks = values.chunks_exact(LANES);
     let rest: f32 = chunks.remainder().iter().sum();
@@ -85,9 +25,9 @@ pub(super) fn sum(values: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// The sum of products, added up in lanes.
+/// The dot product.
 #[inline(always)]
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0; LANES];
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (a, b) in a.iter().zip(b) {
@@ -100,7 +40,7 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// The sum of squared distances from `center`.
 #[inline(always)]
-pub(super) fn sum_squared_distances(values: &[f32], center: f32) -> f32 {
+pub(crate) fn sum_squared_distances(values: &[f32], center: f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let chunks = values.chunks_exact(LANES);
     let rest: f32 = chunks.remainder().iter().map(|value| (value - center) * (value - center)).sum();
@@ -115,7 +55,7 @@ pub(super) fn sum_squared_distances(values: &[f32], center: f32) -> f32 {
 
 /// The largest value; negative infinity when there is none.
 #[inline(always)]
-pub(super) fn max(values: &[f32]) -> f32 {
+pub(crate) fn max(values: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = values.chunks_exact(LANES);
@@ -128,7 +68,7 @@ pub(super) fn max(values: &[f32]) -> f32 {
     lanes.into_iter().fold(rest, larger)
 }
 
-/// Whether this machine multiplies and adds in one instruction. Where it does not, `f32::mul_add` is a slow function.
+/// Whether this processor has fused multiply-adds. Without them `f32::mul_add` is a slow function call.
 fn has_fused() -> bool {
     !matches!(arch(), pulp::Arch::Scalar)
 }
@@ -138,31 +78,31 @@ fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Where a step of f32 is 1: adding this (1.5 * 2^23) rounds to an integer, which then stands in the low bits of the mantissa.
-pub(super) const ROUNDER: f32 = 12_582_912.0;
+/// 1.5 * 2^23, where neighbors in f32 are 1 apart: adding it rounds to an integer, which is then in the low bits of the mantissa.
+pub(crate) const ROUND_TO_INT: f32 = 12_582_912.0;
 
 /// e^x by range reduction to |r| <= ln 2 / 2 and a polynomial (Cephes `expf`); relative error below 3e-7.
-/// Arguments are clamped to [-87, 88], so the result is always finite and positive. In the softmaxes `FUSED` gains nothing.
+/// Arguments are clamped to [-87, 88], so the result is always finite and positive. `FUSED` gains nothing in softmaxes.
 #[inline(always)]
-pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
+pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let x = x.clamp(-87.0, 88.0);
-    let shifted = mul_add::<FUSED>(x, std::f32::consts::LOG2_E, ROUNDER);
-    let n = shifted - ROUNDER;
+    let shifted = mul_add::<FUSED>(x, std::f32::consts::LOG2_E, ROUND_TO_INT);
+    let n = shifted - ROUND_TO_INT;
     let r = mul_add::<FUSED>(n, -LN_2_LOW, mul_add::<FUSED>(n, -LN_2_HIGH, x));
     let mut poly = 1.987_569_1e-4;
     for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 0.5] {
         poly = mul_add::<FUSED>(poly, r, coefficient);
     }
     let power_of_two =
-        f32::from_bits(shifted.to_bits().wrapping_sub(ROUNDER.to_bits()).wrapping_add(127) << 23);
+        f32::from_bits(shifted.to_bits().wrapping_sub(ROUND_TO_INT.to_bits()).wrapping_add(127) << 23);
     (mul_add::<FUSED>(poly * r, r, r) + 1.0) * power_of_two
 }
 
 /// The error function (Abramowitz and Stegun 7.1.26); absolute error below 5e-7 in f32.
 #[inline(always)]
-pub(super) fn erf<const FUSED: bool>(x: f32) -> f32 {
+pub(crate) fn erf<const FUSED: bool>(x: f32) -> f32 {
     let a = x.abs();
     let t = 1.0 / mul_add::<FUSED>(a, 0.327_591_1, 1.0);
     let mut poly = mul_add::<FUSED>(1.061_405_4, t, -1.453_152_1);
@@ -173,7 +113,7 @@ pub(super) fn erf<const FUSED: bool>(x: f32) -> f32 {
 }
 
 /// GELU in its exact form, x * Phi(x), in place.
-pub(super) fn gelu(values: &mut [f32]) {
+pub(crate) fn gelu(values: &mut [f32]) {
     if has_fused() {
         vectorized!(gelu_of::<true>(values));
     } else {
@@ -189,7 +129,7 @@ fn gelu_of<const FUSED: bool>(values: &mut [f32]) {
 }
 
 /// x * sigmoid(1.702 x), in place.
-pub(super) fn quick_gelu(values: &mut [f32]) {
+pub(crate) fn quick_gelu(values: &mut [f32]) {
     vectorized!({
         for value in &mut *values {
             *value /= 1.0 + exp::<false>(-1.702 * *value);
@@ -197,8 +137,8 @@ pub(super) fn quick_gelu(values: &mut [f32]) {
     });
 }
 
-/// What a softmax weighs a score with that lies `below` (at most 0) the largest. Below e^-75, which no sum in f32 would show, it is zero:
-/// numbers too small to be normal, which would come of such weights, take some processors a hundred times as long.
+/// The softmax weight, not normalized, of a score that is `below` (at most 0) the largest one. Weights below e^-75, which no sum
+/// in f32 would show, become zero: products with them would be subnormal, which some processors compute a hundred times slower.
 #[inline(always)]
 fn softmax_weight(below: f32) -> f32 {
     let weight = exp::<false>(below);
@@ -207,7 +147,7 @@ fn softmax_weight(below: f32) -> f32 {
 
 /// Softmax in place.
 #[inline(always)]
-pub(super) fn softmax(row: &mut [f32]) {
+pub(crate) fn softmax(row: &mut [f32]) {
     let largest = max(row);
     for value in &mut *row {
         *value = softmax_weight(*value - largest);
@@ -218,9 +158,9 @@ pub(super) fn softmax(row: &mut [f32]) {
     }
 }
 
-/// Softmax in place but for its last step, as fewer passes over a long row: the factor that is still to be applied.
+/// Softmax in place without its normalization, which saves a pass over a long row. Returns the factor that normalizes it.
 #[inline(always)]
-pub(super) fn softmax_unscaled(row: &mut [f32]) -> f32 {
+pub(crate) fn softmax_unscaled(row: &mut [f32]) -> f32 {
     let largest = max(row);
     let mut lanes = [0.0; LANES];
     let mut chunks = row.chunks_exact_mut(LANES);
@@ -238,10 +178,10 @@ pub(super) fn softmax_unscaled(row: &mut [f32]) -> f32 {
     1.0 / total
 }
 
-/// Softmax of every column of rows as long as `factors` in place, but for its last step: the factors that are still to be
-/// applied.
+/// Softmax of every column in place, without its normalization; rows are as long as `factors`, at most 64, which receives what
+/// normalizes each column.
 #[inline(always)]
-pub(super) fn softmax_of_columns(rows: &mut [f32], factors: &mut [f32]) {
+pub(crate) fn softmax_of_columns(rows: &mut [f32], factors: &mut [f32]) {
     let width = factors.len();
     let mut largest = [f32::NEG_INFINITY; 64];
     let largest = &mut largest[..width];
@@ -262,7 +202,7 @@ pub(super) fn softmax_of_columns(rows: &mut [f32], factors: &mut [f32]) {
 
 /// `out = (x - mean) / sqrt(variance + eps) * weight + bias` over one row.
 #[inline(always)]
-pub(super) fn layer_norm_row(x: &[f32], out: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+pub(crate) fn layer_norm_row(x: &[f32], out: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
     let n = x.len() as f32;
     let mean = sum(x) / n;
     let scale = 1.0 / (sum_squared_distances(x, mean) / n + eps).sqrt();

@@ -1,8 +1,8 @@
-//! The same operations from stock candle ones, on any device: what the fused kernels are tested against.
+//! The operations of [`super`] composed of candle's stock ones, for tensors on any device: the oracle of the tests.
 
 use candle_core::{D, Result, Tensor};
 
-use super::{Activation, Conv2d, NextToken, Visible};
+use super::{Activation, AttentionMask, Conv2d, NextToken};
 
 /// See [`super::linear`].
 pub fn linear(
@@ -61,25 +61,21 @@ pub fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<T
 }
 
 /// See [`super::attention`].
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, visible: &Visible) -> Result<Tensor> {
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, mask: &AttentionMask) -> Result<Tensor> {
     let (batch, n_queries, _) = q.dims3()?;
     let n_keys = k.dim(1)?;
-    let mask: Vec<f32> = (0..batch * n_queries * n_keys)
+    let added: Vec<f32> = (0..batch * n_queries * n_keys)
         .map(|i| {
             let (image, query, key) = (i / (n_queries * n_keys), i / n_keys % n_queries, i % n_keys);
-            let n_visible = match visible {
-                Visible::First(n) => n[image],
-                Visible::Causal { offset } => offset + query + 1,
-            };
-            if key < n_visible { 0.0 } else { f32::NEG_INFINITY }
+            if key < mask.n_visible(image, query) { 0.0 } else { f32::NEG_INFINITY }
         })
         .collect();
-    let mask = Tensor::from_vec(mask, (batch, 1, n_queries, n_keys), q.device())?.to_dtype(q.dtype())?;
+    let added = Tensor::from_vec(added, (batch, 1, n_queries, n_keys), q.device())?.to_dtype(q.dtype())?;
     let heads = |x: &Tensor| -> Result<Tensor> {
         let (batch, n, channels) = x.dims3()?;
         x.reshape((batch, n, n_heads, channels / n_heads))?.transpose(1, 2)?.contiguous()
     };
-    let out = attend(&heads(q)?, &heads(k)?, &heads(v)?, Some(&mask))?;
+    let out = attend(&heads(q)?, &heads(k)?, &heads(v)?, Some(&added))?;
     out.transpose(1, 2)?.contiguous()?.reshape(q.dims())
 }
 
@@ -129,7 +125,7 @@ pub fn channel_attention(qkv: &Tensor, n_groups: usize) -> Result<Tensor> {
     out.permute((0, 3, 1, 2))?.contiguous()?.reshape((batch, n_tokens, channels))
 }
 
-/// See [`super::next_token`]; on the host.
+/// See [`super::next_token`]. It runs on the CPU, and is what other devices than NVIDIA GPUs have.
 pub fn next_token(logits: &Tensor, rule: &NextToken<'_>) -> Result<Tensor> {
     let values: Vec<f32> = logits.to_vec1()?;
     let mut best = (rule.fallback, f32::NEG_INFINITY);

@@ -1,0 +1,164 @@
+//! What the pipeline makes of depth: whose pixels are whose, and parts within their wholes.
+
+use nalgebra::{Isometry3, Point3, Rotation3, Translation3, UnitQuaternion, Vector3};
+
+use super::{config, run_text};
+use crate::camera::PinholeCamera;
+use crate::config::RawConfig;
+use crate::detection::{BoundingBox2d, Detection2d};
+use crate::image::{DepthImage, RgbImage, RgbdFrame};
+use crate::instruction::Vocabulary;
+use crate::model::given::GivenDetections;
+use crate::options::PipelineOptions;
+use crate::resolve::OF_WHOLE;
+use crate::result::{GroundingResult, Status};
+
+const WIDTH: u32 = 320;
+const HEIGHT: u32 = 240;
+const FOCAL: f64 = 300.0;
+
+/// An upright box on a table: x right, y away, z up, meters.
+struct Block {
+    phrase: &'static str,
+    low: Vector3<f64>,
+    high: Vector3<f64>,
+}
+
+fn block(phrase: &'static str, foot: [f64; 3], size: [f64; 3]) -> Block {
+    let (foot, size) = (Vector3::from(foot), Vector3::from(size));
+    let half = Vector3::new(0.5 * size.x, 0.5 * size.y, 0.0);
+    Block { phrase, low: foot - half, high: foot + half + Vector3::new(0.0, 0.0, size.z) }
+}
+
+/// A camera 0.8 m before the middle of the table and 0.8 m over it.
+fn table_from_camera() -> Isometry3<f64> {
+    let level = Rotation3::from_matrix_unchecked(nalgebra::Matrix3::new(
+        1.0, 0.0, 0.0, //
+        0.0, 0.0, 1.0, //
+        0.0, -1.0, 0.0,
+    ));
+    let tilted = Rotation3::from_axis_angle(&Vector3::x_axis(), -45.0_f64.to_radians());
+    let rotation = UnitQuaternion::from_rotation_matrix(&(tilted * level));
+    Isometry3::from_parts(Translation3::new(0.0, -0.8, 0.8), rotation)
+}
+
+/// Depth of the blocks, and the boxes of what is seen of each.
+fn look(blocks: &[Block]) -> (RgbdFrame, Vec<Detection2d>) {
+    let table_from_camera = table_from_camera();
+    let mut depth_m = Vec::new();
+    let mut boxes: Vec<Option<BoundingBox2d>> = vec![None; blocks.len()];
+    for (v, u) in (0..HEIGHT).flat_map(|v| (0..WIDTH).map(move |u| (v, u))) {
+        let ray = Vector3::new((f64::from(u) - 160.0) / FOCAL, (f64::from(v) - 120.0) / FOCAL, 1.0);
+        let (from, along) = (table_from_camera.translation.vector, table_from_camera.rotation * ray);
+        let mut nearest = (-from.z / along.z, None);
+        for (idx, block) in blocks.iter().enumerate() {
+            let to = |side: &Vector3<f64>| (side - from).component_div(&along);
+            let (a, b) = (to(&block.low), to(&block.high));
+            let (enter, leave) = (a.inf(&b).max(), a.sup(&b).min());
+            if enter <= leave && enter < nearest.0 {
+                nearest = (enter, Some(idx));
+            }
+        }
+        depth_m.push(nearest.0 as f32);
+        if let Some(idx) = nearest.1 {
+            let (x, y) = (f64::from(u), f64::from(v));
+            let it = boxes[idx].get_or_insert(BoundingBox2d { x0: x, y0: y, x1: x, y1: y });
+            *it = BoundingBox2d {
+                x0: it.x0.min(x),
+                y0: it.y0.min(y),
+                x1: it.x1.max(x + 1.0),
+                y1: it.y1.max(y + 1.0),
+            };
+        }
+    }
+    let frame = RgbdFrame {
+        key: 0,
+        image: RgbImage::new(WIDTH, HEIGHT),
+        depth: Some(DepthImage::from_meters(WIDTH, HEIGHT, depth_m).unwrap()),
+        camera: Some(
+            PinholeCamera::from_k(WIDTH, HEIGHT, &[FOCAL, 0.0, 160.0, 0.0, FOCAL, 120.0, 0.0, 0.0, 1.0])
+                .unwrap(),
+        ),
+        frame_id: "camera".to_owned(),
+        stamp_ns: 0,
+    };
+    let detections =
+        blocks.iter().zip(boxes).filter_map(|(block, bbox)| Some(Detection2d::new(block.phrase, bbox?, 0.9)));
+    (frame, detections.collect())
+}
+
+fn ask(text: &str, blocks: &[Block]) -> GroundingResult {
+    let (frame, detections) = look(blocks);
+    let options = PipelineOptions { use_depth: true, ..config(RawConfig::default()) };
+    run_text(
+        &mut GivenDetections::new(detections),
+        &frame,
+        text,
+        &Vocabulary::default(),
+        &options,
+        &mut |_| {},
+    )
+}
+
+#[test]
+fn what_stands_on_a_plate_is_no_part_of_the_plate() {
+    let blocks = [
+        block("plate", [0.0, 0.0, 0.0], [0.2, 0.2, 0.02]),
+        block("mug", [0.0, 0.02, 0.02], [0.1, 0.1, 0.1]),
+        block("mug", [0.25, 0.1, 0.0], [0.1, 0.1, 0.1]),
+    ];
+    let result = ask("the mug on the plate", &blocks);
+    assert_eq!(result.status, Status::Found, "{}", result.message);
+    assert!(result.targets[0].bbox.center().0 < 170.0, "{}", result.message);
+    let plate =
+        result.candidates.iter().find(|it| it.phrase == "plate").and_then(|it| it.lifted.as_ref()).unwrap();
+    assert!(plate.size_m.z < 0.035, "the mug is not counted to it: {}", plate.size_m);
+    assert!((plate.size_m.x - 0.2).abs() < 0.03, "{}", plate.size_m);
+}
+
+#[test]
+fn a_drawer_is_placed_in_the_half_of_its_cabinet_and_said_to_be() {
+    let cabinet = [block("cabinet", [0.0, 0.1, 0.0], [0.3, 0.2, 0.24])];
+    let whole = ask("the cabinet", &cabinet).targets.remove(0);
+    let up = |result: &GroundingResult| {
+        (table_from_camera() * Point3::from(result.targets[0].lifted.as_ref().unwrap().body_center.coords)).z
+    };
+    for (text, height_m) in
+        [("open the top drawer of the cabinet", 0.18), ("open the bottom drawer of the cabinet", 0.06)]
+    {
+        let result = ask(text, &cabinet);
+        assert_eq!(result.status, Status::Found, "{text}: {}", result.message);
+        let drawer = &result.targets[0];
+        assert_eq!(drawer.phrase, "drawer");
+        assert!(drawer.score_parts.iter().any(|it| it.0 == OF_WHOLE), "{drawer:?}");
+        assert!(result.message.contains("placed within the cabinet that was seen"), "{}", result.message);
+        assert!((up(&result) - height_m).abs() < 0.02, "{text}: {}", up(&result));
+        let (a, b) = (&drawer.bbox, &whole.bbox);
+        assert!(
+            b.x0 <= a.x0 && b.y0 <= a.y0 && a.x1 <= b.x1 && a.y1 <= b.y1 && a.area() < 0.9 * b.area(),
+            "{a:?} in {b:?}"
+        );
+    }
+}
+
+#[test]
+fn parts_whose_place_the_whole_does_not_tell_are_refused() {
+    let cabinet = [block("cabinet", [0.0, 0.1, 0.0], [0.3, 0.2, 0.24])];
+    for text in [
+        "pull the handle of the cabinet",
+        "open the second drawer of the cabinet",
+        "open the drawer of the cabinet",
+    ] {
+        let result = ask(text, &cabinet);
+        assert_eq!(result.status, Status::NotFound, "{text}: {}", result.message);
+        assert!(result.targets.is_empty());
+    }
+    // A drawer that the model has seen is the answer itself.
+    let with_drawer = [
+        block("cabinet", [0.0, 0.1, 0.0], [0.3, 0.2, 0.24]),
+        block("drawer", [0.0, -0.02, 0.14], [0.28, 0.04, 0.08]),
+    ];
+    let result = ask("open the top drawer of the cabinet", &with_drawer);
+    assert_eq!(result.status, Status::Found, "{}", result.message);
+    assert!(result.targets[0].score_parts.iter().all(|it| it.0 != OF_WHOLE));
+}
