@@ -51,7 +51,7 @@ lint: setup
 	$(say) "lints, without ROS"
 	@cargo clippy --release --locked --workspace --all-targets --no-default-features -- -D warnings
 	$(say) "documentation of the library"
-	@RUSTDOCFLAGS="-D warnings" cargo doc --lib --release --locked --no-deps --no-default-features
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --release --locked --no-deps --no-default-features
 
 .PHONY: test-rust
 test-rust: setup

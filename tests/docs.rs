@@ -169,8 +169,8 @@ fn anchors(text: &str) -> Vec<String> {
 
 /// What stands in backticks and is a path from the package's root.
 fn named_paths(text: &str) -> Vec<&str> {
-    const FOLDERS: [&str; 8] =
-        ["src/", "tests/", "docs/", "config/", "msg/", "scripts/", "training/", "models/"];
+    const FOLDERS: [&str; 9] =
+        ["crates/", "src/", "tests/", "docs/", "config/", "msg/", "scripts/", "training/", "models/"];
     prose(text)
         .flat_map(|line| line.split('`').skip(1).step_by(2))
         .filter_map(|it| it.split_whitespace().next())

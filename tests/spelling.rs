@@ -15,6 +15,7 @@ const WRITTEN: &[&str] = &[
     "action",
     "cmake",
     "config",
+    "crates",
     "docs",
     "launch",
     "msg",

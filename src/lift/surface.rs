@@ -72,6 +72,7 @@ impl FrameGeometry<'_> {
             source: PoseSource::Depth,
             hollow_depth_m: 0.0,
             unseen_below_m: 0.0,
+            is_top_closed: true,
             n_points,
             valid_depth_ratio: 1.0,
             is_back_completed: false,

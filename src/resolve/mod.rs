@@ -614,7 +614,7 @@ fn keys_by(by: OrderBy, pool: &[Weighed], candidates: &[Candidate], options: &Re
         let tie = if with_depth { TIE_M } else { TIE_SHARE_OF_SIZE * mean_px };
         Keys { values: things.iter().map(|it| place(it)).collect(), tie }
     };
-    // Extents: of the bodies where they are known; else metres along the camera's axes; else pixels times distance; else pixels.
+    // Extents: of the bodies where they are known; else meters along the camera's axes; else pixels times distance; else pixels.
     let with_body = things.iter().all(|it| it.body.is_some());
     type Measure<T> = fn(&T) -> f64;
     let extent =

@@ -1,6 +1,6 @@
 //! How well one thing stands in a relation to another: fits between 0 and 1, over 0.5 where a person would agree.
 //!
-//! With depth the measures are metres in the viewpoint's axes, without it they are pixels in units of the things' own
+//! With depth the measures are meters in the viewpoint's axes, without it they are pixels in units of the things' own
 //! size, so that a picture of another resolution gives the same answer. What is on, in and under what is judged by bodies where both
 //! are known (`rest`), else in the image, and depth must agree.
 
@@ -13,11 +13,11 @@ use crate::detection::BoundingBox2d;
 use crate::instruction::RelationKind;
 use crate::score::logistic;
 
-/// Offsets under this are within the noise of box centres and depth, metres.
+/// Offsets under this are within the noise of box centers and depth, meters.
 const SIDE_SCALE_M: f64 = 0.015;
 /// The same in units of the things' size.
 const SIDE_SCALE: f64 = 0.12;
-/// Free space between things that still stand next to each other, metres.
+/// Free space between things that still stand next to each other, meters.
 const NEXT_TO_GAP_M: f64 = 0.15;
 /// The same in units of the things' size.
 const NEXT_TO_GAP: f64 = 0.9;
@@ -86,7 +86,7 @@ pub(super) fn between(target: &Candidate, first: &Candidate, second: &Candidate)
     inside * (1.0 - (aside / 0.7).powi(2)).max(0.0)
 }
 
-/// Distance between two things: metres with depth, else pixels.
+/// Distance between two things: meters with depth, else pixels.
 pub(super) fn distance(a: &Candidate, b: &Candidate) -> f64 {
     if let (Some(a), Some(b)) = (a.position_in_camera, b.position_in_camera) {
         return (a - b).norm();

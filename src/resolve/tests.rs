@@ -13,7 +13,7 @@ use crate::detection::{BoundingBox2d, Detection2d};
 use crate::instruction::{Vocabulary, parse};
 use crate::options::{PhraseThresholds, Thresholds};
 
-/// A thing on a table: x right, y away from the viewer, z up, metres; the middle of its foot.
+/// A thing on a table: x right, y away from the viewer, z up, meters; the middle of its foot.
 #[derive(Debug, Clone)]
 struct Thing {
     phrase: &'static str,
@@ -50,7 +50,7 @@ enum Depth {
     Without,
 }
 
-/// What an exact detector would say of the things, shaken by half a centimetre and a pixel.
+/// What an exact detector would say of the things, shaken by half a centimeter and a pixel.
 fn look(things: &[Thing], depth: Depth, random: &mut Random) -> Vec<Candidate> {
     let camera_from_table = camera_from_table();
     things

@@ -86,7 +86,10 @@ ELEVATIONS = (15.0, 80.0)
 
 # What is said of a relation.
 WORDINGS = {
-    "on": ["pick up the {t} on the {l}", "grab the {t} that is on top of the {l}", "the {t} on top of the {l}", "give me the {t} sitting on the {l}"],
+    "on": [
+        "pick up the {t} on the {l}", "grab the {t} that is on top of the {l}",
+        "the {t} on top of the {l}", "give me the {t} sitting on the {l}",
+    ],
     "in": ["pick up the {t} in the {l}", "the {t} inside the {l}", "grab the {t} that is in the {l}"],
     "under": ["the {t} under the {l}", "pick up the {t} underneath the {l}", "grab the {t} that is beneath the {l}"],
     "from": ["take the {t} from the {l}", "remove the {t} from the {l}", "pick up the {t} from the {l}"],
@@ -210,7 +213,7 @@ class Stage:
     def _local_points(self, thing):
         """Vertices of what is drawn, in the frame of the free joint; at most 600, extremes included."""
         np, m, d = self.np, self.m, self.d
-        joint_body = self.m.jnt_bodyid[[j for j in range(m.njnt) if m.jnt_qposadr[j] == thing.qpos][0]]
+        joint_body = self.m.jnt_bodyid[next(j for j in range(m.njnt) if m.jnt_qposadr[j] == thing.qpos)]
         turn, shift = d.xmat[joint_body].reshape(3, 3), d.xpos[joint_body]
         every = []
         for g in thing.seen:
@@ -261,7 +264,7 @@ class Stage:
 
     def _is_free(self, points, taken, gap):
         low, high = points.min(0), points.max(0)
-        return all((low[:2] - gap > h[:2]).any() or (high[:2] + gap < l[:2]).any() or (low[2] > h[2]) for l, h in taken)
+        return all((low[:2] - gap > most[:2]).any() or (high[:2] + gap < least[:2]).any() or (low[2] > most[2]) for least, most in taken)
 
     def arrange(self):
         """Drops the things anew and lets them come to rest; false where they do not."""
@@ -293,13 +296,14 @@ class Stage:
                         continue
                 elif taken and how < 0.74 and thing.can & {"top", "tall"} and "wide" not in thing.can:
                     # Leaning: set down steeply against another thing.
-                    l, h = taken[rng.integers(len(taken))]
-                    points = self._put(index, (l + h)[:2] / 2, TABLE_HEIGHT, yaw, tilt=math.radians(65) if "top" in thing.can else math.radians(20))
+                    least, most = taken[rng.integers(len(taken))]
+                    tilt = math.radians(65 if "top" in thing.can else 20)
+                    points = self._put(index, (least + most)[:2] / 2, TABLE_HEIGHT, yaw, tilt=tilt)
                     half = (points.max(0) - points.min(0))[:2] / 2
                     side = rng.integers(2)
-                    xy = (l + h)[:2] / 2
-                    xy[side] += rng.choice([-1, 1]) * ((h - l)[side] / 2 + half[side] + 0.004)
-                    points = self._put(index, xy, TABLE_HEIGHT, yaw, tilt=math.radians(65) if "top" in thing.can else math.radians(20))
+                    xy = (least + most)[:2] / 2
+                    xy[side] += rng.choice([-1, 1]) * ((most - least)[side] / 2 + half[side] + 0.004)
+                    points = self._put(index, xy, TABLE_HEIGHT, yaw, tilt=tilt)
                     if not self._is_free(points, taken, 0.0):
                         continue
                 else:
@@ -396,7 +400,7 @@ class Stage:
                         truth["from"][a, b] = True  # on its rim: in or on, who knows
                 elif free or (apart and not carried):
                     # What leans on a thing or touches it from the side is not on it.
-                    if free and not over or apart:
+                    if (free and not over) or apart:
                         truth["on"][a, b] = truth["in"][a, b] = False
                     if gap > 0.2:
                         truth["from"][a, b] = False
@@ -629,7 +633,7 @@ def score(arguments):
         low |= sum(every) < MIN_RIGHT * len(every)
         print(f"| {relation} | {share(every)} | " + " | ".join(share(cells[relation, kind]) for kind in KINDS) + " |")
     by_kind = [[right for relation in relations for right in cells[relation, kind]] for kind in KINDS]
-    print(f"| all | {share(sum(by_kind, []))} | " + " | ".join(share(it) for it in by_kind) + " |")
+    print(f"| all | {share([right for rights in by_kind for right in rights])} | " + " | ".join(share(it) for it in by_kind) + " |")
     print("by slant: " + ", ".join(f"{it} to {it + 20} degrees {share(rights)}" for it, rights in sorted(slants.items())))
     sys.exit(1 if low else 0)
 

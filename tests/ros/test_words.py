@@ -1,12 +1,12 @@
 """Whole sentences over ROS: coordination, steps, what is left alone, manner and measures, words of the user's."""
 
 import pytest
-from conftest import NODE, write_given
+from language_grounding.msg import GroundingResult as R
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from std_msgs.msg import String
 
-from language_grounding.msg import GroundingResult as R
+from conftest import NODE, write_given
 
 BOXES = {
     "alphabet soup": [100, 200, 130, 250],

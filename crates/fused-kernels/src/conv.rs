@@ -27,7 +27,7 @@ impl Conv2d {
     }
 }
 
-/// A convolution; x [batch, height, width, in], w [out, kernel * kernel * in] (row-major over y, x, channel), bias [out], result
+/// A convolution; x [batch, height, width, in], w [out, kernel * kernel * in] (row-major over y, x, channel), bias `[out]`, result
 /// [batch, output height, output width, out].
 ///
 /// # Panics
@@ -129,7 +129,7 @@ fn gather(
 const BLOCK: usize = 32;
 
 /// `out = x + depthwise_3x3(x) + bias` with zero padding 1; x [batch, height, width, channels], w [9, channels] (row-major over y, x),
-/// bias [channels].
+/// bias `[channels]`.
 ///
 /// # Panics
 /// If lengths do not fit.

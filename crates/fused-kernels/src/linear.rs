@@ -89,7 +89,7 @@ impl Epilogue<'_> {
     }
 }
 
-/// `out = activation(x w^T + bias) + residual` with the rows `rows` of w; x [n, in], out and residual [n, rows], bias [rows].
+/// `out = activation(x w^T + bias) + residual` with the rows `rows` of w; x [n, in], out and residual [n, rows], bias `[rows]`.
 ///
 /// # Panics
 /// If lengths do not fit, or an activation and a residual are both asked for.
@@ -214,20 +214,20 @@ pub struct FeedForward<'a> {
     pub activation: Activation,
     /// [hidden, n]
     pub w1: &'a PackedMatrix,
-    /// [hidden]
+    /// `[hidden]`
     pub b1: &'a [f32],
     /// [n, hidden]
     pub w2: &'a PackedMatrix,
-    /// [n]
+    /// `[n]`
     pub b2: &'a [f32],
 }
 
 /// The weights of a layer normalization.
 #[derive(Debug, Clone, Copy)]
 pub struct LayerNorm<'a> {
-    /// [channels]
+    /// `[channels]`
     pub weight: &'a [f32],
-    /// [channels]
+    /// `[channels]`
     pub bias: &'a [f32],
     /// Added to the variance.
     pub eps: f32,

@@ -28,7 +28,7 @@ pub fn pack(weight: &Tensor, precision: Precision) -> Result<PackedMatrix> {
     with_slices([weight], |[weight]| Ok(PackedMatrix::new(weight, n_out, n_in, precision)))
 }
 
-/// `activation(x w^T + bias) + residual`; x [.., in], w [out, in], bias [out], residual like the output [.., out].
+/// `activation(x w^T + bias) + residual`; x [.., in], w [out, in], bias `[out]`, residual like the output [.., out].
 pub fn linear(
     x: &Tensor,
     w: &Tensor,
@@ -48,7 +48,7 @@ pub fn linear(
     })
 }
 
-/// [`linear`] on the CPU with the rows `rows` of a packed weight; bias [rows], output [.., rows].
+/// [`linear`] on the CPU with the rows `rows` of a packed weight; bias `[rows]`, output [.., rows].
 pub fn linear_packed(
     x: &Tensor,
     w: &PackedMatrix,
@@ -135,26 +135,26 @@ pub struct PackedFeedForward<'a> {
     pub activation: Activation,
     /// [hidden, n]
     pub w1: &'a PackedMatrix,
-    /// [hidden]
+    /// `[hidden]`
     pub b1: &'a Tensor,
     /// [n, hidden]
     pub w2: &'a PackedMatrix,
-    /// [n]
+    /// `[n]`
     pub b2: &'a Tensor,
 }
 
 /// A layer normalization's weights.
 #[derive(Clone, Copy)]
 pub struct LayerNormWeights<'a> {
-    /// [channels]
+    /// `[channels]`
     pub weight: &'a Tensor,
-    /// [channels]
+    /// `[channels]`
     pub bias: &'a Tensor,
     /// Added to the variance.
     pub eps: f32,
 }
 
-/// Layer normalization over the last axis; weight and bias [channels].
+/// Layer normalization over the last axis; weight and bias `[channels]`.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return other_devices::layer_norm(x, weight, bias, eps);
@@ -171,7 +171,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resul
     Tensor::from_vec(out, x.dims(), x.device())
 }
 
-/// Convolution with zero padding; x [B, H, W, I], w [O, kernel * kernel * I] (row-major over y, x, channel), bias [O].
+/// Convolution with zero padding; x [B, H, W, I], w [O, kernel * kernel * I] (row-major over y, x, channel), bias `[O]`.
 pub fn conv2d(x: &Tensor, w: &Tensor, bias: &Tensor, conv: Conv2d) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return other_devices::conv2d(x, w, bias, conv);
@@ -210,7 +210,7 @@ fn conv2d_with(
     Tensor::from_vec(out, shape, x.device())
 }
 
-/// `x + depthwise_3x3(x)` with zero padding 1; x [B, H, W, C], w [9, C] (row-major over y, x), bias [C].
+/// `x + depthwise_3x3(x)` with zero padding 1; x [B, H, W, C], w [9, C] (row-major over y, x), bias `[C]`.
 pub fn depthwise_3x3_residual(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return other_devices::depthwise_3x3_residual(x, w, bias);
@@ -312,7 +312,7 @@ pub struct NextToken<'a> {
     pub copied: Range<u32>,
 }
 
-/// The likeliest token by `rule`, the first of equals; logits [vocabulary] in f32. Result [2 + copied] in f32: the token (exact below
+/// The likeliest token by `rule`, the first of equals; logits `[vocabulary]` in f32. Result [2 + copied] in f32: the token (exact below
 /// 2^24), its log-probability before the rule (not a number when any logit is none), the copied logits. So that on a GPU the
 /// logits can stay there.
 pub fn next_token(logits: &Tensor, rule: &NextToken<'_>) -> Result<Tensor> {
