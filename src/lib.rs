@@ -16,6 +16,7 @@
 //!     detection: Detection2d::new(phrase, BoundingBox2d { x0, y0, x1, y1 }, 0.9),
 //!     position_in_camera: None,
 //!     size_m: None,
+//!     body: None,
 //! };
 //! let candidates = [
 //!     seen("mug", [420.0, 200.0, 480.0, 270.0]),

@@ -571,6 +571,9 @@ fn rank_of(closest: Option<&Relation>, orders: &[Order]) -> usize {
     closest.map_or_else(|| orders.iter().map(|it| it.rank).max().unwrap_or(1), |it| it.rank)
 }
 
+/// How much of something a thing has.
+type Measure<T> = fn(&T) -> f64;
+
 /// Values to rank by, smallest first, and how close two must be to tie.
 struct Keys {
     values: Vec<f64>,
@@ -616,7 +619,6 @@ fn keys_by(by: OrderBy, pool: &[Weighed], candidates: &[Candidate], options: &Re
     };
     // Extents: of the bodies where they are known; else meters along the camera's axes; else pixels times distance; else pixels.
     let with_body = things.iter().all(|it| it.body.is_some());
-    type Measure<T> = fn(&T) -> f64;
     let extent =
         |of_body: Measure<Vector3<f64>>, measured: Measure<Vector3<f64>>, seen: Measure<Candidate>| {
             let values: Vec<f64> = things

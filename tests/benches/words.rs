@@ -1,15 +1,15 @@
-//! Time of the words: reading one instruction, and resolving it over 50 candidates with positions. One thread.
+//! Time of the words: reading one instruction, and resolving it over 50 candidates with positions and bodies. One thread.
 //!
 //!     cargo bench --no-default-features --bench words
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use language_grounding::candidate::Candidate;
+use language_grounding::candidate::{Body, Candidate};
 use language_grounding::detection::{BoundingBox2d, Detection2d};
 use language_grounding::instruction::{Vocabulary, parse};
 use language_grounding::resolve::{ResolveOptions, resolve_instruction};
-use nalgebra::{Point3, Vector3};
+use nalgebra::{Isometry3, Point3, Vector3};
 
 const SENTENCES: [&str; 4] = [
     "pick up the red mug",
@@ -32,7 +32,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 detection: Detection2d::new(phrases[it as usize % phrases.len()], bbox, 0.9),
                 position_in_camera: Some(Point3::new(0.1 * column, 0.02 * row, 0.8 + 0.1 * row)),
                 size_m: Some(Vector3::repeat(0.07)),
-                body: None,
+                body: Some(Body {
+                    pose_in_camera: Isometry3::translation(0.1 * column, 0.02 * row, 0.8 + 0.1 * row),
+                    size_m: Vector3::repeat(0.07),
+                    unseen_below_m: 0.0,
+                    is_top_closed: false,
+                }),
             }
         })
         .collect();

@@ -171,21 +171,42 @@ fn gemm_f32(x: &[f32], w: &[f32], m: usize, k: usize, n: usize) -> Vec<f32> {
     out
 }
 
-/// The product of integers alone: what rounds x before it and scales the sums after it is left to its caller, and not counted.
-fn rten_int8<'a>(x: &[f32], w: &[f32], m: usize, k: usize, n: usize) -> Run<'a> {
-    let x: Vec<u8> = x.iter().map(|value| (value * 63.0).round() as i8 as u8 ^ 0x80).collect();
-    let w: Vec<i8> = w.iter().map(|value| (value * 63.0).round() as i8).collect();
+/// With what a caller has to add to the product of integers: quantizing rows of x, and scaling the sums.
+fn rten_int8<'a>(x: &'a [f32], w: &[f32], m: usize, k: usize, n: usize) -> Run<'a> {
+    let mut quantized_w = vec![0i8; n * k];
+    let mut w_scales = vec![0.0; n];
+    for ((row, out), scale) in w.chunks_exact(k).zip(quantized_w.chunks_exact_mut(k)).zip(&mut w_scales) {
+        *scale = largest_magnitude(row) / 127.0;
+        out.iter_mut().zip(row).for_each(|(out, value)| *out = (value / *scale).round() as i8);
+    }
     let executor: GemmExecutor<u8, i8, i32> = GemmExecutor::new();
-    let b = executor.prepack_b(NdTensorView::from_data([n, k], &w[..]).transposed());
+    let b = executor.prepack_b(NdTensorView::from_data([n, k], &quantized_w[..]).transposed());
     let zero_points = vec![128u8; m];
-    let mut out = vec![0i32; m * n];
+    let (mut quantized_x, mut x_scales, mut sums) = (vec![0u8; m * k], vec![0.0; m], vec![0i32; m * n]);
     Box::new(move |_| {
-        let a = GemmInputA::Unpacked(NdTensorView::from_data([m, k], &x[..]));
+        for ((row, out), scale) in x.chunks_exact(k).zip(quantized_x.chunks_exact_mut(k)).zip(&mut x_scales) {
+            *scale = largest_magnitude(row) / 127.0;
+            let inverse = 1.0 / *scale;
+            // 1.5 * 2^23 rounds to an integer, whose low byte is in the low bits.
+            let quantize = |value: &f32| (value * inverse + (12_582_912.0 + 128.0)).to_bits() as u8;
+            out.iter_mut().zip(row).for_each(|(out, value)| *out = quantize(value));
+        }
+        let a = GemmInputA::Unpacked(NdTensorView::from_data([m, k], &quantized_x[..]));
         let a_quant = Some(rten_gemm::QuantParams { zero_point: &zero_points[..] });
         let options = GemmOptions { a_quant, ..GemmOptions::default() };
-        executor.gemm(&mut out, a, GemmInputB::Packed(&b), options).unwrap();
-        out.iter().take(64).map(|sum| *sum as f32 / (63.0 * 63.0)).collect()
+        executor.gemm(&mut sums, a, GemmInputB::Packed(&b), options).unwrap();
+        let mut out = vec![0.0; m * n];
+        for ((out, sums), x_scale) in out.chunks_exact_mut(n).zip(sums.chunks_exact(n)).zip(&x_scales) {
+            for ((out, sum), w_scale) in out.iter_mut().zip(sums).zip(&w_scales) {
+                *out = *sum as f32 * (x_scale * w_scale);
+            }
+        }
+        out
     })
+}
+
+fn largest_magnitude(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |largest, value| if value.abs() > largest { value.abs() } else { largest })
 }
 
 fn feed_forwards<'a>(m: usize, n: usize, hidden: usize) -> candle_core::Result<Vec<Contender<'a>>> {
