@@ -166,14 +166,14 @@ class Stage:
         for it in first + draw(large, n_large) + draw(small, n_small):
             if self._place(it, middle, spread, (x, y, z, a, b), boxes):
                 shown.append(it)
-        arm = [it for it in self.things if role(it.name) == "arm"][0]
+        arm = [it for it in self.things if role(it.name) == "arm"][0]  # noqa: RUF015
         if rng.random() < 0.25 and self.arena != "bins_arena":
             azimuth = rng.uniform(0, 2 * math.pi)
             away = rng.uniform(0.45, 0.8) + spread * 0.3
             at = np.array([middle[0] + away * math.cos(azimuth), middle[1] + away * math.sin(azimuth), z])
             self._set(arm, at, yaw_quat(azimuth + math.pi + rng.normal(0, 0.3)))
             low, high = self._box(arm)
-            if not any((low < h).all() and (l < high).all() for _, l, h in boxes):
+            if not any((low < h).all() and (l < high).all() for _, l, h in boxes):  # noqa: E741
                 self._show(arm)
                 shown.append(arm)
         for it in shown:
@@ -230,7 +230,7 @@ class Stage:
             base = None
             holders = [box for box in boxes if box[0].name in HOLDERS or options(box[0].name).get("top") or options(box[0].name).get("floor")]
             if role(it.name) == "object" and holders and attempt < 6 and rng.random() < 0.4:
-                other, l, h = holders[rng.integers(len(holders))]
+                other, l, h = holders[rng.integers(len(holders))]  # noqa: E741
                 room = (h - l)[:2] / 2 - half[:2] * 0.9
                 if (room < 0).any():
                     continue
@@ -438,7 +438,7 @@ def model_parts(assets, name):
         faces = faces.reshape(-1, 3)
         whole = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 0] != faces[:, 2])
         part = dict(vertices=vertices, faces=faces[whole], color=np.array(color), pixels=None)
-        if not whole.any() or np.ptp(vertices, axis=0).min() < 1e-5 and len(vertices) < 4:
+        if not whole.any() or (np.ptp(vertices, axis=0).min() < 1e-5 and len(vertices) < 4):
             continue
         if texture >= 0:
             image = meshes.texture_of(model, texture)

@@ -11,7 +11,8 @@ from what the resolver measures. Where a person might call it either way nothing
 visible pixels under every name that is true of it, registered depth and K: only the words and the resolver are measured.
 
 The splits share no large landmark, no table texture, no seed and no arrangement (a few small things are in both): what was tuned was tuned
-on `tuning`, and the figures are those of `judged`. Per question one of: found (one thing fits), ambiguous (several do: all of them must be named), absent (no thing
+on `tuning`, and the figures are those of `judged`. Per question one of: found (one thing fits), ambiguous (several do: all of
+them must be named), absent (no thing
 of that name stands so: NOT_FOUND).
 
 ASSETS is the folder that training/setup.sh fills. Needs `mujoco`, `numpy`, `pillow` and the Debian package libosmesa6 (MUJOCO_GL=osmesa).

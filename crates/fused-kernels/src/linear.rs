@@ -255,9 +255,10 @@ pub fn feed_forward(out: &mut [f32], x: &[f32], norm: Option<LayerNorm<'_>>, lay
     let n_rows = x.len() / n.max(1);
     // In f32 each layer shares its work between the threads; otherwise, and unless there are few rows, tasks of rows do.
     let threads_inside = n_rows <= FEW_ROWS || layers.w1.as_f32().is_some();
-    let rows_per_task = match threads_inside {
-        true => (MAX_HIDDEN_VALUES / n_hidden.max(1)).clamp(1, n_rows.max(1)),
-        false => rows_per_task(n_rows),
+    let rows_per_task = if threads_inside {
+        (MAX_HIDDEN_VALUES / n_hidden.max(1)).clamp(1, n_rows.max(1))
+    } else {
+        rows_per_task(n_rows)
     };
     let work = if threads_inside { 0 } else { 2 * n_rows * n * n_hidden };
     for_each_chunk(out, rows_per_task * n, work, |i, out| {

@@ -37,7 +37,6 @@ pub(crate) fn prefetch<T>(values: &[T]) {
 
 /// Fetches what lies `BYTES` after these values.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "a few instructions")]
 pub(crate) fn prefetch_after<const BYTES: usize, T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {

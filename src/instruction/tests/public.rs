@@ -17,7 +17,7 @@ impl Outcomes {
     fn of(table: &str) -> Self {
         let vocabulary = Vocabulary::default();
         let mut outcomes = Self::default();
-        for line in table.lines().filter(|it| !it.starts_with('#') && !it.trim().is_empty()) {
+        for line in table.lines().filter(|it| !it.starts_with("# ") && it.contains(" => ")) {
             let (text, expected) = line.split_once(" => ").expect("every line is SENTENCE => TREE");
             let got = one_line(text, &vocabulary);
             let is_refusal = got.starts_with('!');
@@ -53,6 +53,18 @@ impl Outcomes {
 #[test]
 fn sentences_in_public_styles() {
     Outcomes::of(include_str!("../../../tests/data/public_sentences.txt")).check(93, 4);
+}
+
+/// Put aside before the grammar was changed; it was changed once more after they were looked at.
+#[test]
+fn sentences_put_aside() {
+    Outcomes::of(include_str!("../../../tests/data/public_sentences_held_out.txt")).check(86, 7);
+}
+
+/// Written after that. When first read: 185 right, 12 refused and 23 read otherwise, of 220.
+#[test]
+fn sentences_put_aside_again() {
+    Outcomes::of(include_str!("../../../tests/data/public_sentences_held_out_2.txt")).check(86, 8);
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub(crate) fn attend_few(
                     }
                 }
             }
-        })
+        });
     });
 }
 

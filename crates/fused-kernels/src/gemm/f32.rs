@@ -1,11 +1,6 @@
 //! Products in f32. Large ones are the `gemm` crate's, which no kernel of ours was faster than (see the README); for the few rows of a
 //! decoding step there is a loop that reads the weights once.
 
-#![expect(
-    clippy::inline_always,
-    reason = "only inlined code is compiled for the instruction set of `vectorized`"
-)]
-
 use super::output::{Output, Store};
 use crate::matrix::MatrixView;
 use crate::simd::vectorized;
