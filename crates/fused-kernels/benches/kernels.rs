@@ -108,7 +108,7 @@ fn products<'a>(
     all.push(("rten int8", rten_int8(x, w, m, k, n)));
     for (name, dtype) in [("candle Q8_0", GgmlDType::Q8_0), ("candle Q4K", GgmlDType::Q4K)] {
         // Blocks of 256 along a row; without that its products are scalar and take seconds.
-        if k % 256 == 0 && n % 16 == 0 {
+        if k.is_multiple_of(256) && n.is_multiple_of(16) {
             let matmul = QMatMul::from_qtensor(QTensor::quantize(&wt, dtype)?)?;
             let x = xt.clone();
             all.push((name, Box::new(move |copy| to_vec(&matmul.forward(&x), copy))));
