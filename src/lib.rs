@@ -28,7 +28,7 @@
 //! # Ok::<(), language_grounding::instruction::ParseError>(())
 //! ```
 //!
-//! [`pipeline::run_text`] does this and all the rest for an image, with a [`model::VisionLanguageModel`].
+//! [`pipeline::run_text`] does this and all the rest for an image, with a [`model::Model`].
 //!
 //! The modules in reading order; each line of the second list says what a part must *not* know
 //! (`tests/architecture.rs` holds them to it).

@@ -23,7 +23,7 @@ use crate::image::RgbImage;
 pub struct KeyedImage<'a> {
     /// See [`crate::image::RgbdFrame::key`].
     pub key: u64,
-    /// Colour, any size.
+    /// Color, any size.
     pub image: &'a RgbImage,
 }
 
