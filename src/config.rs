@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::instruction::Vocabulary;
 use crate::lift::{ApproachAxis, Gripper, LiftOptions};
 use crate::model::{Decode, Florence2Options, ModelOptions, Quantize};
-use crate::options::{PhraseThresholds, PipelineOptions, Thresholds};
+use crate::options::{PhraseThresholds, PipelineOptions, SecondLook, Thresholds};
 use crate::register::Registration;
 use crate::yaml;
 
@@ -174,6 +174,8 @@ parameters! {
         "Directory or name of a second model (CLIP or SigLIP) that compares each box with the phrase and with distractors: the score part contrastive_margin. Empty: none.";
     second_model: String = String::new(), "", Any, ReadOnly,
         "Directory or name of a second model that finds boxes by itself (OWLv2 or Florence-2): the score part agreement says how well it agrees with each box. Empty: none.";
+    second_look: String = "auto".to_owned(), "", Choice(SecondLook::NAMES), Live,
+        "Whether parts of the picture are looked at again, larger, for phrases of which the first look was not sure: never, auto (by models whose input is small, for which it is cheap) or always. Finds small things; a NOT_FOUND takes up to nine looks.";
     quantize: String = "none".to_owned(), "", Choice(Quantize::NAMES), ReadOnly,
         "Keep weights smaller and compute faster, with slightly different results (Florence-2, OWLv2). auto: the fastest of the others on this machine; bf16: half the memory, for processors with AVX512_BF16 or AMX, and GPUs; int8: a quarter of the memory, for every processor, further from the exact results; f16: half the memory, for GPUs.";
     image_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressed"]), ReadOnly,
@@ -484,6 +486,7 @@ impl RawConfig {
     fn pipeline_options(&self) -> Result<PipelineOptions, ConfigError> {
         Ok(PipelineOptions {
             use_depth: self.use_depth,
+            second_look: SecondLook::by_name(&self.second_look).unwrap_or(SecondLook::Auto),
             max_candidates: self.max_candidates as usize,
             caption_targets: self.caption_targets,
             score_weights: None,

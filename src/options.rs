@@ -13,6 +13,8 @@ use crate::score::ScoreWeights;
 pub struct PipelineOptions {
     /// Whether targets are lifted; without, results are 2D only.
     pub use_depth: bool,
+    /// Whether parts of a picture are looked at again.
+    pub second_look: SecondLook,
     /// At most so many candidates per phrase.
     pub max_candidates: usize,
     /// Describe each target.
@@ -25,6 +27,32 @@ pub struct PipelineOptions {
     pub lift: LiftOptions,
     /// What grasps are for.
     pub gripper: Gripper,
+}
+
+/// Whether parts of a picture are looked at again where the first look was not sure of a phrase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecondLook {
+    /// One look at the whole picture.
+    Never,
+    /// By models with a small input (at most 512 pixels), for which another look is cheap.
+    Auto,
+    /// By every model that shrinks the picture.
+    Always,
+}
+
+impl SecondLook {
+    /// The names that options use.
+    pub const NAMES: &[&str] = &["never", "auto", "always"];
+
+    /// The value with this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        match name {
+            "never" => Some(Self::Never),
+            "auto" => Some(Self::Auto),
+            "always" => Some(Self::Always),
+            _ => None,
+        }
+    }
 }
 
 /// How sure is sure enough.

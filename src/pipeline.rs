@@ -8,6 +8,7 @@ mod message;
 mod nearest;
 mod parts;
 mod refusal;
+mod second_look;
 mod steps;
 mod taught;
 
@@ -98,9 +99,9 @@ fn fill(
         return Err(Refusal::EmptyImage);
     }
 
-    let image = KeyedImage { key: frame.key, image: &frame.image };
+    let image = KeyedImage::whole(frame.key, &frame.image);
     let phrases: Vec<&str> = queries.iter().map(String::as_str).collect();
-    let detections = model.ground(image, &phrases)?;
+    let detections = second_look::ground(model, image, &phrases, options)?;
     observer(Stage::Ground);
 
     let lifter = Lifter::new(frame, context, options);

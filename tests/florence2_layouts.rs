@@ -155,10 +155,7 @@ fn answers(dir: &Path) -> Vec<RawTaskOutput> {
     let image = make_image(90, 60, 3);
     let mut ask = |name, text, n_beams| {
         model
-            .raw_task(
-                KeyedImage { key: 1, image: &image },
-                &RawTask { name, text, n_beams, ..RawTask::default() },
-            )
+            .raw_task(KeyedImage::whole(1, &image), &RawTask { name, text, n_beams, ..RawTask::default() })
             .unwrap()
     };
     vec![ask("CAPTION", None, 1), ask("OPEN_VOCABULARY_DETECTION", Some("red cup"), 3)]

@@ -138,7 +138,7 @@ fn texts_in_f32_are_those_of_the_cpu() {
         for (name, text) in tasks {
             for n_beams in [1, 3] {
                 let [got, expected] = models.each_mut().map(|model| {
-                    let image = KeyedImage { key: seed as u64, image: &image };
+                    let image = KeyedImage::whole(seed as u64, &image);
                     model.raw_task(image, &RawTask { name, text, n_beams, ..RawTask::default() }).unwrap()
                 });
                 assert_eq!(got.token_ids, expected.token_ids, "seed {seed}, {name}, {n_beams} beams");
@@ -160,7 +160,7 @@ fn boxes_of_both_detectors_are_near_those_of_the_cpu() {
         let scores_on = |device: &str, quantize| {
             let options = ModelOptions { device: device.into(), quantize, ..ModelOptions::default() };
             let mut model = load(&dir, &options).unwrap();
-            let found = model.ground(KeyedImage { key: 3, image: &image }, &["red cup"]).unwrap();
+            let found = model.ground(KeyedImage::whole(3, &image), &["red cup"]).unwrap();
             found[0].first().map_or(0.0, |best| best.score)
         };
         let expected = scores_on("cpu", Quantize::None);

@@ -264,7 +264,7 @@ fn greedy_decoding_and_beam_search_are_token_exact_from_image_bytes_to_ids() {
     assert!(cases.len() >= 100);
     for case in &cases {
         let image = make_image(case.width, case.height, case.seed);
-        let image = KeyedImage { key: case.seed as u64, image: &image };
+        let image = KeyedImage::whole(case.seed as u64, &image);
         let (name, text) = task_of(&case.prompt);
         let run = |model: &mut dyn Model, n_beams| {
             model.raw_task(image, &RawTask { name, text, n_beams, ..RawTask::default() }).unwrap()
@@ -303,7 +303,7 @@ fn answers_about_a_hundred_more_images_are_token_exact() {
     assert!(n_seeds >= 100, "{n_seeds} seeds");
     for case in &cases {
         let image = make_image(case.width, case.height, case.seed);
-        let image = KeyedImage { key: case.seed as u64, image: &image };
+        let image = KeyedImage::whole(case.seed as u64, &image);
         let (name, text) = task_of(&case.prompt);
         for (n_beams, expected) in [(1, &case.greedy), (3, &case.beams)] {
             let got = model.raw_task(image, &RawTask { name, text, n_beams, ..RawTask::default() }).unwrap();
@@ -360,7 +360,7 @@ fn f32_and_f16_files_give_the_same_answers() {
         candle_core::safetensors::save(&tensors, path).unwrap();
     });
     let image = make_image(90, 60, 3);
-    let image = KeyedImage { key: 1, image: &image };
+    let image = KeyedImage::whole(1, &image);
     let ground = |dir: &Path| {
         load(dir, &ModelOptions::on("cpu")).unwrap().ground(image, &["red cup", "ball"]).unwrap()
     };
@@ -373,7 +373,7 @@ fn grounding_is_ordered_bounded_and_the_same_one_by_one() {
     let mut model = load(&fixture_dir(), &ModelOptions::on("cpu")).unwrap();
     for (key, (width, height)) in [(640, 480), (1, 1), (33, 900), (3000, 17)].into_iter().enumerate() {
         let pixels = make_image(width, height, 3);
-        let image = KeyedImage { key: key as u64, image: &pixels };
+        let image = KeyedImage::whole(key as u64, &pixels);
         let phrases = ["red cup", "a very green bottle to the left", "x"];
         let all = model.ground(image, &phrases).unwrap();
         assert_eq!(all.len(), phrases.len());
@@ -402,7 +402,7 @@ fn grounding_is_ordered_bounded_and_the_same_one_by_one() {
 fn words_that_cannot_be_used_are_refused_and_others_never_break_the_model() {
     let mut model = load(&fixture_dir(), &ModelOptions::on("cpu")).unwrap();
     let pixels = make_image(64, 48, 1);
-    let image = KeyedImage { key: 1, image: &pixels };
+    let image = KeyedImage::whole(1, &pixels);
     for phrase in ["", "  ", "<>", &"cup ".repeat(25_000)] {
         let error = model.ground(image, &[phrase]).unwrap_err().to_string();
         assert!(error.contains("words") || error.contains("shorter"), "{error}");
@@ -419,7 +419,7 @@ fn words_that_cannot_be_used_are_refused_and_others_never_break_the_model() {
     assert!(model.answer(image, "What color is the cup?").is_ok());
     assert!(model.raw_task(image, &RawTask { name: "VQA", n_beams: 1, ..RawTask::default() }).is_err());
     let empty = RgbImage::new(0, 3);
-    assert!(model.ground(KeyedImage { key: 9, image: &empty }, &["cup"]).is_err());
+    assert!(model.ground(KeyedImage::whole(9, &empty), &["cup"]).is_err());
 }
 
 type Change = Box<dyn Fn(&Path)>;

@@ -94,7 +94,7 @@ fn full_size_agrees_with_transformers() {
         let name = if text.is_some() { "OPEN_VOCABULARY_DETECTION" } else { "CAPTION" };
         for (n_beams, ids) in [(1, &case.greedy), (3, &case.beams)] {
             let task = RawTask { name, text, n_beams, ..RawTask::default() };
-            let got = model.raw_task(KeyedImage { key: case.seed as u64, image: &image }, &task).unwrap();
+            let got = model.raw_task(KeyedImage::whole(case.seed as u64, &image), &task).unwrap();
             assert_eq!(got.token_ids, *ids, "{:?} with {n_beams} beams", case.prompt);
         }
     }

@@ -86,7 +86,7 @@ fn scores_and_limited_decoding_agree_with_the_reference() {
     let (mut n_boxes, mut worst) = (0, 0.0f64);
     for case in &cases {
         let pixels = make_image(case.width, case.height, case.seed);
-        let image = KeyedImage { key: case.seed as u64, image: &pixels };
+        let image = KeyedImage::whole(case.seed as u64, &pixels);
         let mut check = |model: &mut dyn Model, n_beams, expected: &Expected, what: &str| {
             let what = format!("seed {} {:?} {what}", case.seed, case.words);
             let task = RawTask {
@@ -119,7 +119,7 @@ fn scores_and_limited_decoding_agree_with_the_reference() {
 fn a_checkpoint_without_a_dense_head_grounds_and_captions() {
     let dir = headless_dir("headless");
     let pixels = make_image(320, 200, 4);
-    let image = KeyedImage { key: 1, image: &pixels };
+    let image = KeyedImage::whole(1, &pixels);
     for decode in [Decode::Beam, Decode::Greedy] {
         for limit_to_locations in [false, true] {
             let florence2 = Florence2Options { decode, limit_to_locations, ..Florence2Options::default() };

@@ -180,7 +180,7 @@ fn a_loaded_model_detects_with_the_references_scores_and_boxes_in_pixels() {
     for (i, &(width, height, seed)) in cases.images.iter().enumerate().chain(cases.images.iter().enumerate())
     {
         let pixels = make_image(width, height, seed);
-        let image = KeyedImage { key: i as u64, image: &pixels };
+        let image = KeyedImage::whole(i as u64, &pixels);
         let text = cases.texts.join(";");
         let task = RawTask { name: "detect", text: Some(&text), threshold: 0.0, ..RawTask::default() };
         let output = model.raw_task(image, &task).unwrap();
@@ -206,7 +206,7 @@ fn a_loaded_model_detects_with_the_references_scores_and_boxes_in_pixels() {
 fn phrases_get_lists_of_their_own_inside_the_image() {
     let mut model = load(&fixture_dir(), &ModelOptions::on("cpu")).unwrap();
     let pixels = make_image(90, 40, 2);
-    let image = KeyedImage { key: 1, image: &pixels };
+    let image = KeyedImage::whole(1, &pixels);
     let found = model.ground(image, &["red cup", "laptop"]).unwrap();
     assert_eq!(found.len(), 2);
     for (phrase, detections) in ["red cup", "laptop"].iter().zip(&found) {

@@ -61,7 +61,7 @@ fn cosines_and_logits_match_on_images_of_odd_sizes() {
                     .max((verifier.logit(got) - logit).abs() / logit.abs().max(1.0));
             }
             let task = RawTask { name: "verify", text: Some(&cases.texts.join(";")), ..RawTask::default() };
-            let told = model.raw_task(KeyedImage { key: 0, image: &image }, &task).unwrap().parsed;
+            let told = model.raw_task(KeyedImage::whole(0, &image), &task).unwrap().parsed;
             let probabilities: Vec<f64> =
                 told.as_array().unwrap().iter().map(|it| it["probability"].as_f64().unwrap()).collect();
             let sum: f64 = probabilities.iter().sum();
@@ -127,6 +127,6 @@ fn a_grounder_is_no_verifier_and_a_verifier_no_grounder() {
     assert!(error.contains("\"owlv2\"") && error.contains("clip, siglip"), "{error}");
     let mut model = load(&fixture_dir("clip"), &ModelOptions::on("cpu")).unwrap();
     let image = make_image(20, 20, 1);
-    let error = model.ground(KeyedImage { key: 0, image: &image }, &["cup"]).unwrap_err().to_string();
+    let error = model.ground(KeyedImage::whole(0, &image), &["cup"]).unwrap_err().to_string();
     assert!(error.contains("verifier"), "{error}");
 }

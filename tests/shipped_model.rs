@@ -54,7 +54,7 @@ fn every_figure_stays_above_its_floor() {
 }
 
 fn best(model: &mut dyn Model, scene: &RenderedScene, phrase: &str) -> Option<Detection2d> {
-    let image = KeyedImage { key: scene.seed, image: &scene.image };
+    let image = KeyedImage::whole(scene.seed, &scene.image);
     model.ground(image, &[phrase]).unwrap().remove(0).into_iter().next()
 }
 

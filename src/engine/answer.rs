@@ -114,7 +114,7 @@ impl Answerer {
         let header = seen.header().clone();
         let key = seen.sequence();
         let job = move |model: &mut dyn Model| {
-            let image = KeyedImage { key, image: &image };
+            let image = KeyedImage::whole(key, &image);
             let text = if question.trim().is_empty() {
                 model.caption(image, None)
             } else {

@@ -18,13 +18,22 @@ pub use self::probe::{Probe, RawTask, RawTaskOutput};
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::RgbImage;
 
-/// An image to look at. Models cache its features under `key`: the same key promises the same pixels.
+/// An image to look at. Models cache its features under `key` and `part`: the same two promise the same pixels.
 #[derive(Clone, Copy)]
 pub struct KeyedImage<'a> {
-    /// See [`crate::image::RgbdFrame::key`].
+    /// Of the frame; see [`crate::image::RgbdFrame::key`].
     pub key: u64,
+    /// Which part of the frame's picture this is; 0 for all of it.
+    pub part: u32,
     /// Color, any size.
     pub image: &'a RgbImage,
+}
+
+impl<'a> KeyedImage<'a> {
+    /// The whole picture of the frame `key`.
+    pub fn whole(key: u64, image: &'a RgbImage) -> Self {
+        Self { key, part: 0, image }
+    }
 }
 
 /// What a loaded model is; shown wherever its output is.
@@ -97,6 +106,11 @@ pub trait Grounder {
         image: KeyedImage<'_>,
         phrases: &[&str],
     ) -> Result<Vec<Vec<Detection2d>>, ModelError>;
+
+    /// The longer side, in pixels, to which the network shrinks every picture; `None` for one that sees pictures as they are.
+    fn input_side(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// Says what an image shows.

@@ -145,7 +145,7 @@ mod tests {
             let bbox = BoundingBox2d::from([0.0, 0.0, 5.0, 5.0]);
             let mut model = Precomputed::new(vec![Detection2d::new(said, bbox, 0.9)]);
             let image = RgbImage::new(4, 4);
-            let found = model.ground(KeyedImage { key: 0, image: &image }, &[asked]).unwrap();
+            let found = model.ground(KeyedImage::whole(0, &image), &[asked]).unwrap();
             assert_eq!(found[0].len(), usize::from(is_offered), "{asked:?} of {said:?}");
             if let Some(detection) = found[0].first() {
                 assert_eq!(detection.phrase, asked);

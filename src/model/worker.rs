@@ -223,7 +223,7 @@ mod tests {
 
     fn count(model: &mut dyn Model) -> usize {
         let image = crate::image::RgbImage::new(1, 1);
-        model.ground(KeyedImage { key: 0, image: &image }, &[]).unwrap().len()
+        model.ground(KeyedImage::whole(0, &image), &[]).unwrap().len()
     }
 
     #[test]

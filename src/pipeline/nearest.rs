@@ -1,6 +1,7 @@
 //! The nearest thing to what is missing.
 
 use super::candidates::{Lifter, from_detections};
+use super::second_look;
 use crate::instruction::{GENERIC_NOUN, Instruction, ObjectReference};
 use crate::model::{KeyedImage, Model, ModelError};
 use crate::options::PipelineOptions;
@@ -26,7 +27,7 @@ pub(super) fn of_kind(
     let Some(reference) = reference.filter(|it| indices.is_empty() && !is_plain(it)) else { return Ok(None) };
     let noun = reference.noun.as_str();
     if !candidates.iter().any(|it| it.phrase == noun) {
-        let detections = model.ground(image, &[noun])?;
+        let detections = second_look::ground(model, image, &[noun], options)?;
         candidates.extend(from_detections(detections, lifter, options));
     }
     let of_kind = candidates.iter().enumerate().filter(|(_, it)| it.phrase == noun);

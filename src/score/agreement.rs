@@ -40,7 +40,7 @@ mod tests {
         let mut second =
             Precomputed::new(vec![at("mug", 0.0, 0.4), at("mug", 5.0, 0.9), at("bowl", 50.0, 1.0)]);
         let image = RgbImage::new(100, 20);
-        let (image, phrases) = (KeyedImage { key: 0, image: &image }, ["mug", "plate"]);
+        let (image, phrases) = (KeyedImage::whole(0, &image), ["mug", "plate"]);
         let mut found = first.ground(image, &phrases).unwrap();
         note_agreement(&mut found, &second.ground(image, &phrases).unwrap());
         let part = |it: &Detection2d| it.score_parts.iter().find(|it| it.0 == AGREEMENT).unwrap().1;

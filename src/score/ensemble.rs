@@ -14,6 +14,8 @@ pub struct Ensemble {
     model: Box<dyn Model>,
     second: Option<Box<dyn Model>>,
     verifier: Option<Box<dyn Model>>,
+    /// The first model's.
+    input_side: Option<u32>,
 }
 
 /// Loads a model by name, and those that the options put beside it; `on_progress` is told which of them is being downloaded, and how far
@@ -29,7 +31,7 @@ pub fn load(
         registry::fetch(name, &mut |progress| on_progress(name, progress))?;
     }
     let mut load = |name: &str| registry::load_by_name(name, options, &mut |it| on_progress(name, it));
-    let model = load(name)?;
+    let mut model = load(name)?;
     if options.second_model.is_empty() && options.verifier.is_empty() {
         return Ok(model);
     }
@@ -43,7 +45,8 @@ pub fn load(
     };
     let second = load_as(&options.second_model, Role::Grounder)?;
     let verifier = load_as(&options.verifier, Role::Verifier)?;
-    Ok(Box::new(Ensemble { model, second, verifier }))
+    let input_side = model.grounder().and_then(|it| it.input_side());
+    Ok(Box::new(Ensemble { model, second, verifier, input_side }))
 }
 
 impl Model for Ensemble {
@@ -90,5 +93,9 @@ impl Grounder for Ensemble {
             verify(verifier, image.image, phrases, &mut found)?;
         }
         Ok(found)
+    }
+
+    fn input_side(&self) -> Option<u32> {
+        self.input_side
     }
 }

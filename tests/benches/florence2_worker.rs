@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let image = images::make_image(640, 480, key as i64);
         let (wall, cpu) = (Instant::now(), cpu_seconds());
         let task = RawTask { name, text: parts.next(), n_beams, ..RawTask::default() };
-        let output = model.raw_task(KeyedImage { key, image: &image }, &task)?;
+        let output = model.raw_task(KeyedImage::whole(key, &image), &task)?;
         let answer = json!({
             "wall_s": wall.elapsed().as_secs_f64(), "cpu_s": cpu_seconds() - cpu, "ids": output.token_ids,
             "peak_rss_mb": peak_rss_mb(),

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{dir} on {}, {} threads", model.info().device, rayon::current_num_threads());
     println!("load {:.0} ms", loaded.as_secs_f64() * 1e3);
     let image = RgbImage::from_fn(640, 480, |x, y| image::Rgb([x as u8, y as u8, (x / 7 + y / 3) as u8]));
-    let keyed = |key| KeyedImage { key, image: &image };
+    let keyed = |key| KeyedImage::whole(key, &image);
     measure("new image + phrase", n_calls, |i| model.ground(keyed(i), &["red cup"]).map(|_| ()))?;
     measure("same image + phrase", n_calls, |_| model.ground(keyed(0), &["red cup"]).map(|_| ()))?;
     measure("same image + 4 phrases", n_calls, |_| {

@@ -88,7 +88,7 @@ pub(crate) fn run_all_tasks(model: &mut dyn Model, n_images: u64, seed: u64, n_b
     for key in 0..n_images {
         let image = random.image(key);
         let (width, height) = image.dimensions();
-        let image = KeyedImage { key, image: &image };
+        let image = KeyedImage::whole(key, &image);
         for task in &tasks {
             let text = random.text(*task, width, height);
             let task = RawTask { name: task.name(), text: text.as_deref(), n_beams, ..RawTask::default() };

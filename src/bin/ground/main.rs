@@ -200,7 +200,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 example: example.as_ref(),
                 n_beams: beams,
             };
-            let output = model.get()?.raw_task(KeyedImage { key: 0, image: &image }, &task)?;
+            let output = model.get()?.raw_task(KeyedImage::whole(0, &image), &task)?;
             print_json(&serde_json::to_value(output)?)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -230,7 +230,7 @@ fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
     let path = arguments.image.context("expected --image IMAGE or --batch QUERIES; see --help")?;
     let image = input::load_image(&path)?;
     if let Some(question) = arguments.describe {
-        let image = KeyedImage { key: 0, image: &image };
+        let image = KeyedImage::whole(0, &image);
         let model = model.get()?;
         let text =
             if question.is_empty() { model.caption(image, None)? } else { model.answer(image, &question)? };

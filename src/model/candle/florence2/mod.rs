@@ -122,7 +122,7 @@ impl Florence2 {
 
     /// The image's features, from the cache when this frame was seen before.
     pub(super) fn features(&mut self, image: KeyedImage<'_>) -> Result<ImageFeatures, ModelError> {
-        self.cached_frames.get_or_try_insert(image.key, || {
+        self.cached_frames.get_or_try_insert(image, || {
             let pixels = self.image_processor.process(image.image, &self.device)?;
             self.network.encode_image(&pixels, &mut Trace::off())
         })
@@ -244,6 +244,10 @@ impl Grounder for Florence2 {
     ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
         check_phrases(phrases)?;
         in_thread_pool(|| phrases.iter().map(|phrase| self.ground_by_generation(image, phrase)).collect())
+    }
+
+    fn input_side(&self) -> Option<u32> {
+        Some(self.image_processor.width.max(self.image_processor.height))
     }
 }
 

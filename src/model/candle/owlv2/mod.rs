@@ -126,7 +126,7 @@ impl Owlv2 {
 
     /// The image's features, from the cache when this frame was seen before.
     fn features(&mut self, image: KeyedImage<'_>) -> Result<ImageFeatures, ModelError> {
-        self.cached_frames.get_or_try_insert(image.key, || {
+        self.cached_frames.get_or_try_insert(image, || {
             let pixels = self.image_processor.process(image.image, &self.device)?;
             self.network.encode_image(&pixels)
         })
@@ -202,6 +202,10 @@ impl Grounder for Owlv2 {
             kept
         };
         Ok(phrases.iter().enumerate().map(of_phrase).collect())
+    }
+
+    fn input_side(&self) -> Option<u32> {
+        Some(self.image_processor.side() as u32)
     }
 }
 

@@ -141,6 +141,10 @@ impl Grounder for DenseGrounder {
             Ok(seen.iter().map(|cells| distinct(cells, self.config.nms_iou)).collect())
         })
     }
+
+    fn input_side(&self) -> Option<u32> {
+        self.florence2.input_side()
+    }
 }
 
 /// In names that the checkpoint was taught.
@@ -179,7 +183,7 @@ impl DenseGrounder {
             return Ok(Vec::new());
         }
         let features = self.florence2.features(image)?;
-        let cells = self.cached_cells.get_or_try_insert(image.key, || self.head.cells(features.map()))?;
+        let cells = self.cached_cells.get_or_try_insert(image, || self.head.cells(features.map()))?;
         let encoded = phrases.iter().map(|phrase| self.phrase(phrase)).collect::<Result<Vec<_>, _>>()?;
         scored_cells(&compare(&cells, &encoded)?, &self.config, phrases, image.image.dimensions())
     }
@@ -206,9 +210,9 @@ impl Tabletop {
         image: KeyedImage<'_>,
     ) -> Result<(Arc<CellNames>, Vec<Detection2d>), ModelError> {
         let features = self.grounder.florence2.features(image)?;
-        let names = self.cached_names.get_or_try_insert(image.key, || {
-            Ok::<_, ModelError>(Arc::new(self.naming.names(features.map())?))
-        })?;
+        let names = self
+            .cached_names
+            .get_or_try_insert(image, || Ok::<_, ModelError>(Arc::new(self.naming.names(features.map())?)))?;
         let mut cells = self.grounder.look_for(image, &["object"])?.swap_remove(0);
         for (cell, kinds) in cells.iter_mut().zip(&names.kinds) {
             cell.score = 1.0 - kinds.last().copied().unwrap_or(1.0);
