@@ -176,6 +176,8 @@ parameters! {
         "Directory or name of a second model that finds boxes by itself (OWLv2 or Florence-2): the score part agreement says how well it agrees with each box. Empty: none.";
     second_look: String = "auto".to_owned(), "", Choice(SecondLook::NAMES), Live,
         "Whether parts of the picture are looked at again, larger, for phrases of which the first look was not sure: never, auto (by models whose input is small, for which it is cheap) or always. Finds small things; a NOT_FOUND takes up to nine looks.";
+    check_colors: bool = true, "", Any, Live,
+        "Compare a candidate's own pixels with the color asked for, and count it as absent (missing: attribute) where they refute it. Off for cameras without true colors.";
     quantize: String = "none".to_owned(), "", Choice(Quantize::NAMES), ReadOnly,
         "Keep weights smaller and compute faster, with slightly different results (Florence-2, OWLv2). auto: the fastest of the others on this machine; bf16: half the memory, for processors with AVX512_BF16 or AMX, and GPUs; int8: a quarter of the memory, for every processor, further from the exact results; f16: half the memory, for GPUs.";
     image_transport: String = "raw".to_owned(), "", Choice(&["raw", "compressed"]), ReadOnly,
@@ -487,6 +489,7 @@ impl RawConfig {
         Ok(PipelineOptions {
             use_depth: self.use_depth,
             second_look: SecondLook::by_name(&self.second_look).unwrap_or(SecondLook::Auto),
+            check_colors: self.check_colors,
             max_candidates: self.max_candidates as usize,
             caption_targets: self.caption_targets,
             score_weights: None,

@@ -15,6 +15,8 @@ pub struct PipelineOptions {
     pub use_depth: bool,
     /// Whether parts of a picture are looked at again.
     pub second_look: SecondLook,
+    /// Whether a candidate's pixels must bear out the colors that are asked for.
+    pub check_colors: bool,
     /// At most so many candidates per phrase.
     pub max_candidates: usize,
     /// Describe each target.

@@ -7,6 +7,7 @@
 //! under the ROC curve (Mann-Whitney), and risk over coverage (El-Yaniv and Wiener 2010, selective classification).
 
 pub mod agreement;
+pub mod color;
 pub mod ensemble;
 pub mod verification;
 

@@ -107,6 +107,11 @@ pub trait Grounder {
         phrases: &[&str],
     ) -> Result<Vec<Vec<Detection2d>>, ModelError>;
 
+    /// Whether boxes are told by someone who knows, rather than found in pixels: then no pixel is held against them.
+    fn is_told(&self) -> bool {
+        false
+    }
+
     /// The longer side, in pixels, to which the network shrinks every picture; `None` for one that sees pictures as they are.
     fn input_side(&self) -> Option<u32> {
         None

@@ -1,6 +1,9 @@
 //! What the model saw as candidates: scored, and lifted where that is worth it.
 
+mod colors;
 mod overlap;
+
+pub(super) use self::colors::{check as check_colors, refuted};
 
 use super::RELATION_FIT;
 use crate::detection::Detection2d;
@@ -153,7 +156,9 @@ fn scored(detection: Detection2d, options: &PipelineOptions) -> Detection2d {
 /// The score that the weights make of the parts; `score` without weights.
 fn weighed(score: f64, parts: &[(String, f64)], options: &PipelineOptions) -> f64 {
     let weights = options.score_weights.as_ref();
-    weights.map_or(score, |it| it.score(parts.iter().map(|(name, value)| (name.as_str(), *value))))
+    weights.map_or(score, |it| {
+        it.score(parts.iter().map(|(name, value)| (name.as_str(), *value))) * colors::gate(parts)
+    })
 }
 
 /// How well it stands where the words say is evidence too.

@@ -16,6 +16,7 @@ pub struct Ensemble {
     verifier: Option<Box<dyn Model>>,
     /// The first model's.
     input_side: Option<u32>,
+    is_told: bool,
 }
 
 /// Loads a model by name, and those that the options put beside it; `on_progress` is told which of them is being downloaded, and how far
@@ -46,7 +47,8 @@ pub fn load(
     let second = load_as(&options.second_model, Role::Grounder)?;
     let verifier = load_as(&options.verifier, Role::Verifier)?;
     let input_side = model.grounder().and_then(|it| it.input_side());
-    Ok(Box::new(Ensemble { model, second, verifier, input_side }))
+    let is_told = model.grounder().is_some_and(|it| it.is_told());
+    Ok(Box::new(Ensemble { model, second, verifier, input_side, is_told }))
 }
 
 impl Model for Ensemble {
@@ -97,5 +99,9 @@ impl Grounder for Ensemble {
 
     fn input_side(&self) -> Option<u32> {
         self.input_side
+    }
+
+    fn is_told(&self) -> bool {
+        self.is_told
     }
 }

@@ -61,7 +61,7 @@ impl Window {
             || (bbox.y0 < dy && y0 > 0.0)
             || (bbox.x1 > x1 - x0 - dx && x1 < width)
             || (bbox.y1 > y1 - y0 - dy && y1 < height);
-        (!is_cut).then(|| BoundingBox2d {
+        (!is_cut).then_some(BoundingBox2d {
             x0: bbox.x0 + x0,
             y0: bbox.y0 + y0,
             x1: bbox.x1 + x0,
