@@ -10,6 +10,7 @@ mod parts;
 mod refusal;
 mod steps;
 mod taught;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ pub use self::refusal::Refusal;
 use self::candidates::Lifter;
 use crate::image::RgbdFrame;
 use crate::instruction::Vocabulary;
-use crate::lift::FrameContext;
+use crate::lift::{FrameContext, UpSource};
 use crate::model::{KeyedImage, Model};
 use crate::options::PipelineOptions;
 use crate::request::GroundingRequest;
@@ -105,6 +106,10 @@ fn fill(
 
     let lifter = Lifter::new(frame, context, options);
     result.planes = lifter.planes().to_vec();
+    if let Some(geometry) = lifter.geometry() {
+        result.up_in_camera = Some(geometry.up()).filter(|_| geometry.up_source() != UpSource::Unknown);
+        result.warnings.extend(warnings::of_geometry(geometry));
+    }
     result.candidates = candidates::from_detections(detections, &lifter, options);
     result.candidates.extend(candidates::surfaces(instruction, &result.candidates, &lifter, options));
     parts::add(&mut result.candidates, instruction, &lifter, options);

@@ -8,6 +8,7 @@ use std::f64::consts::PI;
 
 use nalgebra::{
     Isometry3, Matrix3, Matrix6, Point2, Point3, Rotation3, Translation3, Unit, UnitQuaternion, Vector3,
+    Vector6,
 };
 
 use super::quantile;
@@ -16,7 +17,7 @@ use super::quantile;
 pub(super) struct Surroundings {
     /// Up, in the optical frame.
     pub(super) up: Unit<Vector3<f64>>,
-    /// Whether up was measured (a plane or gravity) or is only the image's.
+    /// Whether up was measured (a plane or gravity) or is a guess.
     pub(super) is_up_known: bool,
     /// Height of the plane the object stands on along up (`up . point`), if any.
     pub(super) support_m: Option<f64>,
@@ -119,6 +120,24 @@ pub(super) fn estimate(points: &[Point3<f64>], n_points: usize, surroundings: &S
         unseen_below_m: lowest_m - base_m,
         is_top_closed: is_top_closed(&footprint, &sample, &up, &rectangle, top_m, size_m.z, surroundings),
     }
+}
+
+/// The covariance of the first of several bodies that one thing may have, each with its probability: it contains them all.
+pub(super) fn containing(bodies: &[(Body, f64)]) -> Matrix6<f64> {
+    let Some((first, _)) = bodies.first() else { return Matrix6::identity() };
+    if bodies.len() == 1 {
+        return first.covariance;
+    }
+    let total: f64 = bodies.iter().map(|it| it.1).sum();
+    let about_first = |body: &Body| {
+        let moved = body.object_in_camera.translation.vector - first.object_in_camera.translation.vector;
+        let turned = (body.object_in_camera.rotation * first.object_in_camera.rotation.inverse()).scaled_axis();
+        let mut offset = Vector6::zeros();
+        offset.fixed_rows_mut::<3>(0).copy_from(&moved);
+        offset.fixed_rows_mut::<3>(3).copy_from(&turned);
+        body.covariance + offset * offset.transpose()
+    };
+    bodies.iter().fold(Matrix6::zeros(), |sum, (body, weight)| sum + weight / total * about_first(body))
 }
 
 /// How far the middle lies below the rim.
@@ -457,7 +476,8 @@ fn covariance(
         + (edge_variance + shape(rectangle.length, 0.024)) * side * side.transpose()
         + (edge_variance + shape(height_m, 0.033)) * up * up.transpose();
 
-    let tilt: f64 = if surroundings.is_up_known { 1.0_f64.to_radians() } else { 15.0_f64.to_radians() };
+    // Where up is unknown the thing may lie on any side: every turn is as likely.
+    let tilt: f64 = if surroundings.is_up_known { 1.0_f64.to_radians() } else { PI / 3.0_f64.sqrt() };
     let yaw_variance = if rectangle.is_round {
         // Nothing is known: uniform over a half turn.
         PI.powi(2) / 12.0

@@ -52,7 +52,7 @@ impl Window {
         n_points * (self.stride * self.stride) as usize
     }
 
-    fn is_inside(&self, idx: usize, bbox: &BoundingBox2d) -> bool {
+    pub(super) fn is_inside(&self, idx: usize, bbox: &BoundingBox2d) -> bool {
         let (u, v) = self.pixel(idx);
         let (u, v) = (f64::from(u) + 0.5, f64::from(v) + 0.5);
         bbox.x0 <= u && u <= bbox.x1 && bbox.y0 <= v && v <= bbox.y1

@@ -70,6 +70,7 @@ impl FrameGeometry<'_> {
             size_m,
             covariance: turn * in_object * turn.transpose(),
             source: PoseSource::Depth,
+            up_source: self.up_source(),
             hollow_depth_m: 0.0,
             unseen_below_m: 0.0,
             is_top_closed: true,
