@@ -131,7 +131,8 @@ pub(super) fn containing(bodies: &[(Body, f64)]) -> Matrix6<f64> {
     let total: f64 = bodies.iter().map(|it| it.1).sum();
     let about_first = |body: &Body| {
         let moved = body.object_in_camera.translation.vector - first.object_in_camera.translation.vector;
-        let turned = (body.object_in_camera.rotation * first.object_in_camera.rotation.inverse()).scaled_axis();
+        let turned =
+            (body.object_in_camera.rotation * first.object_in_camera.rotation.inverse()).scaled_axis();
         let mut offset = Vector6::zeros();
         offset.fixed_rows_mut::<3>(0).copy_from(&moved);
         offset.fixed_rows_mut::<3>(3).copy_from(&turned);

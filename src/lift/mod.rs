@@ -9,7 +9,9 @@ mod plane;
 mod segment;
 mod surface;
 
-use nalgebra::{Isometry3, Matrix6, Point2, Point3, Translation3, Unit, Vector3};
+use std::collections::BTreeMap;
+
+use nalgebra::{Isometry3, Matrix6, Point2, Point3, Translation3, Unit, Vector2, Vector3};
 
 pub use self::context::FrameContext;
 pub use self::grasp::{ApproachAxis, Grasp, Gripper};
@@ -350,10 +352,19 @@ impl<'a> FrameGeometry<'a> {
             let (x, y) = (it.x + 0.5, it.y + 0.5);
             x < bbox.x0 - 2.0 || bbox.x1 + 2.0 < x || y < bbox.y0 - 2.0 || bbox.y1 + 2.0 < y
         };
-        let is_own = source == UpSource::Plane && self.up_pixels.iter().filter(is_beside).count() < 8;
-        if source == UpSource::Unknown || is_own {
-            let guesses = [(self.up(), 0.4), (-Vector3::y_axis(), 0.2), (-Vector3::z_axis(), 0.2), (Vector3::x_axis(), 0.2)];
-            return (UpSource::Unknown, guesses.to_vec());
+        let is_own = self.up_pixels.iter().filter(is_beside).count() < 8;
+        match self.gravity_up() {
+            Some(up) if is_own => return (source, vec![(up, 1.0)]),
+            None if is_own => {
+                let guesses = [
+                    (self.up(), 0.4),
+                    (-Vector3::y_axis(), 0.2),
+                    (-Vector3::z_axis(), 0.2),
+                    (Vector3::x_axis(), 0.2),
+                ];
+                return (UpSource::Unknown, guesses.to_vec());
+            }
+            _ => {}
         }
         let mut all = vec![(self.up(), 1.0)];
         if let Some((rival, probability)) = self.rival_up() {
@@ -435,18 +446,22 @@ impl<'a> FrameGeometry<'a> {
         let (up_source, ups) = self.up_hypotheses(&bbox);
         let surroundings = |up: Unit<Vector3<f64>>| {
             let plane = plane.filter(|it| 0.9 < it.normal.dot(&up));
+            let down = self.down_in_image(&surface_centroid, &up);
             Surroundings {
                 up,
                 is_up_known: up_source != UpSource::Unknown,
                 support_m: plane.map(|it| -it.camera_height_m),
-                is_on_support: plane
-                    .is_some_and(|it| is_plane_below(&window, &pixels, &it, &|z| self.height_tolerance_m(z))),
+                is_on_support: plane.is_some_and(|it| {
+                    is_plane_below(&window, &pixels, &it, down, &|z| self.height_tolerance_m(z))
+                }),
                 depth_noise_m: self.noise_m(surface_centroid.z),
                 pixel_m: surface_centroid.z / self.focal(),
             }
         };
-        let mut bodies: Vec<(Body, f64)> =
-            ups.iter().map(|(up, weight)| (body::estimate(&points, n_points, &surroundings(*up)), *weight)).collect();
+        let mut bodies: Vec<(Body, f64)> = ups
+            .iter()
+            .map(|(up, weight)| (body::estimate(&points, n_points, &surroundings(*up)), *weight))
+            .collect();
         let covariance = body::containing(&bodies);
         let body = bodies.swap_remove(0).0;
         let (mask, valid_depth_ratio) = self.mask_of(&window, &pixels);
@@ -506,10 +521,20 @@ impl<'a> FrameGeometry<'a> {
                 }
             }
         }
-        let tolerances =
-            Tolerances { step_m: &|z| self.step_m(&window, z), height_m: &|z| self.height_tolerance_m(z) };
+        let tolerances = Tolerances {
+            step_m: &|z| self.step_m(&window, z),
+            height_m: &|z| self.height_tolerance_m(z),
+            side: Unit::try_new(up.cross(&Vector3::z()), 0.1).unwrap_or(Vector3::x_axis()),
+        };
         let pixels = segment::object_pixels(&window, bbox, plane.as_ref(), &tolerances);
         Segmented { window, plane, pixels }
+    }
+
+    /// Where in the image a point moves that falls, as a direction of length 1.
+    fn down_in_image(&self, from: &Point3<f64>, up: &Unit<Vector3<f64>>) -> Vector2<f64> {
+        let lower = from - up.scale(0.02);
+        let moved = self.camera.project(*from).zip(self.camera.project(lower)).map(|(a, b)| b - a);
+        moved.and_then(|it| it.try_normalize(0.1)).unwrap_or(Vector2::y())
     }
 
     /// How far from a plane a point at a depth still counts as on it, meters.
@@ -655,26 +680,34 @@ fn is_truncated(bbox: &BoundingBox2d, width: u32, height: u32) -> bool {
 }
 
 /// Whether the image shows the plane right below the object, nothing in between: then the plane is what it stands on, even
-/// where its round underside is hidden.
+/// where its round underside is hidden. `down` is the image's direction of falling things at the object, of length 1.
 fn is_plane_below(
     window: &Window,
     pixels: &[usize],
     plane: &SupportPlane,
+    down: Vector2<f64>,
     tolerance_m: &dyn Fn(f64) -> f64,
 ) -> bool {
-    let width = window.width as usize;
-    let mut lowest_row: Vec<Option<usize>> = vec![None; width];
+    let (width, height) = (window.width as usize, window.height as usize);
+    // Of each line along `down`, the last pixel of the object.
+    let mut last: BTreeMap<i64, (f64, Vector2<f64>)> = BTreeMap::new();
     for &idx in pixels {
-        let row = idx / width;
-        let lowest = &mut lowest_row[idx % width];
-        *lowest = Some(lowest.map_or(row, |it| it.max(row)));
+        let at = Vector2::new((idx % width) as f64, (idx / width) as f64);
+        let (along, across) = (down.dot(&at), down.perp(&at).round() as i64);
+        let lowest = last.entry(across).or_insert((along, at));
+        if lowest.0 < along {
+            *lowest = (along, at);
+        }
     }
     let (mut n_plane, mut n_other) = (0, 0);
-    for (column, row) in lowest_row.iter().enumerate() {
+    for (_, at) in last.values() {
         // Two pixels down: the first may mix both surfaces.
-        let below =
-            row.map(|it| (it + 2) * width + column).and_then(|it| window.points.get(it).copied().flatten());
-        match below {
+        let below = at + 2.0 * down;
+        let (x, y) = (below.x.round(), below.y.round());
+        if x < 0.0 || y < 0.0 || width as f64 <= x || height as f64 <= y {
+            continue;
+        }
+        match window.points[y as usize * width + x as usize] {
             Some(point) if plane.height_m(&point).abs() <= 2.0 * tolerance_m(point.z) => n_plane += 1,
             Some(_) => n_other += 1,
             None => {}

@@ -167,9 +167,8 @@ fn dominant_planes(
             let parallel = || found.iter().filter(|it| MIN_COS_PARALLEL <= it.0.normal.dot(&plane.normal));
             let n_inliers: usize = parallel().map(|it| it.1).sum();
             let is_thing = |it: &&Point3<f64>| {
-                parallel().any(|(plane, _)| {
-                    (tolerance_m(it.z)..=THING_HEIGHT_M).contains(&plane.height_m(it))
-                })
+                parallel()
+                    .any(|(plane, _)| (tolerance_m(it.z)..=THING_HEIGHT_M).contains(&plane.height_m(it)))
             };
             let n_things = rest.iter().filter(is_thing).count();
             // A few points at edges are no things.
