@@ -4,6 +4,7 @@
 
 mod candidates;
 mod enrich;
+mod gate;
 mod message;
 mod nearest;
 mod parts;
@@ -137,7 +138,9 @@ fn fill(
             answer.message += &format!("; {nearest}");
         }
         steps::locate(answer, &lifter, options);
+        gate::of_step(answer, options);
     }
+    gate::of_candidates(&mut result.candidates, options);
     observer(Stage::Lift);
     if options.caption_targets {
         // A model without captions is no fault of the request.

@@ -2,6 +2,7 @@
 
 mod body;
 mod context;
+mod gate;
 mod grasp;
 mod on_plane;
 mod place;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use nalgebra::{Isometry3, Matrix6, Point2, Point3, Translation3, Unit, Vector2, Vector3};
 
 pub use self::context::FrameContext;
+pub use self::gate::PoseFault;
 pub use self::grasp::{ApproachAxis, Grasp, Gripper};
 pub use self::on_plane::lift_on_plane;
 pub use self::place::{Place, PlaceRelation, PlaceRequest};
