@@ -453,9 +453,9 @@ impl<'a> FrameGeometry<'a> {
                 up,
                 is_up_known: up_source != UpSource::Unknown,
                 support_m: plane.map(|it| -it.camera_height_m),
-                is_on_support: plane.is_some_and(|it| {
-                    is_plane_below(&window, &pixels, &it, down, &|z| self.height_tolerance_m(z))
-                }),
+                support_share: plane.map_or(0.0, |it| {
+ plane_share_below(&window, &pixels, &it, down, &|z| self.height_tolerance_m(z))
+ }),
                 depth_noise_m: self.noise_m(surface_centroid.z),
                 pixel_m: surface_centroid.z / self.focal(),
             }
@@ -681,15 +681,15 @@ fn is_truncated(bbox: &BoundingBox2d, width: u32, height: u32) -> bool {
     bbox.x0 < 1.0 || bbox.y0 < 1.0 || f64::from(width) - 1.0 < bbox.x1 || f64::from(height) - 1.0 < bbox.y1
 }
 
-/// Whether the image shows the plane right below the object, nothing in between: then the plane is what it stands on, even
-/// where its round underside is hidden. `down` is the image's direction of falling things at the object, of length 1.
-fn is_plane_below(
+/// The share of what the image shows right below the object that is the plane, nothing in between: then the plane is what it stands on,
+/// even where its round underside is hidden. `down` is the image's direction of falling things at the object, of length 1.
+fn plane_share_below(
     window: &Window,
     pixels: &[usize],
     plane: &SupportPlane,
     down: Vector2<f64>,
     tolerance_m: &dyn Fn(f64) -> f64,
-) -> bool {
+) -> f64 {
     let (width, height) = (window.width as usize, window.height as usize);
     // Of each line along `down`, the last pixel of the object.
     let mut last: BTreeMap<i64, (f64, Vector2<f64>)> = BTreeMap::new();
@@ -701,7 +701,7 @@ fn is_plane_below(
             *lowest = (along, at);
         }
     }
-    let (mut n_plane, mut n_other) = (0, 0);
+    let (mut n_plane, mut n_other) = (0_u32, 0_u32);
     for (_, at) in last.values() {
         // Two pixels down: the first may mix both surfaces.
         let below = at + 2.0 * down;
@@ -715,7 +715,7 @@ fn is_plane_below(
             None => {}
         }
     }
-    0 < n_plane && n_other <= n_plane
+    f64::from(n_plane) / f64::from((n_plane + n_other).max(1))
 }
 
 /// The value below which a share of `values` lies. `values` must not be empty; it is reordered.
