@@ -31,6 +31,9 @@ use crate::viewpoint::ViewAxes;
 
 /// A direction that is less likely to be up is not reckoned with.
 const MIN_RIVAL: f64 = 0.1;
+/// A good detector's box is off by so many pixels; the answers of boxes larger and smaller by as much are reckoned with so far.
+const BOX_MARGIN_PX: f64 = 2.0;
+const BOX_WEIGHT: f64 = 0.35;
 /// Windows of more pixels are thinned out: about the size of a 150x200 box with its margins.
 const MAX_WINDOW_POINTS: f64 = 30_000.0;
 
@@ -464,6 +467,7 @@ impl<'a> FrameGeometry<'a> {
             .iter()
             .map(|(up, weight)| (body::estimate(&points, n_points, &surroundings(*up)), *weight))
             .collect();
+        bodies.extend(self.bodies_of_other_boxes(&bbox, others, points.len(), &surroundings(ups[0].0)));
         let covariance = body::containing(&bodies);
         let body = bodies.swap_remove(0).0;
         let (mask, valid_depth_ratio) = self.mask_of(&window, &pixels);
@@ -485,6 +489,37 @@ impl<'a> FrameGeometry<'a> {
             is_truncated: is_truncated(&bbox, width, height),
             mask,
         })
+    }
+
+    /// The bodies that slightly other boxes around the same thing would give, each with its weight beside the main one's. Which pixels are
+    /// the object is decided anew, and may be decided otherwise, as by a detector that is off by a pixel.
+    fn bodies_of_other_boxes(
+        &self,
+        bbox: &BoundingBox2d,
+        others: &[(&LiftedObject, BoundingBox2d)],
+        n_main: usize,
+        surroundings: &Surroundings,
+    ) -> Vec<(Body, f64)> {
+        let (width, height) = self.camera.size();
+        let at_margin = |margin: f64| {
+            let it = BoundingBox2d {
+                x0: bbox.x0 - margin,
+                y0: bbox.y0 - margin,
+                x1: bbox.x1 + margin,
+                y1: bbox.y1 + margin,
+            };
+            let moved = it.clipped(width, height);
+            if moved.width() < 4.0 || moved.height() < 4.0 {
+                return None;
+            }
+            let Segmented { window, pixels, .. } = self.segmented(&moved, others);
+            let points: Vec<Point3<f64>> = pixels.iter().filter_map(|it| window.points[*it]).collect();
+            let is_same = points.len().abs_diff(n_main) * 50 <= n_main;
+            let n_points = window.n_pixels(points.len());
+            let is_enough = self.options.min_points.max(1) <= n_points;
+            (is_enough && !is_same).then(|| (body::estimate(&points, n_points, surroundings), BOX_WEIGHT))
+        };
+        [-BOX_MARGIN_PX, BOX_MARGIN_PX].into_iter().filter_map(at_margin).collect()
     }
 
     /// The box around the pixels of the object in `bbox`, which may be too large for it; `None` where there is none with depth.
