@@ -1,9 +1,11 @@
 //! The camera model: a pinhole behind a lens.
 
+mod calibration;
 mod distortion;
 
 use nalgebra::{Point2, Point3, Vector3};
 
+pub use self::calibration::Calibration;
 pub use self::distortion::Distortion;
 
 /// A calibrated camera. Always valid: focal lengths are finite and positive.
@@ -40,6 +42,62 @@ pub enum CameraError {
         /// `K[5]`, pixels.
         cy: f64,
     },
+    /// No lens sees so much or so little.
+    #[error(
+        "fx = {fx}, fy = {fy} for {width}x{height} pixels would see {across_deg:.1} x {down_deg:.1} degrees: expected focal lengths in \
+         pixels of this image; are they normalized, or of another resolution?"
+    )]
+    FieldOfView {
+        /// `K[0]`, pixels.
+        fx: f64,
+        /// `K[4]`, pixels.
+        fy: f64,
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// Field of view that they would make, degrees.
+        across_deg: f64,
+        /// The same downward.
+        down_deg: f64,
+    },
+    /// Pixels are not so oblong.
+    #[error("fx = {fx} and fy = {fy} differ by more than a factor of 2.2: expected those of one camera")]
+    Oblong {
+        /// `K[0]`, pixels.
+        fx: f64,
+        /// `K[4]`, pixels.
+        fy: f64,
+    },
+    /// The optical axis does not go through the image where lenses sit.
+    #[error(
+        "the principal point ({cx}, {cy}) is not near the middle of {width}x{height} pixels: expected K of this very resolution; is it of \
+         another one, or are binning or a region of interest told twice?"
+    )]
+    OffCenter {
+        /// `K[2]`, pixels.
+        cx: f64,
+        /// `K[5]`, pixels.
+        cy: f64,
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+    /// K and P are of different cameras or resolutions.
+    #[error(
+        "K (fx = {k_fx}, fy = {k_fy}) and P (fx = {p_fx}, fy = {p_fy}) do not belong together: expected both of one camera and resolution"
+    )]
+    Inconsistent {
+        /// `K[0]`, pixels.
+        k_fx: f64,
+        /// `K[4]`, pixels.
+        k_fy: f64,
+        /// `P[0]`, pixels.
+        p_fx: f64,
+        /// `P[5]`, pixels.
+        p_fy: f64,
+    },
     /// A lens model that is not known, or not with so many coefficients.
     #[error(
         "expected distortion_model plumb_bob with 4 or 5 coefficients, rational_polynomial with 8 or equidistant with 4, \
@@ -55,15 +113,17 @@ pub enum CameraError {
 
 impl PinholeCamera {
     /// An ideal (rectified) camera from the image size and the row-major 3x3 intrinsic matrix `K` (sensor_msgs/CameraInfo), pixels.
+    ///
+    /// # Errors
+    /// No camera with this image has such intrinsics: they are of another resolution, normalized, or broken.
     pub fn from_k(width: u32, height: u32, k: &[f64; 9]) -> Result<Self, CameraError> {
+        calibration::check_image((width, height), k)?;
+        Ok(Self::unchecked(width, height, k))
+    }
+
+    fn unchecked(width: u32, height: u32, k: &[f64; 9]) -> Self {
         let [fx, _, cx, _, fy, cy, ..] = *k;
-        if !(fx.is_finite() && fy.is_finite() && fx > 0.0 && fy > 0.0) {
-            return Err(CameraError::Focal { fx, fy });
-        }
-        if !(cx.is_finite() && cy.is_finite()) {
-            return Err(CameraError::PrincipalPoint { cx, cy });
-        }
-        Ok(Self { width, height, fx, fy, cx, cy, distortion: Distortion::None })
+        Self { width, height, fx, fy, cx, cy, distortion: Distortion::None }
     }
 
     /// The same camera behind a lens: `distortion_model` and `D` of sensor_msgs/CameraInfo.

@@ -229,7 +229,7 @@ parameters! {
     image_rectified: String = "auto".to_owned(), "", Choice(&["auto", "yes", "no"]), ReadOnly,
         "Whether the image is rectified (P of camera_info holds) or not (K and D hold); auto: when its topic's name contains `rect`.";
     gravity_frame: String = String::new(), "", Any, Live,
-        "TF frame whose z axis points up, such as base_link or odom; empty: up is told from the planes in view.";
+        "TF frame whose z axis points up, such as base_link or odom. Empty: that of target_frame, robot_frame or a usual frame (map, odom, world) as far as TF has them and no large surface in view contradicts it; else up is told from the surface that things stand on.";
     plane_frame: String = String::new(), "", Any, Live,
         "TF frame whose x-y plane is the surface that things stand on: objects without depth are placed there. Empty: no such frame.";
     plane_memory_frame: String = String::new(), "", Any, Live,
@@ -306,6 +306,8 @@ pub struct Config {
     pub viewpoint_frame: Option<String>,
     /// Whether the image is rectified; `None`: told by its topic's name.
     pub is_image_rectified: Option<bool>,
+    /// Frame of the robot's body: up is taken from it where nothing else tells.
+    pub robot_frame: String,
     /// Frame whose z axis points up.
     pub gravity_frame: Option<String>,
     /// Frame whose x-y plane things stand on.
@@ -431,6 +433,7 @@ impl TryFrom<RawConfig> for Config {
                 "no" => Some(false),
                 _ => None,
             },
+            robot_frame: raw.robot_frame.clone(),
             gravity_frame: frame(&raw.gravity_frame),
             plane_frame: frame(&raw.plane_frame),
             plane_memory_frame: frame(&raw.plane_memory_frame),

@@ -4,6 +4,7 @@
 
 mod candidates;
 mod enrich;
+mod gate;
 mod message;
 mod nearest;
 mod parts;
@@ -11,6 +12,7 @@ mod refusal;
 mod second_look;
 mod steps;
 mod taught;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,7 @@ pub use self::refusal::Refusal;
 use self::candidates::Lifter;
 use crate::image::RgbdFrame;
 use crate::instruction::Vocabulary;
-use crate::lift::FrameContext;
+use crate::lift::{FrameContext, UpSource};
 use crate::model::{KeyedImage, Model};
 use crate::options::PipelineOptions;
 use crate::request::GroundingRequest;
@@ -106,6 +108,10 @@ fn fill(
 
     let lifter = Lifter::new(frame, context, options);
     result.planes = lifter.planes().to_vec();
+    if let Some(geometry) = lifter.geometry() {
+        result.up_in_camera = Some(geometry.up()).filter(|_| geometry.up_source() != UpSource::Unknown);
+        result.warnings.extend(warnings::of_geometry(geometry));
+    }
     result.candidates = candidates::from_detections(detections, &lifter, options);
     result.candidates.extend(candidates::surfaces(instruction, &result.candidates, &lifter, options));
     parts::add(&mut result.candidates, instruction, &lifter, options);
@@ -136,7 +142,9 @@ fn fill(
             answer.message += &format!("; {nearest}");
         }
         steps::locate(answer, &lifter, options);
+        gate::of_step(answer, options);
     }
+    gate::of_candidates(&mut result.candidates, options);
     observer(Stage::Lift);
     if options.caption_targets {
         // A model without captions is no fault of the request.

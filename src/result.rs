@@ -1,5 +1,7 @@
 //! What comes of a request: what the pipeline, the dialogue, the report and the ROS rim speak of.
 
+use nalgebra::{Unit, Vector3};
+
 use crate::candidate::{Body, Candidate};
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::instruction::{RelationKind, Rotation};
@@ -165,6 +167,10 @@ pub struct GroundingResult {
     pub candidates: Vec<GroundedObject>,
     /// The horizontal planes in view, most points first; none without depth.
     pub planes: Vec<SupportPlane>,
+    /// Up in the camera's optical frame, where gravity or a surface tells it.
+    pub up_in_camera: Option<Unit<Vector3<f64>>>,
+    /// What makes the answer less sure than it looks, one sentence each.
+    pub warnings: Vec<String>,
     /// Name of the model that looked; empty when none did.
     pub model: String,
 }
@@ -187,6 +193,8 @@ impl GroundingResult {
             steps: Vec::new(),
             candidates: Vec::new(),
             planes: Vec::new(),
+            up_in_camera: None,
+            warnings: Vec::new(),
             model: String::new(),
         }
     }

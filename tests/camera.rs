@@ -1,6 +1,6 @@
 //! Rays of distorted cameras held to OpenCV (`tests/parity/opencv_rays.py` wrote the fixture).
 
-use language_grounding::camera::{CameraError, PinholeCamera};
+use language_grounding::camera::{Calibration, CameraError, PinholeCamera};
 use nalgebra::{Point2, Point3, Vector3};
 use serde::Deserialize;
 
@@ -66,4 +66,84 @@ fn unknown_lenses_are_refused_and_zeros_are_none() {
         assert!(matches!(error, CameraError::Distortion { .. }));
         assert!(error.to_string().contains("plumb_bob with 4 or 5"), "{error}");
     }
+}
+
+fn calibration(size: (u32, u32), k: [f64; 4]) -> Calibration {
+    let [fx, fy, cx, cy] = k;
+    Calibration {
+        size,
+        k: [fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        p: Some([fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0]),
+        lens: ("plumb_bob".to_owned(), vec![0.0; 5]),
+        roi: None,
+        binning: (1, 1),
+    }
+}
+
+const VGA: (u32, u32) = (640, 480);
+const OF_VGA: [f64; 4] = [600.0, 600.0, 320.0, 240.0];
+
+#[test]
+fn intrinsics_that_no_camera_has_are_refused_with_a_sentence() {
+    let refused = |it: Calibration, words: &str| {
+        for is_rectified in [true, false] {
+            let error = it.camera(is_rectified).expect_err(words).to_string();
+            assert!(error.contains(words), "{it:?}: {error}");
+        }
+    };
+    refused(calibration(VGA, [0.9, 1.2, 0.5, 0.5]), "normalized");
+    refused(calibration(VGA, [5e-324, 5e-324, 320.0, 240.0]), "degrees");
+    refused(calibration(VGA, [1e300, 1e300, 320.0, 240.0]), "degrees");
+    refused(calibration(VGA, [f64::NAN, 600.0, 320.0, 240.0]), "focal lengths");
+    refused(calibration(VGA, [-600.0, 600.0, 320.0, 240.0]), "focal lengths");
+    refused(calibration(VGA, [600.0, 600.0, 1e155, 240.0]), "principal point");
+    refused(calibration(VGA, [600.0, 600.0, 320.0, f64::INFINITY]), "principal point");
+    refused(calibration(VGA, [600.0, 200.0, 320.0, 240.0]), "factor");
+    refused(calibration(VGA, [600.0, 600.0, 0.0, 0.0]), "principal point");
+    // Of another resolution under this image's size.
+    for (width, height) in
+        [(320_u32, 240_u32), (1280, 720), (1280, 960), (1920, 1080), (160, 120), (960, 720)]
+    {
+        let scale = f64::from(width) / 640.0;
+        let k = [600.0 * scale, 600.0 * scale, 0.5 * f64::from(width), 0.5 * f64::from(height)];
+        refused(calibration(VGA, k), "principal point");
+    }
+    // K already binned, or already moved to the region of interest.
+    let binned = Calibration { binning: (2, 2), ..calibration(VGA, [300.0, 300.0, 160.0, 120.0]) };
+    refused(binned, "told twice");
+    for (x, y) in [(160, 120), (200, 0), (0, 120)] {
+        let k = [600.0, 600.0, 320.0 - f64::from(x), 240.0 - f64::from(y)];
+        refused(Calibration { roi: Some((x, y, 320, 240)), ..calibration(VGA, k) }, "told twice");
+    }
+    let mut other_p = calibration(VGA, OF_VGA);
+    other_p.p = Some([1200.0, 0.0, 640.0, 0.0, 0.0, 1200.0, 480.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+    refused(other_p, "belong together");
+    refused(Calibration { k: [0.0; 9], p: None, ..calibration(VGA, OF_VGA) }, "calibrated");
+}
+
+#[test]
+fn intrinsics_that_a_camera_has_are_taken() {
+    let k_of = |it: Calibration| {
+        let (raw, rectified) = (it.camera(false).unwrap().k(), it.camera(true).unwrap().k());
+        assert_eq!(raw, rectified);
+        [raw[0], raw[4], raw[2], raw[5]]
+    };
+    assert_eq!(k_of(calibration(VGA, OF_VGA)), OF_VGA);
+    // K empty, P filled in.
+    assert_eq!(k_of(Calibration { k: [0.0; 9], ..calibration(VGA, OF_VGA) }), OF_VGA);
+    // Wide, long, decentered, in the corner of its sensor, binned, of every second row.
+    for k in [[120.0, 120.0, 320.0, 240.0], [6000.0, 6000.0, 320.0, 240.0], [610.0, 608.0, 351.0, 221.0]] {
+        assert_eq!(k_of(calibration(VGA, k)), k);
+    }
+    let cut = Calibration { roi: Some((320, 240, 320, 240)), ..calibration(VGA, OF_VGA) };
+    assert_eq!(k_of(cut), [600.0, 600.0, 0.0, 0.0]);
+    let binned = Calibration { binning: (2, 2), ..calibration(VGA, OF_VGA) };
+    assert_eq!(k_of(binned), [300.0, 300.0, 160.0, 120.0]);
+    let interlaced = Calibration { binning: (1, 2), ..calibration(VGA, OF_VGA) };
+    assert_eq!(k_of(interlaced), [600.0, 300.0, 320.0, 120.0]);
+    // Straightened, a lens that sees far aside keeps less of its focal length.
+    let mut bent = calibration(VGA, OF_VGA);
+    bent.lens.1[0] = -0.3;
+    bent.p = Some([420.0, 0.0, 318.0, 0.0, 0.0, 430.0, 238.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+    assert_eq!(bent.camera(true).unwrap().focal_lengths(), (420.0, 430.0));
 }

@@ -1,6 +1,8 @@
 //! What TF knows of a frame at its stamp: up, the viewpoint, the plane that things stand on, and where poses are published.
 
-use nalgebra::{Isometry3, Vector3};
+use std::time::Duration;
+
+use nalgebra::{Isometry3, Unit, Vector3};
 use parking_lot::Mutex;
 
 use super::outcome::TargetFrame;
@@ -19,6 +21,14 @@ const PLANE_FRAME_SIGMA_M: f64 = 0.005;
 const PLANE_FRAME_SIGMA_RAD: f64 = 0.01;
 /// A plane that was seen longer ago is not relied on.
 const MAX_PLANE_AGE_NS: i64 = 60_000_000_000;
+
+/// Frames whose z axis points up by convention (REP 105), in the order they are asked for.
+const USUAL_LEVEL_FRAMES: [&str; 6] = ["base_link", "base_footprint", "map", "odom", "world", "base"];
+
+/// Whether a frame's name is that of a camera: its z axis is where it looks, or where its own top is.
+fn is_of_camera(frame: &str) -> bool {
+    ["optical", "camera", "lens"].iter().any(|it| frame.contains(it))
+}
 
 /// Asks TF about frames, and remembers what things stand on.
 pub struct ContextSource {
@@ -122,7 +132,32 @@ impl ContextSource {
         if let Some(gravity_from_camera) = self.known(config.gravity_frame.as_ref(), frame, config).await {
             context.up_in_camera = Some(gravity_from_camera.inverse() * Vector3::z_axis());
         }
+        if context.up_in_camera.is_none() {
+            context.up_in_camera = self.usual_up(frame, config).await;
+            context.is_up_assumed = context.up_in_camera.is_some();
+        }
         context
+    }
+
+    /// Up by a frame that nobody said points up, but usually does (REP 103 and 105): where poses are told, the robot's, the map's.
+    async fn usual_up(&self, frame: &RgbdFrame, config: &Config) -> Option<Unit<Vector3<f64>>> {
+        let up = |it: Isometry3<f64>| it.inverse() * Vector3::z_axis();
+        let target = config.target_frame.as_ref().filter(|it| **it != frame.frame_id && !is_of_camera(it));
+        if let Some(target) = target
+            && let Ok(it) = self.look_up(target, &frame.frame_id, frame.stamp_ns, config).await
+        {
+            return Some(up(it));
+        }
+        let usual = std::iter::once(config.robot_frame.as_str()).chain(USUAL_LEVEL_FRAMES);
+        for level in usual.filter(|it| !it.is_empty() && *it != frame.frame_id) {
+            // Nobody asked for these: they are not waited for.
+            let found =
+                self.transforms.target_from_source(level, &frame.frame_id, frame.stamp_ns, Duration::ZERO);
+            if let Ok(it) = found.await {
+                return Some(up(it));
+            }
+        }
+        None
     }
 
     /// The plane seen in the last minute, from where the camera is now; less sure than it was.

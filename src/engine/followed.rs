@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use nalgebra::Isometry3;
+use nalgebra::{Isometry3, Unit, Vector3};
 
 use super::camera::FrameHeader;
 use super::outcome::{Outcome, TargetFate};
@@ -28,6 +28,8 @@ pub struct FollowedObjects {
     reference: String,
     /// The planes that things stand on, in the reference frame.
     planes: Vec<SupportPlane>,
+    /// Up in that frame, where it was known.
+    up: Option<Unit<Vector3<f64>>>,
     /// Frames since that which the model looks at: new objects go through them.
     kept: VecDeque<DepthFrame>,
     /// Stamp of that frame.
@@ -115,7 +117,8 @@ impl FollowedObjects {
         if target.frame_id != self.reference {
             self.start_over(&target.frame_id);
         }
-        let geometry = FrameGeometry::after(depth, camera, &config.pipeline.lift, &outcome.result.planes);
+        let (planes, up) = (&outcome.result.planes, outcome.result.up_in_camera);
+        let geometry = FrameGeometry::after_with_up(depth, camera, &config.pipeline.lift, planes, up);
         let reference_from_camera = target.target_from_camera;
         let ids =
             self.observe(outcome, &TrackedFrame { stamp_ns, reference_from_camera, geometry: &geometry });
@@ -128,6 +131,7 @@ impl FollowedObjects {
         } else {
             self.tracker.aim_at_nothing(stamp_ns);
         }
+        self.up = outcome.result.up_in_camera.map(|it| reference_from_camera.rotation * it);
         self.planes = outcome.result.planes.iter().map(|it| it.seen_from(&reference_from_camera)).collect();
         for kept in std::mem::take(&mut self.kept) {
             if stamp_ns < kept.stamp_ns && self.tracker.is_behind(kept.stamp_ns) {
@@ -200,7 +204,9 @@ impl FollowedObjects {
         let camera_from_reference = frame.reference_from_camera.inverse();
         let planes: Vec<SupportPlane> =
             self.planes.iter().map(|it| it.seen_from(&camera_from_reference)).collect();
-        let geometry = FrameGeometry::after(&frame.depth, frame.camera, &config.pipeline.lift, &planes);
+        let up = self.up.map(|it| camera_from_reference.rotation * it);
+        let geometry =
+            FrameGeometry::after_with_up(&frame.depth, frame.camera, &config.pipeline.lift, &planes, up);
         let tracked = TrackedFrame {
             stamp_ns: frame.stamp_ns,
             reference_from_camera: frame.reference_from_camera,
@@ -218,6 +224,7 @@ impl FollowedObjects {
         self.tracker.forget();
         self.kept.clear();
         self.planes.clear();
+        self.up = None;
         self.newest_pose_ns = i64::MIN;
         self.looked_at_ns = i64::MIN;
         reference.clone_into(&mut self.reference);

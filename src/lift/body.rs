@@ -8,20 +8,22 @@ use std::f64::consts::PI;
 
 use nalgebra::{
     Isometry3, Matrix3, Matrix6, Point2, Point3, Rotation3, Translation3, Unit, UnitQuaternion, Vector3,
+    Vector6,
 };
 
 use super::quantile;
+use crate::score::logistic;
 
 /// What is known beside the points.
 pub(super) struct Surroundings {
     /// Up, in the optical frame.
     pub(super) up: Unit<Vector3<f64>>,
-    /// Whether up was measured (a plane or gravity) or is only the image's.
+    /// Whether up was measured (a plane or gravity) or is a guess.
     pub(super) is_up_known: bool,
     /// Height of the plane the object stands on along up (`up . point`), if any.
     pub(super) support_m: Option<f64>,
-    /// The image shows that plane right below the object.
-    pub(super) is_on_support: bool,
+    /// Of what the image shows right below the object, the share that is this plane, [0, 1].
+    pub(super) support_share: f64,
     /// Standard deviation of a single depth value at the object, meters.
     pub(super) depth_noise_m: f64,
     /// Width of a pixel at the object, meters.
@@ -59,23 +61,18 @@ pub(super) fn estimate(points: &[Point3<f64>], n_points: usize, surroundings: &S
     // What stands on the plane may hide its underside, but no more of it than a ball would.
     let mut sides: Vec<f64> = footprint.iter().map(|it| it.y).collect();
     let width_m = quantile(&mut sides, 0.99) - quantile(&mut sides, 0.01);
-    let hidden_m = if surroundings.is_on_support {
-        (0.6 * width_m).max(0.015)
-    } else {
-        0.008_f64.max(0.1 * (top_m - lowest_m))
-    };
-    let base_m = match surroundings.support_m {
-        Some(support_m) if lowest_m - support_m <= hidden_m + 3.0 * surroundings.depth_noise_m => {
-            support_m.min(top_m)
-        }
-        _ => lowest_m,
-    };
+    let base = base_of(lowest_m, top_m, width_m, surroundings);
+    let base_m = base.height_m;
     let rectangle =
         smallest_rectangle(&with_edges(&footprint, &sample, &up, top_m, -view.dot(&up), surroundings));
     let contour = NearContour::new(&footprint, surroundings);
-    let round = round_footprint(&contour, &rectangle, surroundings);
-    let is_completed = round.is_some();
-    let rectangle = round.unwrap_or(rectangle);
+    let (circle, roundness) = round_footprint(&contour, &rectangle, surroundings);
+    let is_completed = 0.5 < roundness;
+    let (rectangle, other, doubt) =
+        if is_completed { (circle, rectangle, 1.0 - roundness) } else { (rectangle, circle, roundness) };
+    // Where round and angular are as likely, its middle may be that of either.
+    let apart = other.center - rectangle.center;
+    let apart = away.scale(apart.x) + side.scale(apart.y);
 
     let along = |yaw: f64| Unit::new_normalize(away.scale(yaw.cos()) + side.scale(yaw.sin()));
     let x_axis = along(rectangle.yaw);
@@ -101,6 +98,8 @@ pub(super) fn estimate(points: &[Point3<f64>], n_points: usize, surroundings: &S
         n_points,
         surroundings,
     );
+    let mut position = covariance.fixed_view_mut::<3, 3>(0, 0);
+    position += doubt * apart * apart.transpose() + base.variance_m2 * up.into_inner() * up.transpose();
     // A vessel about as high as wide may have a handle out of sight, which belongs to the body: up to a third of its height.
     if 0.0 < hollow_depth_m && 0.55 * size_m.y <= size_m.z {
         let handle = (0.08 * size_m.z).powi(2) * (Matrix3::identity() - up.into_inner() * up.transpose());
@@ -119,6 +118,25 @@ pub(super) fn estimate(points: &[Point3<f64>], n_points: usize, surroundings: &S
         unseen_below_m: lowest_m - base_m,
         is_top_closed: is_top_closed(&footprint, &sample, &up, &rectangle, top_m, size_m.z, surroundings),
     }
+}
+
+/// The covariance of the first of several bodies that one thing may have, each with its probability: it contains them all.
+pub(super) fn containing(bodies: &[(Body, f64)]) -> Matrix6<f64> {
+    let Some((first, _)) = bodies.first() else { return Matrix6::identity() };
+    if bodies.len() == 1 {
+        return first.covariance;
+    }
+    let total: f64 = bodies.iter().map(|it| it.1).sum();
+    let about_first = |body: &Body| {
+        let moved = body.object_in_camera.translation.vector - first.object_in_camera.translation.vector;
+        let turned =
+            (body.object_in_camera.rotation * first.object_in_camera.rotation.inverse()).scaled_axis();
+        let mut offset = Vector6::zeros();
+        offset.fixed_rows_mut::<3>(0).copy_from(&moved);
+        offset.fixed_rows_mut::<3>(3).copy_from(&turned);
+        body.covariance + offset * offset.transpose()
+    };
+    bodies.iter().fold(Matrix6::zeros(), |sum, (body, weight)| sum + weight / total * about_first(body))
 }
 
 /// How far the middle lies below the rim.
@@ -176,6 +194,28 @@ fn is_top_closed(
     let slack_m = (0.006 + surroundings.depth_noise_m).min(0.25 * height_m);
     let n_level = levels.iter().filter(|it| (*it - level_m).abs() <= slack_m).count();
     top_m - level_m <= slack_m.max(0.2 * height_m) && 7 * levels.len() <= 10 * n_level
+}
+
+/// Where a body ends below.
+struct Base {
+    /// Along up, meters.
+    height_m: f64,
+    /// Of the middle of the body, because it may stand or hang; square meters.
+    variance_m2: f64,
+}
+
+/// What is seen may end above the plane because the thing hangs, or because it hides its own foot: no more of it than a ball would. In
+/// between both are likely, and the answer passes from one to the other without a jump.
+fn base_of(lowest_m: f64, top_m: f64, width_m: f64, surroundings: &Surroundings) -> Base {
+    let Some(support_m) = surroundings.support_m else { return Base { height_m: lowest_m, variance_m2: 0.0 } };
+    let (of_hanging, of_standing) = (0.008_f64.max(0.1 * (top_m - lowest_m)), (0.6 * width_m).max(0.015));
+    let on_support = logistic((surroundings.support_share - 0.5) / 0.08);
+    let hidden_m = of_hanging + on_support * (of_standing - of_hanging).max(0.0);
+    let limit_m = hidden_m + 3.0 * surroundings.depth_noise_m;
+    let gap_m = lowest_m - support_m;
+    let standing = logistic((limit_m - gap_m) / (0.12 * limit_m));
+    let height_m = (lowest_m - standing * gap_m).min(top_m);
+    Base { height_m, variance_m2: standing * (1.0 - standing) * (0.5 * gap_m).powi(2) }
 }
 
 struct Rectangle {
@@ -288,29 +328,33 @@ impl NearContour {
     }
 }
 
-/// Whether the footprint is that of a round body, and then its circle, the unseen back included.
+/// The circle that a round body would have, the unseen back included, and how likely it is one.
 ///
 /// It is when a circle fits the side that is seen better than the rectangle does, and nothing is seen where the circle is not.
 fn round_footprint(
     contour: &NearContour,
     rectangle: &Rectangle,
     surroundings: &Surroundings,
-) -> Option<Rectangle> {
+) -> (Rectangle, f64) {
     let (center, radius, misfit) = contour.circle();
-    let slack = 0.12 * radius + 2.0 * surroundings.depth_noise_m;
-    let is_within = contour.far <= center.x + radius + slack && center.x - radius - slack <= contour.near;
-    // From above, of a ball its near half is seen, of everything else more.
-    let is_deep = 0.92 * radius <= contour.far - contour.near + 2.0 * surroundings.depth_noise_m;
+    let noise_m = surroundings.depth_noise_m;
+    let slack = 0.12 * radius + 2.0 * noise_m;
     let of_rectangle = contour.misfit(|side| rectangle.near_of(side));
-    let is_fitting =
-        misfit <= 0.06 * radius + 0.7 * surroundings.depth_noise_m && misfit < 0.8 * of_rectangle;
-    (is_within && is_deep && is_fitting).then_some(Rectangle {
-        center,
-        yaw: 0.0,
-        length: 2.0 * radius,
-        width: 2.0 * radius,
-        is_round: true,
-    })
+    // From above, of a ball its near half is seen, of everything else more.
+    let depth = contour.far - contour.near + 2.0 * noise_m;
+    // Each holds where it is under 1.
+    let doubts = [
+        (contour.far - center.x - radius) / slack,
+        (center.x - radius - contour.near) / slack,
+        0.92 * radius / depth.max(1e-6),
+        misfit / (0.06 * radius + 0.7 * noise_m),
+        if of_rectangle.is_finite() { misfit / (0.8 * of_rectangle).max(1e-9) } else { 0.0 },
+    ];
+    let worst = doubts.into_iter().fold(0.0, f64::max);
+    let roundness = if worst.is_finite() { logistic((1.0 - worst) / 0.08) } else { 0.0 };
+    let circle =
+        Rectangle { center, yaw: 0.0, length: 2.0 * radius, width: 2.0 * radius, is_round: true };
+    (circle, roundness)
 }
 
 impl Rectangle {
@@ -457,7 +501,8 @@ fn covariance(
         + (edge_variance + shape(rectangle.length, 0.024)) * side * side.transpose()
         + (edge_variance + shape(height_m, 0.033)) * up * up.transpose();
 
-    let tilt: f64 = if surroundings.is_up_known { 1.0_f64.to_radians() } else { 15.0_f64.to_radians() };
+    // Where up is unknown the thing may lie on any side: every turn is as likely.
+    let tilt: f64 = if surroundings.is_up_known { 1.0_f64.to_radians() } else { PI / 3.0_f64.sqrt() };
     let yaw_variance = if rectangle.is_round {
         // Nothing is known: uniform over a half turn.
         PI.powi(2) / 12.0

@@ -9,8 +9,10 @@ use crate::viewpoint::ViewAxes;
 /// nothing is.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct FrameContext {
-    /// Against gravity; else it is guessed from the planes in view.
+    /// Against gravity; `None`: it is told from the planes in view.
     pub up_in_camera: Option<Unit<Vector3<f64>>>,
+    /// That is only the z axis of a frame that usually points up: a large surface in view that contradicts it is believed instead.
+    pub is_up_assumed: bool,
     /// From where "left" and "behind" are told; `None`: from the camera.
     pub view: Option<ViewAxes>,
     /// A plane that things stand on, known without depth: objects without depth are placed on it.

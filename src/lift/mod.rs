@@ -2,6 +2,7 @@
 
 mod body;
 mod context;
+mod gate;
 mod grasp;
 mod on_plane;
 mod place;
@@ -9,21 +10,30 @@ mod plane;
 mod segment;
 mod surface;
 
-use nalgebra::{Isometry3, Matrix6, Point2, Point3, Translation3, Unit, Vector3};
+use std::collections::BTreeMap;
+
+use nalgebra::{Isometry3, Matrix6, Point2, Point3, Translation3, Unit, Vector2, Vector3};
 
 pub use self::context::FrameContext;
+pub use self::gate::PoseFault;
 pub use self::grasp::{ApproachAxis, Grasp, Gripper};
 pub use self::on_plane::lift_on_plane;
 pub use self::place::{Place, PlaceRelation, PlaceRequest};
 pub use self::plane::SupportPlane;
 
-use self::body::Surroundings;
+use self::body::{Body, Surroundings};
+use self::plane::{Supports, UpHint};
 use self::segment::{Tolerances, Window};
 use crate::camera::PinholeCamera;
 use crate::detection::BoundingBox2d;
 use crate::image::{DepthImage, RgbdFrame};
 use crate::viewpoint::ViewAxes;
 
+/// A direction that is less likely to be up is not reckoned with.
+const MIN_RIVAL: f64 = 0.1;
+/// A good detector's box is off by so many pixels; the answers of boxes larger and smaller by as much are reckoned with so far.
+const BOX_MARGIN_PX: f64 = 2.0;
+const BOX_WEIGHT: f64 = 0.35;
 /// Windows of more pixels are thinned out: about the size of a 150x200 box with its margins.
 const MAX_WINDOW_POINTS: f64 = 30_000.0;
 
@@ -70,6 +80,8 @@ pub struct LiftedObject {
     pub covariance: Matrix6<f64>,
     /// What the pose rests on.
     pub source: PoseSource,
+    /// What its upright axis was told by; where that is unknown, the covariance allows for any.
+    pub up_source: UpSource,
     /// How far the inside lies below the rim, meters; 0 for what is not hollow, as far as can be seen.
     pub hollow_depth_m: f64,
     /// How far the lowest point that is seen lies above the bottom of the box, meters: its foot may be hidden.
@@ -184,8 +196,35 @@ pub struct FrameGeometry<'a> {
     camera: PinholeCamera,
     options: &'a LiftOptions,
     context: FrameContext,
-    planes: Vec<SupportPlane>,
+    supports: Supports,
+    /// Pixels of the surface that up is told by, thinned out.
+    up_pixels: Vec<Point2<f64>>,
 }
+
+/// What up is told by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpSource {
+    /// Gravity, from TF.
+    Gravity,
+    /// The surface that things seem to stand on.
+    Plane,
+    /// Nothing: it is taken for the image's own up, and every direction is as likely.
+    Unknown,
+}
+
+impl UpSource {
+    /// In lower case: "gravity", "plane" or "unknown".
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gravity => "gravity",
+            Self::Plane => "plane",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A direction that a body may stand in, and how likely it is.
+type UpHypothesis = (Unit<Vector3<f64>>, f64);
 
 impl<'a> FrameGeometry<'a> {
     /// [`Self::in_context`] of nothing but the pixels.
@@ -210,8 +249,7 @@ impl<'a> FrameGeometry<'a> {
             let (camera_width, camera_height) = camera.size();
             return Err(LiftError::CameraSize { camera_width, camera_height, image_width, image_height });
         }
-        let geometry = Self { depth, camera, options, context: *context, planes: Vec::new() };
-        Ok(geometry.with_planes(&[]))
+        Ok(Self::without_planes(depth, camera, options, *context).with_planes(&[]))
     }
 
     /// Of the next frame of a stream: planes of the frame before (`known`, optical frame of this one) are taken up where they still
@@ -222,8 +260,28 @@ impl<'a> FrameGeometry<'a> {
         options: &'a LiftOptions,
         known: &[SupportPlane],
     ) -> Self {
-        let context = FrameContext::default();
-        Self { depth, camera, options, context, planes: Vec::new() }.with_planes(known)
+        Self::after_with_up(depth, camera, options, known, None)
+    }
+
+    /// [`Self::after`] where up is known too (optical frame of this frame): it stays so while no plane is in view.
+    pub fn after_with_up(
+        depth: &'a DepthImage,
+        camera: PinholeCamera,
+        options: &'a LiftOptions,
+        known: &[SupportPlane],
+        up: Option<Unit<Vector3<f64>>>,
+    ) -> Self {
+        let context = FrameContext { up_in_camera: up, ..FrameContext::default() };
+        Self::without_planes(depth, camera, options, context).with_planes(known)
+    }
+
+    fn without_planes(
+        depth: &'a DepthImage,
+        camera: PinholeCamera,
+        options: &'a LiftOptions,
+        context: FrameContext,
+    ) -> Self {
+        Self { depth, camera, options, context, supports: Supports::default(), up_pixels: Vec::new() }
     }
 
     fn with_planes(mut self, known: &[SupportPlane]) -> Self {
@@ -236,8 +294,19 @@ impl<'a> FrameGeometry<'a> {
                 points.extend(self.point(u as u32, v as u32));
             }
         }
-        let tolerance_m = |z: f64| 0.003 + 2.5 * self.noise_m(z);
-        self.planes = plane::support_planes(points, self.context.up_in_camera, tolerance_m, known);
+        let noise = self.options.depth_noise_m;
+        let tolerance_m = |z: f64| 0.003 + 2.5 * noise * z * z;
+        let hint = match self.context.up_in_camera {
+            Some(up) if self.context.is_up_assumed => UpHint::Assumed(up),
+            Some(up) => UpHint::Certain(up),
+            None => UpHint::None,
+        };
+        let thin: Vec<Point3<f64>> = points.iter().step_by(4).copied().collect();
+        self.supports = plane::support_planes(points, hint, tolerance_m, known);
+        if let Some(plane) = self.supports.planes.first() {
+            let on_plane = thin.iter().filter(|it| plane.height_m(it).abs() <= tolerance_m(it.z));
+            self.up_pixels = on_plane.filter_map(|it| self.camera.project(*it)).collect();
+        }
         self
     }
 
@@ -248,13 +317,65 @@ impl<'a> FrameGeometry<'a> {
 
     /// The horizontal planes in view, most points first.
     pub fn planes(&self) -> &[SupportPlane] {
-        &self.planes
+        &self.supports.planes
     }
 
-    /// Up in the optical frame: gravity where known, else the planes' normal, else the image's up.
+    /// Up in the optical frame: the normal of the surface in view that lies across gravity, where gravity is known, or that things
+    /// stand on; else gravity; else the image's up, which says nothing ([`Self::up_source`]).
     pub fn up(&self) -> Unit<Vector3<f64>> {
-        let plane_up = self.planes.first().map(|it| it.normal);
-        plane_up.or(self.context.up_in_camera).unwrap_or(-Vector3::y_axis())
+        let plane_up = self.planes().first().map(|it| it.normal);
+        plane_up.or(self.gravity_up()).unwrap_or(-Vector3::y_axis())
+    }
+
+    /// What up is told by.
+    pub fn up_source(&self) -> UpSource {
+        match (self.gravity_up(), self.planes()) {
+            (Some(_), _) => UpSource::Gravity,
+            (None, [_, ..]) => UpSource::Plane,
+            (None, []) => UpSource::Unknown,
+        }
+    }
+
+    /// The z axis of the frame that was taken for up contradicts the surfaces in view.
+    pub fn is_assumed_up_refused(&self) -> bool {
+        self.supports.is_hint_refused
+    }
+
+    /// Another direction that may be up, and its probability, where surfaces of two directions compete.
+    pub fn rival_up(&self) -> Option<(Unit<Vector3<f64>>, f64)> {
+        self.supports.rival.filter(|it| MIN_RIVAL <= it.1)
+    }
+
+    fn gravity_up(&self) -> Option<Unit<Vector3<f64>>> {
+        self.context.up_in_camera.filter(|_| !self.supports.is_hint_refused)
+    }
+
+    /// What may be up for what is in a box, the likeliest first. A surface that is seen in the box alone is one of the thing itself.
+    fn up_hypotheses(&self, bbox: &BoundingBox2d) -> (UpSource, Vec<UpHypothesis>) {
+        let source = self.up_source();
+        let is_beside = |it: &&Point2<f64>| {
+            let (x, y) = (it.x + 0.5, it.y + 0.5);
+            x < bbox.x0 - 2.0 || bbox.x1 + 2.0 < x || y < bbox.y0 - 2.0 || bbox.y1 + 2.0 < y
+        };
+        let is_own = self.up_pixels.iter().filter(is_beside).count() < 8;
+        match self.gravity_up() {
+            Some(up) if is_own => return (source, vec![(up, 1.0)]),
+            None if is_own => {
+                let guesses = [
+                    (self.up(), 0.4),
+                    (-Vector3::y_axis(), 0.2),
+                    (-Vector3::z_axis(), 0.2),
+                    (Vector3::x_axis(), 0.2),
+                ];
+                return (UpSource::Unknown, guesses.to_vec());
+            }
+            _ => {}
+        }
+        let mut all = vec![(self.up(), 1.0)];
+        if let Some((rival, probability)) = self.rival_up() {
+            all = vec![(self.up(), 1.0 - probability), (rival, probability)];
+        }
+        (source, all)
     }
 
     /// The viewer's right, forward and up: those given, else the camera's, leveled. For a camera that looks straight down, forward is up in the image.
@@ -327,25 +448,37 @@ impl<'a> FrameGeometry<'a> {
         }
         let surface_centroid =
             Point3::from(points.iter().map(|it| it.coords).sum::<Vector3<f64>>() / points.len() as f64);
-        let up = self.up();
-        let surroundings = Surroundings {
-            up,
-            is_up_known: !self.planes.is_empty() || self.context.up_in_camera.is_some(),
-            support_m: plane.map(|it| -it.camera_height_m),
-            is_on_support: plane
-                .is_some_and(|it| is_plane_below(&window, &pixels, &it, &|z| self.height_tolerance_m(z))),
-            depth_noise_m: self.noise_m(surface_centroid.z),
-            pixel_m: surface_centroid.z / self.focal(),
+        let (up_source, ups) = self.up_hypotheses(&bbox);
+        let surroundings = |up: Unit<Vector3<f64>>| {
+            let plane = plane.filter(|it| 0.9 < it.normal.dot(&up));
+            let down = self.down_in_image(&surface_centroid, &up);
+            Surroundings {
+                up,
+                is_up_known: up_source != UpSource::Unknown,
+                support_m: plane.map(|it| -it.camera_height_m),
+                support_share: plane.map_or(0.0, |it| {
+ plane_share_below(&window, &pixels, &it, down, &|z| self.height_tolerance_m(z))
+ }),
+                depth_noise_m: self.noise_m(surface_centroid.z),
+                pixel_m: surface_centroid.z / self.focal(),
+            }
         };
-        let body = body::estimate(&points, n_points, &surroundings);
+        let mut bodies: Vec<(Body, f64)> = ups
+            .iter()
+            .map(|(up, weight)| (body::estimate(&points, n_points, &surroundings(*up)), *weight))
+            .collect();
+        bodies.extend(self.bodies_of_other_boxes(&bbox, others, points.len(), &surroundings(ups[0].0)));
+        let covariance = body::containing(&bodies);
+        let body = bodies.swap_remove(0).0;
         let (mask, valid_depth_ratio) = self.mask_of(&window, &pixels);
         Ok(LiftedObject {
             body_center: Point3::from(body.object_in_camera.translation.vector),
             object_in_camera: body.object_in_camera,
             surface_centroid,
             size_m: body.size_m,
-            covariance: body.covariance,
+            covariance,
             source: PoseSource::Depth,
+            up_source,
             hollow_depth_m: body.hollow_depth_m,
             unseen_below_m: body.unseen_below_m,
             is_top_closed: body.is_top_closed,
@@ -356,6 +489,37 @@ impl<'a> FrameGeometry<'a> {
             is_truncated: is_truncated(&bbox, width, height),
             mask,
         })
+    }
+
+    /// The bodies that slightly other boxes around the same thing would give, each with its weight beside the main one's. Which pixels are
+    /// the object is decided anew, and may be decided otherwise, as by a detector that is off by a pixel.
+    fn bodies_of_other_boxes(
+        &self,
+        bbox: &BoundingBox2d,
+        others: &[(&LiftedObject, BoundingBox2d)],
+        n_main: usize,
+        surroundings: &Surroundings,
+    ) -> Vec<(Body, f64)> {
+        let (width, height) = self.camera.size();
+        let at_margin = |margin: f64| {
+            let it = BoundingBox2d {
+                x0: bbox.x0 - margin,
+                y0: bbox.y0 - margin,
+                x1: bbox.x1 + margin,
+                y1: bbox.y1 + margin,
+            };
+            let moved = it.clipped(width, height);
+            if moved.width() < 4.0 || moved.height() < 4.0 {
+                return None;
+            }
+            let Segmented { window, pixels, .. } = self.segmented(&moved, others);
+            let points: Vec<Point3<f64>> = pixels.iter().filter_map(|it| window.points[*it]).collect();
+            let is_same = points.len().abs_diff(n_main) * 50 <= n_main;
+            let n_points = window.n_pixels(points.len());
+            let is_enough = self.options.min_points.max(1) <= n_points;
+            (is_enough && !is_same).then(|| (body::estimate(&points, n_points, surroundings), BOX_WEIGHT))
+        };
+        [-BOX_MARGIN_PX, BOX_MARGIN_PX].into_iter().filter_map(at_margin).collect()
     }
 
     /// The box around the pixels of the object in `bbox`, which may be too large for it; `None` where there is none with depth.
@@ -377,7 +541,7 @@ impl<'a> FrameGeometry<'a> {
 
     fn segmented(&self, bbox: &BoundingBox2d, others: &[(&LiftedObject, BoundingBox2d)]) -> Segmented {
         let mut window = self.window(bbox);
-        let plane = self.plane_under(&window);
+        let plane = self.plane_under(&window, bbox);
         let up = self.up();
         for (other, its_box) in others {
             let foot_m = up.dot(&other.body_center.coords) - 0.5 * other.size_m.z + other.unseen_below_m;
@@ -394,10 +558,20 @@ impl<'a> FrameGeometry<'a> {
                 }
             }
         }
-        let tolerances =
-            Tolerances { step_m: &|z| self.step_m(&window, z), height_m: &|z| self.height_tolerance_m(z) };
+        let tolerances = Tolerances {
+            step_m: &|z| self.step_m(&window, z),
+            height_m: &|z| self.height_tolerance_m(z),
+            side: Unit::try_new(up.cross(&Vector3::z()), 0.1).unwrap_or(Vector3::x_axis()),
+        };
         let pixels = segment::object_pixels(&window, bbox, plane.as_ref(), &tolerances);
         Segmented { window, plane, pixels }
+    }
+
+    /// Where in the image a point moves that falls, as a direction of length 1.
+    fn down_in_image(&self, from: &Point3<f64>, up: &Unit<Vector3<f64>>) -> Vector2<f64> {
+        let lower = from - up.scale(0.02);
+        let moved = self.camera.project(*from).zip(self.camera.project(lower)).map(|(a, b)| b - a);
+        moved.and_then(|it| it.try_normalize(0.1)).unwrap_or(Vector2::y())
     }
 
     /// How far from a plane a point at a depth still counts as on it, meters.
@@ -451,15 +625,29 @@ impl<'a> FrameGeometry<'a> {
     }
 
     /// The plane that the surroundings of a box lie on: the one with most of the window's points, if that is a fair share.
-    fn plane_under(&self, window: &Window) -> Option<SupportPlane> {
+    /// What is seen of it in the box alone is a face of the thing itself.
+    fn plane_under(&self, window: &Window, bbox: &BoundingBox2d) -> Option<SupportPlane> {
         // A few thousand points tell.
-        let points = window.points.iter().step_by(window.points.len() / 4000 + 1).flatten();
+        let stride = window.points.len() / 4000 + 1;
+        let points = window.points.iter().step_by(stride).flatten();
+        let is_beside = |idx: &usize| !window.is_inside(*idx, bbox);
+        let beside: Vec<&Point3<f64>> = (0..window.points.len())
+            .step_by(stride)
+            .filter(is_beside)
+            .filter_map(|it| window.points[it].as_ref())
+            .collect();
         let count = |plane: &SupportPlane| {
             let is_near = |it: &&Point3<f64>| plane.height_m(it).abs() <= 0.006 + 2.5 * self.noise_m(it.z);
             points.clone().filter(is_near).count()
         };
-        let best = self.planes.iter().map(|it| (count(it), it)).max_by_key(|(n, _)| *n);
-        best.filter(|(n, _)| points.clone().count() <= 33 * n).map(|(_, it)| *it)
+        let best = self.planes().iter().map(|it| (count(it), it)).max_by_key(|(n, _)| *n);
+        let is_seen_beside = |plane: &SupportPlane| {
+            let is_near = |it: &&&Point3<f64>| plane.height_m(it).abs() <= 0.006 + 2.5 * self.noise_m(it.z);
+            let (width, height) = self.camera.size();
+            let is_whole_image = bbox.width() * bbox.height() > 0.8 * f64::from(width) * f64::from(height);
+            is_whole_image || 10 <= beside.iter().filter(is_near).count()
+        };
+        best.filter(|(n, it)| points.clone().count() <= 33 * n && is_seen_beside(it)).map(|(_, it)| *it)
     }
 
     /// The mask, and the share of the silhouette (each row from its first to its last pixel) that has depth.
@@ -528,33 +716,41 @@ fn is_truncated(bbox: &BoundingBox2d, width: u32, height: u32) -> bool {
     bbox.x0 < 1.0 || bbox.y0 < 1.0 || f64::from(width) - 1.0 < bbox.x1 || f64::from(height) - 1.0 < bbox.y1
 }
 
-/// Whether the image shows the plane right below the object, nothing in between: then the plane is what it stands on, even
-/// where its round underside is hidden.
-fn is_plane_below(
+/// The share of what the image shows right below the object that is the plane, nothing in between: then the plane is what it stands on,
+/// even where its round underside is hidden. `down` is the image's direction of falling things at the object, of length 1.
+fn plane_share_below(
     window: &Window,
     pixels: &[usize],
     plane: &SupportPlane,
+    down: Vector2<f64>,
     tolerance_m: &dyn Fn(f64) -> f64,
-) -> bool {
-    let width = window.width as usize;
-    let mut lowest_row: Vec<Option<usize>> = vec![None; width];
+) -> f64 {
+    let (width, height) = (window.width as usize, window.height as usize);
+    // Of each line along `down`, the last pixel of the object.
+    let mut last: BTreeMap<i64, (f64, Vector2<f64>)> = BTreeMap::new();
     for &idx in pixels {
-        let row = idx / width;
-        let lowest = &mut lowest_row[idx % width];
-        *lowest = Some(lowest.map_or(row, |it| it.max(row)));
+        let at = Vector2::new((idx % width) as f64, (idx / width) as f64);
+        let (along, across) = (down.dot(&at), down.perp(&at).round() as i64);
+        let lowest = last.entry(across).or_insert((along, at));
+        if lowest.0 < along {
+            *lowest = (along, at);
+        }
     }
-    let (mut n_plane, mut n_other) = (0, 0);
-    for (column, row) in lowest_row.iter().enumerate() {
+    let (mut n_plane, mut n_other) = (0_u32, 0_u32);
+    for (_, at) in last.values() {
         // Two pixels down: the first may mix both surfaces.
-        let below =
-            row.map(|it| (it + 2) * width + column).and_then(|it| window.points.get(it).copied().flatten());
-        match below {
+        let below = at + 2.0 * down;
+        let (x, y) = (below.x.round(), below.y.round());
+        if x < 0.0 || y < 0.0 || width as f64 <= x || height as f64 <= y {
+            continue;
+        }
+        match window.points[y as usize * width + x as usize] {
             Some(point) if plane.height_m(&point).abs() <= 2.0 * tolerance_m(point.z) => n_plane += 1,
             Some(_) => n_other += 1,
             None => {}
         }
     }
-    0 < n_plane && n_other <= n_plane
+    f64::from(n_plane) / f64::from((n_plane + n_other).max(1))
 }
 
 /// The value below which a share of `values` lies. `values` must not be empty; it is reordered.

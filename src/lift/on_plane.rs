@@ -7,7 +7,7 @@ use nalgebra::{
     UnitQuaternion, Vector3, Vector4,
 };
 
-use super::{LiftedObject, ObjectMask, PoseSource, SupportPlane};
+use super::{LiftedObject, ObjectMask, PoseSource, SupportPlane, UpSource};
 use crate::camera::PinholeCamera;
 use crate::detection::BoundingBox2d;
 
@@ -59,6 +59,7 @@ pub fn lift_on_plane(
         size_m: Vector3::new(width_m, width_m, height_m),
         covariance,
         source: PoseSource::SupportPlane,
+        up_source: UpSource::Plane,
         hollow_depth_m: 0.0,
         unseen_below_m: 0.0,
         is_top_closed: false,

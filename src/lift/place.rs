@@ -209,9 +209,11 @@ impl FrameGeometry<'_> {
                 ..((middle + reach).ceil().clamp(0.0, f64::from(n)) as u32)
         };
         let (mut n_support, mut clearance_m) = (0, reach_m);
-        // Things rise into the image above their base: look higher up too.
-        for v in range(pixel.y - 0.5 * reach_v, 1.5 * reach_v, height) {
-            for u in range(pixel.x, reach_u, width) {
+        // Things rise in the image above their base, wherever up is in it: look higher up too.
+        let rise = -0.5 * self.down_in_image(at, up);
+        let (x, y) = (pixel.x + rise.x * reach_u, pixel.y + rise.y * reach_v);
+        for v in range(y, (1.0 + rise.y.abs()) * reach_v, height) {
+            for u in range(x, (1.0 + rise.x.abs()) * reach_u, width) {
                 let Some(point) = self.point(u, v) else { continue };
                 let offset = point - at;
                 let height_m = up.dot(&offset);

@@ -36,59 +36,156 @@ const N_HYPOTHESES: usize = 160;
 const MAX_PLANES: usize = 3;
 /// A plane must hold at least this share of the frame's points.
 const MIN_SHARE: f64 = 0.03;
+/// The first of them at least this share, where up is only assumed.
+const MIN_FIRST_SHARE: f64 = 0.08;
+/// A surface of this share that contradicts an assumed up outweighs it.
+const MIN_CONTRADICTION_SHARE: f64 = 0.25;
 /// How far a plane's normal may be from a known up direction: cos 15 degrees.
 const MIN_COS_TO_UP: f64 = 0.966;
 /// How far further planes may be from the first: cos 3 degrees.
 const MIN_COS_PARALLEL: f64 = 0.9986;
+/// Things on a surface are mostly lower than this, meters.
+const THING_HEIGHT_M: f64 = 0.25;
+/// A surface that does not face the image's top is this much less likely to be the one that things stand on: most cameras are upright.
+const ODD_ROLL: f64 = 0.5;
 
-/// The horizontal planes among `points`, most points first. `tolerance_m` says how far from a plane its points may be; `guesses`
-/// are planes of the frame before, taken up where they still hold, which is much cheaper than to search.
+/// What is known of up before the planes are looked at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum UpHint {
+    /// Measured: planes are held against it.
+    Certain(Unit<Vector3<f64>>),
+    /// The z axis of a frame that usually points up: a large surface may say otherwise.
+    Assumed(Unit<Vector3<f64>>),
+    /// Nothing.
+    None,
+}
+
+/// The surfaces that things stand on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Supports {
+    /// Horizontal, most points first.
+    pub(super) planes: Vec<SupportPlane>,
+    /// Another direction that may be up, and how likely it is, under 0.5: a large surface that stands across the planes.
+    pub(super) rival: Option<(Unit<Vector3<f64>>, f64)>,
+    /// The hint contradicts what is seen, and was not followed.
+    pub(super) is_hint_refused: bool,
+}
+
+impl Supports {
+    fn of(planes: Vec<SupportPlane>) -> Self {
+        Self { planes, ..Self::default() }
+    }
+}
+
+/// The horizontal planes among `points`. `tolerance_m` says how far from a plane its points may be; `guesses` are planes of the frame
+/// before, taken up where they still hold, which is much cheaper than to search.
 ///
-/// Where up is unknown, a plane counts as horizontal when its normal has a clear share of the image's up direction; failing
-/// that, when the camera looks straight down on it.
+/// Where up is unknown, the surface that things stand on is: the one with most points and with most of what is no large surface close
+/// above it. The image's own top only weighs in, so that a camera may be rolled.
 pub(super) fn support_planes(
     mut points: Vec<Point3<f64>>,
-    up_in_camera: Option<Unit<Vector3<f64>>>,
+    hint: UpHint,
     tolerance_m: impl Fn(f64) -> f64,
     guesses: &[SupportPlane],
-) -> Vec<SupportPlane> {
+) -> Supports {
     let n_all = points.len();
     let mut planes: Vec<SupportPlane> = Vec::new();
     for guess in guesses {
         let (plane, n_inliers) =
             refined(&points, &tolerance_m, *guess, |it| MIN_COS_PARALLEL <= it.dot(&guess.normal));
-        if n_inliers < 30 || (n_inliers as f64) < MIN_SHARE * n_all as f64 {
+        if !is_enough(n_inliers, n_all, MIN_SHARE) {
             break;
         }
         points.retain(|it| 2.0 * tolerance_m(it.z) < plane.height_m(it).abs());
         planes.push(plane);
     }
     if !planes.is_empty() {
-        return planes;
+        return Supports::of(planes);
     }
-    let is_horizontal = |normal: &Vector3<f64>| match up_in_camera {
-        Some(up) => MIN_COS_TO_UP <= normal.dot(&up),
-        None => 0.25 <= -normal.y,
-    };
-    let is_seen_from_above = |normal: &Vector3<f64>| up_in_camera.is_none() && normal.z <= -0.9;
-    while planes.len() < MAX_PLANES {
-        let found = match planes.first() {
-            Some(first) => {
-                let up = first.normal;
-                best_plane(&points, &tolerance_m, |it| MIN_COS_PARALLEL <= it.dot(&up))
+    match hint {
+        UpHint::Certain(up) => Supports::of(level_planes(points, &tolerance_m, n_all, &up, MIN_SHARE)),
+        UpHint::Assumed(up) => {
+            let level = level_planes(points.clone(), &tolerance_m, n_all, &up, MIN_FIRST_SHARE);
+            if !level.is_empty() {
+                return Supports::of(level);
             }
-            None => best_plane(&points, &tolerance_m, is_horizontal)
-                .filter(|(_, n_inliers)| 0.08 * n_all as f64 <= *n_inliers as f64)
-                .or_else(|| best_plane(&points, &tolerance_m, is_seen_from_above)),
-        };
-        let Some((plane, n_inliers)) = found else { break };
-        if (n_inliers as f64) < MIN_SHARE * n_all as f64 || n_inliers < 30 {
-            break;
+            let seen = dominant_planes(points, &tolerance_m, n_all, MIN_CONTRADICTION_SHARE);
+            let is_hint_refused = !seen.planes.is_empty();
+            Supports { is_hint_refused, ..seen }
         }
+        UpHint::None => dominant_planes(points, &tolerance_m, n_all, MIN_SHARE),
+    }
+}
+
+fn is_enough(n_inliers: usize, n_all: usize, share: f64) -> bool {
+    30 <= n_inliers && share * n_all as f64 <= n_inliers as f64
+}
+
+/// Planes across a known up direction, most points first.
+fn level_planes(
+    mut points: Vec<Point3<f64>>,
+    tolerance_m: &impl Fn(f64) -> f64,
+    n_all: usize,
+    up: &Unit<Vector3<f64>>,
+    first_share: f64,
+) -> Vec<SupportPlane> {
+    let mut planes: Vec<SupportPlane> = Vec::new();
+    while planes.len() < MAX_PLANES {
+        let (axis, min_cos, share) = match planes.first() {
+            Some(first) => (first.normal, MIN_COS_PARALLEL, MIN_SHARE),
+            None => (*up, MIN_COS_TO_UP, first_share),
+        };
+        let found = best_plane(&points, tolerance_m, |it| min_cos <= it.dot(&axis));
+        let Some((plane, _)) = found.filter(|(_, n_inliers)| is_enough(*n_inliers, n_all, share)) else {
+            break;
+        };
         points.retain(|it| 2.0 * tolerance_m(it.z) < plane.height_m(it).abs());
         planes.push(plane);
     }
     planes
+}
+
+/// Large planes of any direction, and of these the ones that things stand on.
+fn dominant_planes(
+    points: Vec<Point3<f64>>,
+    tolerance_m: &impl Fn(f64) -> f64,
+    n_all: usize,
+    first_share: f64,
+) -> Supports {
+    let mut rest = points.clone();
+    let mut found: Vec<(SupportPlane, usize)> = Vec::new();
+    while found.len() <= MAX_PLANES {
+        let share = if found.is_empty() { first_share } else { MIN_SHARE };
+        let best = best_plane(&rest, tolerance_m, |_| true);
+        let Some(best) = best.filter(|(_, n_inliers)| is_enough(*n_inliers, n_all, share)) else { break };
+        rest.retain(|it| 2.0 * tolerance_m(it.z) < best.0.height_m(it).abs());
+        found.push(best);
+    }
+    let mut directions: Vec<(SupportPlane, f64)> = found
+        .iter()
+        .map(|(plane, _)| {
+            let parallel = || found.iter().filter(|it| MIN_COS_PARALLEL <= it.0.normal.dot(&plane.normal));
+            let n_inliers: usize = parallel().map(|it| it.1).sum();
+            let is_thing = |it: &&Point3<f64>| {
+                parallel()
+                    .any(|(plane, _)| (tolerance_m(it.z)..=THING_HEIGHT_M).contains(&plane.height_m(it)))
+            };
+            let n_things = rest.iter().filter(is_thing).count();
+            // A few points at edges are no things.
+            let share_of_things = (n_things as f64 + 5.0) / (rest.len() as f64 + 10.0);
+            let is_upright = 0.25 <= -plane.normal.y || plane.normal.z <= -0.9;
+            let prior = if is_upright { 1.0 } else { ODD_ROLL };
+            (*plane, prior * n_inliers as f64 * share_of_things)
+        })
+        .collect();
+    directions.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let Some((first, weight)) = directions.first().copied() else { return Supports::default() };
+    let rival = directions
+        .iter()
+        .find(|it| it.0.normal.dot(&first.normal) < MIN_COS_TO_UP)
+        .map(|(plane, its_weight)| (plane.normal, its_weight / (weight + its_weight)));
+    let planes = level_planes(points, tolerance_m, n_all, &first.normal, MIN_SHARE);
+    Supports { planes, rival, is_hint_refused: false }
 }
 
 fn best_plane(

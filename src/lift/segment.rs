@@ -4,7 +4,7 @@
 //! points off the support plane are grouped by depth in a window larger than the box, and groups are judged by how well they
 //! fit it.
 
-use nalgebra::Point3;
+use nalgebra::{Point3, Unit, Vector3};
 
 use crate::detection::BoundingBox2d;
 use crate::lift::SupportPlane;
@@ -27,6 +27,8 @@ pub(super) struct Tolerances<'a> {
     pub(super) step_m: &'a dyn Fn(f64) -> f64,
     /// How far from the plane a point at a depth still counts as on it, meters.
     pub(super) height_m: &'a dyn Fn(f64) -> f64,
+    /// Level and across the view, optical frame: along it things are as wide as they are.
+    pub(super) side: Unit<Vector3<f64>>,
 }
 
 struct Group {
@@ -52,7 +54,7 @@ impl Window {
         n_points * (self.stride * self.stride) as usize
     }
 
-    fn is_inside(&self, idx: usize, bbox: &BoundingBox2d) -> bool {
+    pub(super) fn is_inside(&self, idx: usize, bbox: &BoundingBox2d) -> bool {
         let (u, v) = self.pixel(idx);
         let (u, v) = (f64::from(u) + 0.5, f64::from(v) + 0.5);
         bbox.x0 <= u && u <= bbox.x1 && bbox.y0 <= v && v <= bbox.y1
@@ -87,7 +89,7 @@ pub(super) fn object_pixels(
             let mut pixels: Vec<usize> =
                 group.pixels.iter().copied().filter(|it| window.is_inside(*it, bbox)).collect();
             add_fragments(window, bbox, &candidates, tolerances, &mut pixels);
-            drop_background(window, &mut pixels);
+            drop_background(window, &tolerances.side, &mut pixels);
             pixels
         }
         // Nothing stands out of the plane: a flat thing, as far as depth can tell, is the plane within the box.
@@ -206,16 +208,17 @@ fn add_fragments(
     pixels: &mut Vec<usize>,
 ) {
     let points = |pixels: &[usize]| sample(window, pixels);
-    let quantile = |points: &[Point3<f64>], share: f64, axis: usize| {
-        super::quantile(&mut points.iter().map(|it| it[axis]).collect::<Vec<_>>(), share)
+    let quantile = |points: &[Point3<f64>], share: f64, axis: &Vector3<f64>| {
+        super::quantile(&mut points.iter().map(|it| axis.dot(&it.coords)).collect::<Vec<_>>(), share)
     };
+    let (side, depth) = (&*tolerances.side, &Vector3::z());
     let own = points(pixels);
     if own.is_empty() {
         return;
     }
-    let width_of = |points: &[Point3<f64>]| quantile(points, 0.98, 0) - quantile(points, 0.02, 0);
-    let (near, width) = (quantile(&own, 0.02, 2), width_of(&own));
-    let own_far = quantile(&own, 0.9, 2);
+    let width_of = |points: &[Point3<f64>]| quantile(points, 0.98, side) - quantile(points, 0.02, side);
+    let (near, width) = (quantile(&own, 0.02, depth), width_of(&own));
+    let own_far = quantile(&own, 0.9, depth);
     let far = own_far.max(near + 1.1 * width);
     let mut is_rest = is_candidate.to_vec();
     for &idx in pixels.iter() {
@@ -227,7 +230,7 @@ fn add_fragments(
         if !is_in_box || group.pixels.len() < 6 {
             continue;
         }
-        let (there_near, there_far) = (quantile(&there, 0.1, 2), quantile(&there, 0.9, 2));
+        let (there_near, there_far) = (quantile(&there, 0.1, depth), quantile(&there, 0.9, depth));
         let is_behind = near - 0.01 <= there_near && there_far <= far + 0.01;
         let is_near_side = 0.7 * width <= width_of(&there) && own_far - 1.1 * width <= there_near;
         if is_behind || is_near_side {
@@ -243,12 +246,13 @@ fn sample(window: &Window, pixels: &[usize]) -> Vec<Point3<f64>> {
 }
 
 /// Drops what lies behind a gap in depth that is wider than the object: background that flying pixels or a hole tied to it.
-fn drop_background(window: &Window, pixels: &mut Vec<usize>) {
+fn drop_background(window: &Window, side: &Unit<Vector3<f64>>, pixels: &mut Vec<usize>) {
     let mut by_depth = sample(window, pixels);
     by_depth.sort_by(|a, b| a.z.total_cmp(&b.z));
     let (mut left, mut right) = (f64::MAX, f64::MIN);
     for pair in by_depth.windows(2) {
-        (left, right) = (left.min(pair[0].x), right.max(pair[0].x));
+        let across = side.dot(&pair[0].coords);
+        (left, right) = (left.min(across), right.max(across));
         if 0.1_f64.max(1.2 * (right - left)) < pair[1].z - pair[0].z {
             let far = pair[0].z;
             let n_near = by_depth.iter().filter(|it| it.z <= far).count();

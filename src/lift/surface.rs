@@ -54,8 +54,8 @@ impl FrameGeometry<'_> {
             0.25 * size_m.x,
             0.25 * size_m.y,
             plane.height_sigma_m.max(1e-3),
-            plane.tilt_sigma,
-            plane.tilt_sigma,
+            plane.tilt_sigma.max(1e-3),
+            plane.tilt_sigma.max(1e-3),
             0.5,
         ];
         let in_object = Matrix6::from_diagonal(&sigmas.map(|it| it * it).into());
@@ -70,6 +70,7 @@ impl FrameGeometry<'_> {
             size_m,
             covariance: turn * in_object * turn.transpose(),
             source: PoseSource::Depth,
+            up_source: self.up_source(),
             hollow_depth_m: 0.0,
             unseen_below_m: 0.0,
             is_top_closed: true,

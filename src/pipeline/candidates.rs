@@ -46,7 +46,10 @@ impl<'a> Lifter<'a> {
     pub(super) fn view(&self) -> ViewAxes {
         match self.geometry() {
             Some(geometry) => geometry.view(),
-            None => self.context.view.unwrap_or_else(ViewAxes::camera),
+            None => {
+                let leveled = || self.context.up_in_camera.map_or_else(ViewAxes::camera, ViewAxes::leveled);
+                self.context.view.unwrap_or_else(leveled)
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 
 mod rest;
 
-use nalgebra::{Point3, Vector3};
+use nalgebra::{Point3, Vector2, Vector3};
 
 use super::{Candidate, ViewAxes};
 use crate::detection::BoundingBox2d;
@@ -143,9 +143,36 @@ fn offset(target: &Candidate, landmark: &Candidate, view: &ViewAxes) -> (Vector3
 /// tells how far away they are.
 pub(super) fn place_px(thing: &Candidate, view: &ViewAxes) -> Vector3<f64> {
     let bbox = &thing.detection.bbox;
-    let (x, y) = bbox.center();
-    let (right, forward) = view.step_of_camera(x, -bbox.y1);
+    let axes = ImageAxes::of(view);
+    let (x, y) = axes.coordinates(bbox.center());
+    let foot = y + 0.5 * axes.extents(bbox).1;
+    let (right, forward) = view.step_of_camera(x, -foot);
     Vector3::new(right, forward, -y)
+}
+
+/// Right and down in the image of a camera that may be rolled, pixels.
+struct ImageAxes {
+    right: Vector2<f64>,
+    down: Vector2<f64>,
+}
+
+impl ImageAxes {
+    /// By the viewer's up. Of a camera that looks straight down, the image's own.
+    fn of(view: &ViewAxes) -> Self {
+        let down = Vector2::new(-view.up.x, -view.up.y).try_normalize(0.2).unwrap_or(Vector2::y());
+        Self { right: Vector2::new(down.y, -down.x), down }
+    }
+
+    fn coordinates(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        let at = Vector2::new(x, y);
+        (self.right.dot(&at), self.down.dot(&at))
+    }
+
+    /// How far a box reaches to the right and down.
+    fn extents(&self, bbox: &BoundingBox2d) -> (f64, f64) {
+        let size = Vector2::new(bbox.width(), bbox.height());
+        (self.right.abs().dot(&size), self.down.abs().dot(&size))
+    }
 }
 
 /// To one side by `along`, off that direction by `aside`: sure once beyond the noise, better the straighter.
@@ -172,7 +199,9 @@ fn within_extents(target: &Candidate, landmark: &Candidate, view: &ViewAxes) -> 
     }
     // In the image, how far away a thing above a surface is cannot be told.
     let (a, b) = (&target.detection.bbox, &landmark.detection.bbox);
-    let beyond = (a.center().0 - b.center().0).abs() - 0.5 * b.width();
+    let axes = ImageAxes::of(view);
+    let beyond =
+        (axes.coordinates(a.center()).0 - axes.coordinates(b.center()).0).abs() - 0.5 * axes.extents(b).0;
     logistic(-beyond / (0.1 * size_px(a, b)))
 }
 
@@ -268,8 +297,11 @@ fn region(kind: RelationKind, target: &Candidate, landmark: &Candidate, view: &V
         return 0.0;
     }
     // From the middle of the box, in its widths and heights.
-    let right = (a.center().0 - b.center().0) / b.width();
-    let forward = (b.center().1 - 0.5 * (a.center().1 + a.y1)) / b.height();
+    let axes = ImageAxes::of(view);
+    let ((a_x, a_y), (b_x, b_y)) = (axes.coordinates(a.center()), axes.coordinates(b.center()));
+    let (b_width, b_height) = axes.extents(b);
+    let right = (a_x - b_x) / b_width;
+    let forward = (b_y - a_y - 0.25 * axes.extents(a).1) / b_height;
     let (right, forward) = view.step_of_camera(right, forward);
     let (across, down) = (0.5 + right, 0.5 - forward);
     if !(-0.1..=1.1).contains(&across) || !(-0.1..=1.1).contains(&down) {

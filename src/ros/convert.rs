@@ -3,7 +3,7 @@
 use image::{DynamicImage, ImageReader, Limits};
 use r2r::sensor_msgs::msg::{CameraInfo, CompressedImage, Image};
 
-use crate::camera::PinholeCamera;
+use crate::camera::{Calibration, PinholeCamera};
 use crate::engine::camera::{ColorMessage, ConvertError, DepthMessage, IntrinsicsMessage};
 use crate::image::{DepthImage, RgbImage};
 
@@ -164,32 +164,21 @@ pub fn camera(
     is_rectified: bool,
 ) -> Result<PinholeCamera, ConvertError> {
     let roi = &message.roi;
-    let (full_width, full_height) = if roi.width > 0 && roi.height > 0 {
-        (roi.width, roi.height)
-    } else {
-        (message.width, message.height)
+    let calibration = Calibration {
+        size: (message.width, message.height),
+        k: std::array::from_fn(|it| message.k.get(it).copied().unwrap_or(0.0)),
+        // An uncalibrated driver leaves P empty.
+        p: <[f64; 12]>::try_from(message.p.as_slice()).ok(),
+        lens: (message.distortion_model.clone(), message.d.clone()),
+        roi: (roi.width > 0 && roi.height > 0).then_some((roi.x_offset, roi.y_offset, roi.width, roi.height)),
+        binning: (message.binning_x.max(1), message.binning_y.max(1)),
     };
-    let (bin_x, bin_y) = (message.binning_x.max(1), message.binning_y.max(1));
-    let (width, height) = (full_width / bin_x, full_height / bin_y);
+    let (width, height) = calibration.image_size();
     if (width, height) != image_size {
         let (image_width, image_height) = image_size;
         return Err(ConvertError::CameraSize { image_width, image_height, width, height });
     }
-    let mut k = [0.0; 9];
-    // An uncalibrated driver leaves P empty.
-    let projected = is_rectified && message.p.first().is_some_and(|fx| *fx > 0.0) && message.p.len() == 12;
-    let columns = if projected { [0, 1, 2, 4, 5, 6, 8, 9, 10] } else { [0, 1, 2, 3, 4, 5, 6, 7, 8] };
-    let from = if projected { &message.p } else { &message.k };
-    for (to, column) in k.iter_mut().zip(columns) {
-        *to = from.get(column).copied().unwrap_or(0.0);
-    }
-    let (scale_x, scale_y) = (1.0 / f64::from(bin_x), 1.0 / f64::from(bin_y));
-    k[0] *= scale_x;
-    k[2] = (k[2] - f64::from(roi.x_offset)) * scale_x;
-    k[4] *= scale_y;
-    k[5] = (k[5] - f64::from(roi.y_offset)) * scale_y;
-    let camera = PinholeCamera::from_k(width, height, &k)?;
-    Ok(if is_rectified { camera } else { camera.with_distortion(&message.distortion_model, &message.d)? })
+    Ok(calibration.camera(is_rectified)?)
 }
 
 fn color_remedy(encoding: &str) -> &'static str {

@@ -18,7 +18,7 @@ mod shape;
 mod texture;
 mod things;
 
-use nalgebra::{Isometry3, Point3, Vector3};
+use nalgebra::{Isometry3, Point3, UnitQuaternion, Vector3};
 
 pub use self::color::Color;
 pub use self::mesh::{MeshError, MeshLibrary, ReadFile};
@@ -184,6 +184,14 @@ impl Scene {
         Self::from_layout(seed, furnish::draw(seed, library), config)
     }
 
+    /// The same scene by a camera turned about its optical axis: 90 degrees for a portrait, 180 for one that hangs upside down.
+    #[must_use]
+    pub fn rolled(mut self, roll_rad: f64) -> Self {
+        let roll = UnitQuaternion::from_axis_angle(&Vector3::z_axis(), roll_rad as f32);
+        self.layout.view.world_from_camera *= roll;
+        self
+    }
+
     /// Casts the rays. The same scene gives the same bytes each time.
     pub fn render(&self) -> RenderedScene {
         let raw = render::render(&self.layout, &self.camera, self.samples, self.seed);
@@ -242,7 +250,7 @@ fn describe(placed: &layout::Placed, sighting: &render::Sighting) -> SceneObject
 
 #[cfg(test)]
 mod tests {
-    use nalgebra::{Translation3, UnitQuaternion};
+    use nalgebra::Translation3;
 
     use super::*;
 

@@ -1,0 +1,126 @@
+//! Poses under a box that is off by two pixels: how far they jump, held against their own covariance.
+//!
+//! `cargo test --release --no-default-features --test jitter -- --nocapture` prints the table and the worst cases.
+
+#![allow(clippy::unwrap_used, reason = "a scene that cannot be made fails the test")]
+
+use language_grounding::detection::BoundingBox2d;
+use language_grounding::image::RgbdFrame;
+use language_grounding::lift::{FrameGeometry, LiftOptions};
+use language_grounding::scene::{DepthSensor, FIRST_HELD_OUT_SEED, Kind, RenderedScene, Scene, SceneConfig};
+use nalgebra::Matrix3;
+
+/// Pixels that an edge of a box may be off.
+const JITTER_PX: f64 = 2.0;
+const N_JITTERS: u64 = 12;
+
+struct Jump {
+    name: String,
+    length_m: f64,
+    /// In standard deviations of the pose: the larger of both poses' views of it counts least.
+    sigmas: f64,
+}
+
+fn sensed(seen: &RenderedScene, seed: u64) -> RgbdFrame {
+    let mut frame = seen.frame("camera", 0);
+    frame.depth = Some(DepthSensor::default().measure(&seen.depth, seed));
+    frame
+}
+
+/// The jumps of the pose of one object, from that of its exact box to those of boxes around it.
+fn jumps(geometry: &FrameGeometry<'_>, bbox: &BoundingBox2d, seed: u64, name: &str) -> Vec<Jump> {
+    let mut state = seed;
+    let mut off = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        JITTER_PX * (2.0 * ((state >> 33) as f64 / f64::from(1_u32 << 31)) - 1.0)
+    };
+    let first = geometry.lift(name, bbox).unwrap();
+    let mut all = Vec::new();
+    for _ in 0..N_JITTERS {
+        let moved = BoundingBox2d {
+            x0: bbox.x0 + off(),
+            y0: bbox.y0 + off(),
+            x1: bbox.x1 + off(),
+            y1: bbox.y1 + off(),
+        };
+        let other = geometry.lift(name, &moved).unwrap();
+        let jump = other.body_center - first.body_center;
+        let distance = |covariance: &nalgebra::Matrix6<f64>| {
+            let position: Matrix3<f64> = covariance.fixed_view::<3, 3>(0, 0).into_owned();
+            (position.try_inverse().unwrap() * jump).dot(&jump).sqrt()
+        };
+        // Whoever has one of the two answers must not be surprised by the other.
+        let sigmas = distance(&first.covariance).max(distance(&other.covariance));
+        all.push(Jump { name: name.to_owned(), length_m: jump.norm(), sigmas });
+    }
+    all
+}
+
+fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * share).round() as usize]
+}
+
+/// Median and worst jump in millimeters, median, 99 % and worst in standard deviations.
+fn summarized(name: &str, jumps: &mut [Jump]) -> [f64; 5] {
+    let mm = |share| 1e3 * quantile(jumps.iter().map(|it| it.length_m), share);
+    let sigmas = |share| quantile(jumps.iter().map(|it| it.sigmas), share);
+    let it = [mm(0.5), mm(1.0), sigmas(0.5), sigmas(0.99), sigmas(1.0)];
+    println!(
+        "{name:<22} n {:5}  jump mm p50 {:4.1} p99 {:5.1} worst {:5.1}   sigma p50 {:4.2} p99 {:5.2} worst {:5.2}",
+        jumps.len(),
+        it[0],
+        mm(0.99),
+        it[1],
+        it[2],
+        it[3],
+        it[4]
+    );
+    jumps.sort_by(|a, b| b.sigmas.total_cmp(&a.sigmas));
+    for jump in jumps.iter().take(6) {
+        println!("    {}: {:.1} mm, {:.1} sigma", jump.name, 1e3 * jump.length_m, jump.sigmas);
+    }
+    it
+}
+
+#[test]
+fn lone_objects_hardly_move_with_their_box() {
+    let config = SceneConfig { samples: 0, ..SceneConfig::camera(640, 480) };
+    let options = LiftOptions::default();
+    let mut all = Vec::new();
+    for index in 0..120_u64 {
+        let kind = Kind::ALL[index as usize % Kind::ALL.len()];
+        let seed = FIRST_HELD_OUT_SEED + 5000 + index;
+        let distance_m = 0.5 + (index as f32 * 0.618_034).fract();
+        let seen = Scene::lone(seed, kind, distance_m, &config).unwrap().render();
+        let frame = sensed(&seen, seed);
+        let geometry = FrameGeometry::new(&frame, &options).unwrap();
+        let name = format!("{} of seed {index}", kind.name());
+        all.extend(jumps(&geometry, &seen.objects[0].bbox.unwrap(), seed, &name));
+    }
+    let [p50_mm, worst_mm, _, p99, worst] = summarized("lone objects", &mut all);
+    assert!(p50_mm <= 1.5 && worst_mm <= 30.0, "{p50_mm} {worst_mm}");
+    assert!(p99 <= 2.0 && worst <= 3.5, "{p99} {worst}");
+}
+
+#[test]
+fn objects_among_others_hardly_move_with_their_box() {
+    let config = SceneConfig { samples: 0, ..SceneConfig::camera(640, 480) };
+    let options = LiftOptions::default();
+    let mut all = Vec::new();
+    for index in 0..30_u64 {
+        let seed = FIRST_HELD_OUT_SEED + 7000 + index;
+        let seen = Scene::generate(seed, &config).unwrap().render();
+        let frame = sensed(&seen, seed);
+        let geometry = FrameGeometry::new(&frame, &options).unwrap();
+        let whole = seen.objects.iter().filter(|it| 0.9 <= it.visible_fraction && 300 <= it.visible_pixels);
+        for object in whole {
+            let name = format!("{} of seed {index}", object.kind.name());
+            all.extend(jumps(&geometry, &object.bbox.unwrap(), seed, &name));
+        }
+    }
+    let [p50_mm, worst_mm, _, p99, worst] = summarized("among others", &mut all);
+    assert!(p50_mm <= 1.5 && worst_mm <= 60.0, "{p50_mm} {worst_mm}");
+    assert!(p99 <= 2.5 && worst <= 4.0, "{p99} {worst}");
+}
