@@ -5,6 +5,7 @@ mod context;
 mod gate;
 mod grasp;
 mod on_plane;
+mod opening;
 mod place;
 mod plane;
 mod segment;
@@ -457,8 +458,8 @@ impl<'a> FrameGeometry<'a> {
                 is_up_known: up_source != UpSource::Unknown,
                 support_m: plane.map(|it| -it.camera_height_m),
                 support_share: plane.map_or(0.0, |it| {
- plane_share_below(&window, &pixels, &it, down, &|z| self.height_tolerance_m(z))
- }),
+                    plane_share_below(&window, &pixels, &it, down, &|z| self.height_tolerance_m(z))
+                }),
                 depth_noise_m: self.noise_m(surface_centroid.z),
                 pixel_m: surface_centroid.z / self.focal(),
             }
@@ -471,7 +472,7 @@ impl<'a> FrameGeometry<'a> {
         let covariance = body::containing(&bodies);
         let body = bodies.swap_remove(0).0;
         let (mask, valid_depth_ratio) = self.mask_of(&window, &pixels);
-        Ok(LiftedObject {
+        let mut lifted = LiftedObject {
             body_center: Point3::from(body.object_in_camera.translation.vector),
             object_in_camera: body.object_in_camera,
             surface_centroid,
@@ -488,7 +489,12 @@ impl<'a> FrameGeometry<'a> {
             plane_residual_m: plane.map(|it| it.residual_m),
             is_truncated: is_truncated(&bbox, width, height),
             mask,
-        })
+        };
+        // Of a deep vessel seen at a slant the middle is hidden: its rim tells.
+        if lifted.hollow_depth_m == 0.0 {
+            lifted.hollow_depth_m = self.opening_depth(&lifted).unwrap_or(0.0);
+        }
+        Ok(lifted)
     }
 
     /// The bodies that slightly other boxes around the same thing would give, each with its weight beside the main one's. Which pixels are
