@@ -70,6 +70,13 @@ impl<C: Clone, D: Clone> FrameQueue<C, D> {
         self.colors.iter().rev().map(|it| self.paired(it, tolerance)).find(|it| it.depth.is_some())
     }
 
+    /// Stamp of the depth image nearest to the newest color image minus that image's, nanoseconds.
+    pub fn nearest_offset_ns(&self) -> Option<i64> {
+        let color_ns = self.colors.back()?.header.stamp_ns;
+        let offsets = self.depths.iter().map(|it| it.header.stamp_ns.saturating_sub(color_ns));
+        offsets.min_by_key(|it| it.unsigned_abs())
+    }
+
     fn paired(&self, color: &Kept<C>, tolerance: Duration) -> Pair<C, D> {
         let apart_ns = |depth: &&Kept<D>| depth.header.stamp_ns.abs_diff(color.header.stamp_ns);
         let nearest = self.depths.iter().min_by_key(apart_ns);

@@ -260,6 +260,29 @@ mod tests {
     }
 
     #[test]
+    fn compressed_depth_is_read_as_rvl_too() {
+        // A row of nothing, 1500 and 1499: runs 1 and 2, differences 3000 and 1 (coded), as the paper packs them.
+        let nibbles = [1_u32, 2, 0x8, 0xf, 0xe, 5, 1, 0];
+        let word = nibbles.iter().fold(0, |word, it| word << 4 | it);
+        let body = [3_u32.to_le_bytes(), 1_u32.to_le_bytes(), word.to_le_bytes()].concat();
+        let header = [[0; 4], 3000.0_f32.to_le_bytes(), 0.0_f32.to_le_bytes()].concat();
+        for (format, meters) in
+            [("16UC1; compressedDepth rvl", [1.5, 1.499]), ("32FC1; compressedDepth rvl", [2.0, 2.001_334])]
+        {
+            let data = [header.clone(), body.clone()].concat();
+            let message = CompressedImage { format: format.to_owned(), data, ..Default::default() };
+            let depth = depth_image_from_compressed(&message).unwrap();
+            assert_eq!(depth.get(0, 0), None);
+            for (u, expected) in meters.into_iter().enumerate() {
+                assert!((depth.get(u as u32 + 1, 0).unwrap() - expected).abs() < 1e-5, "{format}");
+            }
+            let cut = CompressedImage { data: message.data[..20].to_vec(), ..message };
+            let sentence = depth_image_from_compressed(&cut).unwrap_err().to_string();
+            assert!(sentence.contains("ends early"), "{sentence}");
+        }
+    }
+
+    #[test]
     fn compressed_depth_is_read_in_both_forms() {
         let png = |values: Vec<u16>| {
             let gray =
