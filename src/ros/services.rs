@@ -190,13 +190,13 @@ async fn look_until_found(
     };
     // Looked, and told what there is: that it is not there is an answer too.
     let answers = [
-        msg::GroundingResult::FOUND,
-        msg::GroundingResult::NOT_FOUND,
-        msg::GroundingResult::AMBIGUOUS,
-        msg::GroundingResult::NO_DEPTH,
-        msg::GroundingResult::NO_TRANSFORM,
+        msg::GroundingResult::FOUND as u8,
+        msg::GroundingResult::NOT_FOUND as u8,
+        msg::GroundingResult::AMBIGUOUS as u8,
+        msg::GroundingResult::NO_DEPTH as u8,
+        msg::GroundingResult::NO_TRANSFORM as u8,
     ];
-    let is_answer = answers.iter().any(|it| finished.status == *it as u8);
+    let is_answer = answers.contains(&finished.status);
     let result = Find::Result { result: finished };
     let told = if is_answer { goal.succeed(result) } else { goal.abort(result) };
     if let Err(error) = told {
