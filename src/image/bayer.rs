@@ -55,7 +55,7 @@ pub fn rgb_from_mosaic<T: Copy + Into<u32> + Sync>(
             let at = |dv: usize, du: usize| -> u32 { rows[dv][u + du - 1].into() };
             let is_green = is_red_row != (u % 2 == red_column);
             let (in_row, green, in_column) = if is_green {
-                ((at(1, 0) + at(1, 2) + 1) / 2, at(1, 1), (at(0, 1) + at(2, 1) + 1) / 2)
+                ((at(1, 0) + at(1, 2)).div_ceil(2), at(1, 1), (at(0, 1) + at(2, 1)).div_ceil(2))
             } else {
                 let cross = (at(0, 1) + at(2, 1) + at(1, 0) + at(1, 2) + 2) / 4;
                 (at(1, 1), cross, (at(0, 0) + at(0, 2) + at(2, 0) + at(2, 2) + 2) / 4)

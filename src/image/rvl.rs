@@ -46,8 +46,8 @@ impl Nibbles<'_> {
         let mut value = 0_u32;
         for shift in (0..32).step_by(3) {
             // Byte 3 of a word comes first, its upper half before its lower.
-            let byte = self.stream.get(self.at / 2 ^ 3).ok_or("it ends early")?;
-            let nibble = u32::from(if self.at % 2 == 0 { byte >> 4 } else { byte & 15 });
+            let byte = self.stream.get((self.at / 2) ^ 3).ok_or("it ends early")?;
+            let nibble = u32::from(if self.at.is_multiple_of(2) { byte >> 4 } else { byte & 15 });
             self.at += 1;
             value |= (nibble & 7) << shift;
             if nibble & 8 == 0 {
