@@ -92,6 +92,18 @@ pub fn draw(image: &RgbImage, result: &GroundingResult, camera: Option<&PinholeC
     canvas.image
 }
 
+/// A copy of `image` with words about it along the top: what was asked (nothing for a caption), what is said, and by which model.
+pub fn draw_words(image: &RgbImage, question: &str, text: &str, model: &str) -> RgbImage {
+    let mut canvas = Canvas { image: image.clone(), scale: if image.width() < 900 { 1 } else { 2 } };
+    if image.width() == 0 || image.height() == 0 {
+        return canvas.image;
+    }
+    let (asked, seen_by) = (format!("> {question}"), format!("model: {model}"));
+    let lines = [(asked.as_str(), WHITE), (text, TARGET), (seen_by.as_str(), CANDIDATE)];
+    canvas.banner(if question.is_empty() { &lines[1..] } else { &lines });
+    canvas.image
+}
+
 fn label_of(object: &GroundedObject) -> String {
     format!("{} {:.2}", object.phrase, object.score)
 }

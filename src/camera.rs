@@ -100,7 +100,7 @@ pub enum CameraError {
     },
     /// A lens model that is not known, or not with so many coefficients.
     #[error(
-        "expected distortion_model plumb_bob with 4 or 5 coefficients, rational_polynomial with 8 or equidistant with 4, \
+        "expected distortion_model plumb_bob with 4 or 5 coefficients, rational_polynomial with 8, 12 or 14 or equidistant with 4, \
          got {model:?} with {d:?}: rectify the image and use the camera_info of the rectified one"
     )]
     Distortion {

@@ -1,5 +1,11 @@
 //! Color and depth images as the core sees them.
 
+pub mod bayer;
+pub mod compressed;
+pub mod encoding;
+pub mod rvl;
+pub mod yuv;
+
 use std::sync::Arc;
 
 pub use ::image::RgbImage;

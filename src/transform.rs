@@ -16,6 +16,12 @@ use transforms::time::{Stamp, Timestamp};
 const MAX_FRAMES_NAMED: usize = 12;
 /// A rotation whose norm differs from 1 by more is not one that rounding made.
 const MAX_NORM_ERROR: f64 = 0.01;
+/// Publishers of the same edge may be apart by so much; an edge whose stamp goes back by more shows that time did.
+const MAX_DISORDER_NS: i64 = 100_000_000;
+/// So many stamps in a row under an edge's newest show that time stepped back, however little.
+const MAX_BEHIND: u32 = 2;
+/// A frame that comes back to an earlier parent so soon has two publishers.
+const DISPUTE_NS: i64 = 1_000_000_000;
 
 /// When a transform holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +94,18 @@ pub enum TransformError {
         /// What it covers, in words.
         covered: String,
     },
+    /// Publishers that contradict each other; the newest word holds.
+    #[error(
+        "TF puts {child:?} both in {parent:?} and in {other_parent:?}: a frame has one parent, stop one of the publishers"
+    )]
+    TwoParents {
+        /// TF's `child_frame_id`.
+        child: String,
+        /// TF's `header.frame_id`, now.
+        parent: String,
+        /// And before.
+        other_parent: String,
+    },
     /// A transform that cannot be part of a tree.
     #[error("transform of {child:?} in {parent:?} refused: {problem}")]
     Refused {
@@ -104,25 +122,34 @@ pub enum TransformError {
 #[derive(Debug)]
 pub struct TransformTree {
     registry: Registry<Timestamp>,
-    /// child -> (parent, does it move)
-    edges: BTreeMap<String, (String, bool)>,
-    max_age: Duration,
-    newest_ns: i64,
+    /// By child.
+    edges: BTreeMap<String, Edge>,
+}
+
+/// The newest that is known of an edge.
+#[derive(Debug)]
+struct Edge {
+    parent: String,
+    moves: bool,
+    /// `None` for a static one.
+    newest_ns: Option<i64>,
+    /// Stamps under `newest_ns` that came in a row.
+    n_behind: u32,
+    /// The parent before this one, and the stamp when it changed.
+    former: Option<(String, Option<i64>)>,
 }
 
 impl TransformTree {
     /// An empty tree that keeps `max_age` of history.
     pub fn new(max_age: Duration) -> Self {
-        Self {
-            registry: Registry::with_max_age(max_age),
-            edges: BTreeMap::new(),
-            max_age,
-            newest_ns: i64::MIN,
-        }
+        Self { registry: Registry::with_max_age(max_age), edges: BTreeMap::new() }
     }
 
-    /// Takes an edge in. A frame that comes with another parent than before moves there. A stamp older than all history
-    /// means that time jumped back (a bag starts over): the history is dropped.
+    /// Takes an edge in. A frame that comes with another parent than before moves there. When an edge's stamps go back, so did
+    /// time (a simulation was reset, a bag starts over), and nothing that moved before holds any more.
+    ///
+    /// # Errors
+    /// It cannot be part of a tree; or it was taken in, and contradicts what another publisher says.
     pub fn insert(&mut self, edge: &StampedTransform) -> Result<(), TransformError> {
         let (parent, child) = (bare(&edge.parent).to_owned(), bare(&edge.child).to_owned());
         let refused = |problem: String| TransformError::Refused {
@@ -130,24 +157,46 @@ impl TransformTree {
             child: edge.child.clone(),
             problem,
         };
-        let moves = edge.stamp != TransformStamp::Static;
-        if let TransformStamp::At(stamp_ns) = edge.stamp {
-            let max_age_ns = i64::try_from(self.max_age.as_nanos()).unwrap_or(i64::MAX);
-            if stamp_ns < self.newest_ns.saturating_sub(max_age_ns) {
-                self.forget_history();
-            }
-            self.newest_ns = self.newest_ns.max(stamp_ns);
-        }
         let transform = to_tree(&parent, &child, edge).map_err(refused)?;
-        if let Some((known_parent, known_moves)) = self.edges.get(&child)
-            && (*known_parent != parent || *known_moves != moves)
-        {
+        let stamp_ns = match edge.stamp {
+            TransformStamp::Static => None,
+            TransformStamp::At(stamp_ns) => Some(stamp_ns),
+        };
+        if self.shows_step_back(&child, stamp_ns) {
+            self.forget_moving();
+        }
+        let known = self.edges.get(&child);
+        let is_moved = known.is_some_and(|it| it.parent != parent || it.moves != stamp_ns.is_some());
+        if is_moved {
             self.registry.remove_frame(&child);
+        }
+        let disputed = known.filter(|_| is_moved).and_then(|it| it.disputed_by(&parent, stamp_ns));
+        let former = match known {
+            Some(it) if it.parent != parent => Some((it.parent.clone(), stamp_ns)),
+            Some(it) => it.former.clone(),
+            None => None,
+        };
+        let newest_ns = known.filter(|_| !is_moved).and_then(|it| it.newest_ns).max(stamp_ns);
+        let n_behind = known.map_or(0, |it| if stamp_ns < newest_ns { it.n_behind + 1 } else { 0 });
+        if is_moved {
+            // It is in the tree under its new parent, or nowhere.
             self.edges.remove(&child);
         }
         self.registry.add_transform(transform).map_err(|err| refused(err.to_string()))?;
-        self.edges.insert(child, (parent, moves));
-        Ok(())
+        let moves = stamp_ns.is_some();
+        self.edges.insert(child.clone(), Edge { parent: parent.clone(), moves, newest_ns, n_behind, former });
+        disputed
+            .map_or(Ok(()), |other_parent| Err(TransformError::TwoParents { child, parent, other_parent }))
+    }
+
+    /// Drops all that was said of moving frames: it was at another time than it says.
+    pub fn forget_moving(&mut self) {
+        let moving: Vec<String> =
+            self.edges.iter().filter(|(_, it)| it.moves).map(|(child, _)| child.clone()).collect();
+        for child in moving {
+            self.registry.remove_frame(&child);
+            self.edges.remove(&child);
+        }
     }
 
     /// The transform that takes points of `source` to `target` at a time; interpolated, never extrapolated.
@@ -196,7 +245,7 @@ impl TransformTree {
     /// All frames, sorted, in words.
     pub fn known_frames(&self) -> String {
         let mut frames: Vec<&str> =
-            self.edges.iter().flat_map(|(child, (parent, _))| [child.as_str(), parent.as_str()]).collect();
+            self.edges.iter().flat_map(|(child, it)| [child.as_str(), it.parent.as_str()]).collect();
         frames.sort_unstable();
         frames.dedup();
         let n_more = frames.len().saturating_sub(MAX_FRAMES_NAMED);
@@ -209,26 +258,42 @@ impl TransformTree {
     }
 
     fn knows(&self, frame: &str) -> bool {
-        self.edges.contains_key(frame) || self.edges.values().any(|(parent, _)| parent == frame)
+        self.edges.contains_key(frame) || self.edges.values().any(|it| it.parent == frame)
     }
 
     fn root(&self, frame: &str) -> String {
         // The registry admits no cycles.
         let mut root = frame;
-        while let Some((parent, _)) = self.edges.get(root) {
-            root = parent;
+        while let Some(edge) = self.edges.get(root) {
+            root = &edge.parent;
         }
         root.to_owned()
     }
 
-    fn forget_history(&mut self) {
-        let moving: Vec<String> =
-            self.edges.iter().filter(|(_, (_, moves))| *moves).map(|(child, _)| child.clone()).collect();
-        for child in moving {
-            self.registry.remove_frame(&child);
-            self.edges.remove(&child);
+    fn shows_step_back(&self, child: &str, stamp_ns: Option<i64>) -> bool {
+        let known = self.edges.get(child).and_then(|it| Some((it.newest_ns?, it.n_behind)));
+        known.zip(stamp_ns).is_some_and(|((newest_ns, n_behind), stamp_ns)| {
+            let back_ns = newest_ns.saturating_sub(stamp_ns);
+            back_ns > MAX_DISORDER_NS || back_ns > 0 && n_behind + 1 >= MAX_BEHIND
+        })
+    }
+}
+
+impl Edge {
+    /// The parent that another publisher gives this frame, if one seems to. Things that are taken along change parents too, but
+    /// do not come back within a moment.
+    fn disputed_by(&self, parent: &str, stamp_ns: Option<i64>) -> Option<String> {
+        if self.parent == parent {
+            return None;
         }
-        self.newest_ns = i64::MIN;
+        let is_dispute = match (self.moves, stamp_ns, &self.former) {
+            (false, None, _) => true,
+            (_, _, Some((former, changed_ns))) if former == parent => {
+                changed_ns.zip(stamp_ns).is_none_or(|(before, now)| now.saturating_sub(before) < DISPUTE_NS)
+            }
+            _ => false,
+        };
+        is_dispute.then(|| self.parent.clone())
     }
 }
 
@@ -366,16 +431,59 @@ mod tests {
     }
 
     #[test]
-    fn frames_change_parents_and_time_may_start_over() {
-        let mut tree = tree(&[
-            edge("map", "base", 1.0, 0.0, TransformStamp::At(1000 * SECOND)),
-            edge("base", "camera", 1.0, 0.0, TransformStamp::Static),
-        ]);
-        tree.insert(&edge("odom", "base", 5.0, 0.0, TransformStamp::At(1001 * SECOND))).unwrap();
-        assert!(tree.target_from_source("odom", "camera", 1001 * SECOND).is_ok());
-        tree.insert(&edge("odom", "base", 7.0, 0.0, TransformStamp::At(5 * SECOND))).unwrap();
-        let odom_from_camera = tree.target_from_source("odom", "camera", 5 * SECOND).unwrap();
-        assert!((odom_from_camera.translation.x - 8.0).abs() < 1e-12);
+    fn after_a_step_back_nothing_older_serves() {
+        // Before the step the camera stood at 5 m, after it at 7 m; both were told for the same stamps.
+        for (rate_hz, step_ns) in [(10, 5 * SECOND), (10, 40 * SECOND), (50, SECOND / 5), (50, SECOND / 12)] {
+            let mut tree = tree(&[edge("base", "camera", 1.0, 0.0, TransformStamp::Static)]);
+            let ticks = |from: i64, n: i64| (0..n).map(move |it| from + it * SECOND / rate_hz);
+            for stamp_ns in ticks(100 * SECOND, 8 * rate_hz) {
+                tree.insert(&edge("odom", "base", 5.0, 0.0, TransformStamp::At(stamp_ns))).unwrap();
+                tree.insert(&edge("map", "odom", 0.0, 0.0, TransformStamp::At(stamp_ns))).unwrap();
+            }
+            let again = 108 * SECOND - step_ns;
+            for (n, stamp_ns) in ticks(again, 3).enumerate() {
+                tree.insert(&edge("odom", "base", 7.0, 0.0, TransformStamp::At(stamp_ns))).unwrap();
+                if MAX_DISORDER_NS < step_ns || 0 < n {
+                    let newest = tree.target_from_source("odom", "camera", stamp_ns).unwrap().translation.x;
+                    assert!((newest - 8.0).abs() < 1e-12, "{step_ns} ns back: {newest}");
+                    assert!(tree.target_from_source("odom", "camera", 107 * SECOND + 999_000_000).is_err());
+                    assert!(tree.target_from_source("odom", "base", again - 1).is_err());
+                    assert!(tree.target_from_source("map", "base", stamp_ns).is_err(), "of before the step");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_publishers_of_an_edge_are_no_step_back() {
+        let mut tree = TransformTree::new(Duration::from_secs(10));
+        for tick in 0..50 {
+            for late in [0, 1] {
+                let stamp = TransformStamp::At(100 * SECOND + (tick - late) * SECOND / 20);
+                tree.insert(&edge("map", "base", 1.0, 0.0, stamp)).unwrap();
+            }
+        }
+        assert!(tree.target_from_source("map", "base", 101 * SECOND).is_ok(), "history is kept");
+        // An edge whose clock is another one disturbs nobody.
+        tree.insert(&edge("map", "lamp", 1.0, 0.0, TransformStamp::At(SECOND))).unwrap();
+        assert!(tree.target_from_source("map", "base", 101 * SECOND).is_ok());
+    }
+
+    #[test]
+    fn frames_change_parents_and_have_one_at_a_time() {
+        let moving =
+            |parent: &str, secs: i64| edge(parent, "cup", 1.0, 0.0, TransformStamp::At(secs * SECOND));
+        let mut tree = tree(&[moving("table", 100), edge("map", "lens", 0.0, 0.0, TransformStamp::Static)]);
+        // Taken along, and put back.
+        tree.insert(&moving("gripper", 101)).unwrap();
+        assert!(tree.target_from_source("gripper", "cup", 101 * SECOND).is_ok());
+        tree.insert(&moving("table", 105)).unwrap();
+        let sentence = tree.insert(&moving("gripper", 105)).unwrap_err().to_string();
+        assert!(sentence.contains("\"cup\" both in \"gripper\" and in \"table\""), "{sentence}");
+        assert!(tree.target_from_source("gripper", "cup", 105 * SECOND).is_ok(), "the newest word holds");
+        let again = edge("base", "lens", 0.0, 0.0, TransformStamp::Static);
+        assert!(matches!(tree.insert(&again), Err(TransformError::TwoParents { .. })));
+        assert_eq!(tree.insert(&again), Ok(()));
     }
 
     #[test]

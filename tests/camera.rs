@@ -21,7 +21,7 @@ struct Camera {
 #[test]
 fn rays_are_those_of_opencv() {
     let fixture: Fixture = serde_json::from_str(include_str!("data/camera_rays.json")).unwrap();
-    assert_eq!(fixture.cameras.len(), 7);
+    assert_eq!(fixture.cameras.len(), 11);
     for it in &fixture.cameras {
         let ideal = PinholeCamera::from_k(640, 480, &it.k).unwrap();
         let camera = ideal.with_distortion(&it.model, &it.d).unwrap();

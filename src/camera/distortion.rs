@@ -3,7 +3,7 @@
 //! Formulas as in OpenCV's camera calibration (`projectPoints`, `fisheye::distortPoints`); held to OpenCV 5.0.0 by
 //! `tests/camera.rs`.
 
-use nalgebra::{Matrix2, Point2, Vector2};
+use nalgebra::{Matrix2, Matrix3, Point2, Vector2};
 
 use super::CameraError;
 
@@ -14,6 +14,9 @@ pub enum Distortion {
     None,
     /// Brown and Conrady's, `plumb_bob` and `rational_polynomial`: k1, k2, p1, p2, k3, k4, k5, k6.
     Rational([f64; 8]),
+    /// The same with OpenCV's thin prism and tilted sensor, `rational_polynomial` with 12 or 14 coefficients: then s1, s2, s3, s4,
+    /// tau_x, tau_y.
+    Full([f64; 14]),
     /// Kannala and Brandt's fisheye, `equidistant`: k1, k2, k3, k4.
     Equidistant([f64; 4]),
 }
@@ -31,23 +34,26 @@ impl Distortion {
             return Ok(Self::None);
         }
         let refused = || CameraError::Distortion { model: model.to_owned(), d: d.to_vec() };
-        // Trailing zeros (OpenCV's thin prism and tilt) change nothing.
+        // Trailing zeros change nothing.
         let n_used = d.iter().rposition(|it| *it != 0.0).map_or(0, |it| it + 1);
         let max_used = match model {
             "plumb_bob" => 5,
-            "rational_polynomial" => 8,
+            "rational_polynomial" => 14,
             "equidistant" | "fisheye" => 4,
             _ => return Err(refused()),
         };
         if max_used < n_used || d.iter().any(|it| !it.is_finite()) {
             return Err(refused());
         }
-        let mut all = [0.0; 8];
+        let mut all = [0.0; 14];
         all[..n_used].copy_from_slice(&d[..n_used]);
         Ok(if max_used == 4 {
             Self::Equidistant([all[0], all[1], all[2], all[3]])
+        } else if n_used <= 8 {
+            let [k1, k2, p1, p2, k3, k4, k5, k6, ..] = all;
+            Self::Rational([k1, k2, p1, p2, k3, k4, k5, k6])
         } else {
-            Self::Rational(all)
+            Self::Full(all)
         })
     }
 
@@ -57,6 +63,10 @@ impl Distortion {
             Self::None => Some(ideal),
             Self::Rational(d) => {
                 let (seen, jacobian) = rational(d, ideal);
+                is_upright(&jacobian).then_some(seen)
+            }
+            Self::Full(d) => {
+                let (seen, jacobian) = full(d, ideal);
                 is_upright(&jacobian).then_some(seen)
             }
             Self::Equidistant(k) => {
@@ -73,16 +83,21 @@ impl Distortion {
     pub fn undistort(&self, seen: Point2<f64>) -> Option<Point2<f64>> {
         match self {
             Self::None => Some(seen),
-            Self::Rational(d) => undistorted_rational(d, seen),
+            Self::Rational(d) => solved(|ideal| rational(d, ideal), seen),
+            Self::Full(d) => solved(|ideal| full(d, ideal), seen),
             Self::Equidistant(k) => undistorted_equidistant(k, seen),
         }
     }
 }
 
-fn undistorted_rational(d: &[f64; 8], seen: Point2<f64>) -> Option<Point2<f64>> {
+#[inline]
+fn solved(
+    lens: impl Fn(Point2<f64>) -> (Point2<f64>, Matrix2<f64>),
+    seen: Point2<f64>,
+) -> Option<Point2<f64>> {
     let mut ideal = seen;
     for _ in 0..MAX_STEPS {
-        let (now, jacobian) = rational(d, ideal);
+        let (now, jacobian) = lens(ideal);
         let error = now - seen;
         if error.amax() <= MAX_RESIDUAL {
             return is_upright(&jacobian).then_some(ideal);
@@ -140,6 +155,35 @@ fn rational(d: &[f64; 8], ideal: Point2<f64>) -> (Point2<f64>, Matrix2<f64>) {
         radial + 2.0 * y * y * slope + 6.0 * p1 * y + 2.0 * p2 * x,
     );
     (seen, jacobian)
+}
+
+/// The distorted point and the Jacobian of it, with a thin prism behind the lens and a sensor that is not square to it.
+fn full(d: &[f64; 14], ideal: Point2<f64>) -> (Point2<f64>, Matrix2<f64>) {
+    let [k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tau_x, tau_y] = *d;
+    let (bent, mut jacobian) = rational(&[k1, k2, p1, p2, k3, k4, k5, k6], ideal);
+    let r2 = ideal.coords.norm_squared();
+    let prism = Vector2::new(r2 * (s1 + r2 * s2), r2 * (s3 + r2 * s4));
+    let slope = Vector2::new(s1 + 2.0 * r2 * s2, s3 + 2.0 * r2 * s4);
+    jacobian += slope * (2.0 * ideal.coords).transpose();
+    let bent = bent + prism;
+    if tau_x == 0.0 && tau_y == 0.0 {
+        return (bent, jacobian);
+    }
+    let ((sin_x, cos_x), (sin_y, cos_y)) = (tau_x.sin_cos(), tau_y.sin_cos());
+    let about_x = Matrix3::new(1.0, 0.0, 0.0, 0.0, cos_x, sin_x, 0.0, -sin_x, cos_x);
+    let about_y = Matrix3::new(cos_y, 0.0, -sin_y, 0.0, 1.0, 0.0, sin_y, 0.0, cos_y);
+    let turned = about_y * about_x;
+    let onto = Matrix3::new(turned.m33, 0.0, -turned.m13, 0.0, turned.m33, -turned.m23, 0.0, 0.0, 1.0);
+    let tilt = onto * turned;
+    let at = tilt * bent.to_homogeneous();
+    let seen = Point2::new(at.x / at.z, at.y / at.z);
+    let along = Matrix2::new(
+        tilt.m11 - seen.x * tilt.m31,
+        tilt.m12 - seen.x * tilt.m32,
+        tilt.m21 - seen.y * tilt.m31,
+        tilt.m22 - seen.y * tilt.m32,
+    ) / at.z;
+    (seen, along * jacobian)
 }
 
 /// Distance from the center of the image of a ray at `angle` from the axis, and its derivative.

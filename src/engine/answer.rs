@@ -7,6 +7,7 @@ use super::calls::{DescribeRefusal, Description};
 use super::context::ContextSource;
 use super::depth::DepthRefusal;
 use super::frames::wait_for_frame;
+use super::input_health::unpaired_depth;
 use super::inputs::CameraFrame;
 use super::outcome::{MAX_INSTRUCTION_BYTES, Outcome, TargetFate};
 use super::ports::Ports;
@@ -67,6 +68,8 @@ impl Answerer {
             Ok(converted) => converted,
             Err(refusal) => return (refused(refusal), None),
         };
+        let unpaired = self.unpaired_depth(seen, &config);
+        self.ports.monitor.set_depth_offset(seen.images.depth_offset_ns(), unpaired.clone());
         latency.add("convert", started.elapsed());
         let found = match self.context.of_frame(&frame, request, &config).await {
             Ok(context) => self.run_pipeline(&frame, context, request, &config, timeout).await,
@@ -78,10 +81,14 @@ impl Answerer {
         };
         latency.0.extend(stages.0);
         self.context.remember_plane(&result, &config).await;
-        if result.status == Status::NoDepth && !depth_refusals.is_empty() {
+        if result.status == Status::NoDepth {
             // The refused message is the reason, not that there was none.
-            let reasons: Vec<String> = depth_refusals.iter().map(ToString::to_string).collect();
-            result.message = reasons.join("; ");
+            let mut reasons: Vec<String> = depth_refusals.iter().map(ToString::to_string).collect();
+            reasons.extend(unpaired);
+            reasons.dedup();
+            if !reasons.is_empty() {
+                result.message = reasons.join("; ");
+            }
         }
 
         let transform_started = Instant::now();
@@ -138,7 +145,6 @@ impl Answerer {
     ) -> Result<(Arc<RgbdFrame>, Vec<DepthRefusal>), Refusal> {
         let image = seen.images.color.message.rgb()?;
         let found = self.ports.depth.of_frame(seen, image.dimensions(), config).await;
-        self.ports.monitor.set_depth_offset(seen.images.depth_offset_ns());
         self.ports.monitor.set_registered_from(found.registered_from.as_ref());
         let frame = Arc::new(RgbdFrame {
             key: seen.sequence(),
@@ -149,6 +155,16 @@ impl Answerer {
             stamp_ns: seen.header().stamp_ns,
         });
         Ok((frame, found.refusals))
+    }
+
+    /// Why there is no depth to an image although depth comes.
+    fn unpaired_depth(&self, seen: &CameraFrame, config: &Config) -> Option<String> {
+        if seen.images.depth.is_some() || !config.pipeline.use_depth {
+            return None;
+        }
+        let offset_ns = self.ports.inputs.nearest_depth_offset_ns()?;
+        (config.stamp_tolerance.as_nanos() < u128::from(offset_ns.unsigned_abs()))
+            .then(|| unpaired_depth(offset_ns, config.stamp_tolerance))
     }
 
     async fn run_pipeline(

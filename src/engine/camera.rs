@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::camera::{CameraError, PinholeCamera};
+use crate::image::encoding::EncodingError;
 use crate::image::{DepthImage, DepthImageError, RgbImage};
 
 /// When and in which frame something was measured.
@@ -51,22 +52,9 @@ pub enum Role {
 /// Why a camera message was refused.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum ConvertError {
-    /// No pixels.
-    #[error("expected an image with pixels, got {width}x{height}: the camera driver sends empty images")]
-    Empty {
-        /// Columns.
-        width: u32,
-        /// Rows.
-        height: u32,
-    },
-    /// Color encoding that is not read.
-    #[error("expected encoding rgb8, bgr8, rgba8, bgra8 or mono8, got {got:?}: {remedy}")]
-    ColorEncoding {
-        /// As sent.
-        got: String,
-        /// What to do about it.
-        remedy: &'static str,
-    },
+    /// A raw image that makes no sense.
+    #[error(transparent)]
+    Raw(#[from] EncodingError),
     /// Depth encoding that is not read.
     #[error(
         "expected depth as 16UC1 (millimeters) or 32FC1 (meters), got {got:?}: is the depth topic right?"
@@ -75,35 +63,17 @@ pub enum ConvertError {
         /// As sent.
         got: String,
     },
-    /// Rows are shorter than their pixels.
-    #[error(
-        "expected step >= {expected} bytes for {width} pixels of {encoding}, got {got}: the image is corrupt"
-    )]
-    Step {
-        /// width * bytes per pixel.
-        expected: usize,
-        /// Columns.
-        width: u32,
-        /// As sent.
-        encoding: String,
-        /// As sent.
-        got: u32,
-    },
-    /// The data ends before the last row does.
-    #[error("expected {expected} bytes ({height} rows of {step}), got {got}: the image is corrupt")]
-    Length {
-        /// step * height.
-        expected: usize,
-        /// Rows.
-        height: u32,
-        /// Bytes per row.
-        step: u32,
-        /// Bytes sent.
-        got: usize,
-    },
     /// A compressed image that cannot be decoded.
     #[error("expected a JPEG or PNG image, got {format:?} that does not decode: {reason}")]
     Compressed {
+        /// The message's format string.
+        format: String,
+        /// The decoder's words.
+        reason: String,
+    },
+    /// A compressed depth image that cannot be decoded.
+    #[error("expected depth as a 16-bit PNG or RVL, got {format:?} that does not decode: {reason}")]
+    CompressedDepth {
         /// The message's format string.
         format: String,
         /// The decoder's words.

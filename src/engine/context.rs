@@ -1,5 +1,6 @@
 //! What TF knows of a frame at its stamp: up, the viewpoint, the plane that things stand on, and where poses are published.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use nalgebra::{Isometry3, Unit, Vector3};
@@ -34,6 +35,8 @@ fn is_of_camera(frame: &str) -> bool {
 pub struct ContextSource {
     transforms: Transforms,
     remembered_plane: Mutex<Option<RememberedPlane>>,
+    /// Stamp of the last frame.
+    last_ns: AtomicI64,
 }
 
 /// A support plane that depth has shown, in a frame where furniture stands still.
@@ -46,7 +49,7 @@ struct RememberedPlane {
 impl ContextSource {
     /// With nothing remembered yet.
     pub fn new(transforms: Transforms) -> Self {
-        Self { transforms, remembered_plane: Mutex::default() }
+        Self { transforms, remembered_plane: Mutex::default(), last_ns: AtomicI64::new(i64::MIN) }
     }
 
     /// What TF knows at the frame's stamp. Sides are not guessed: without the transform of the viewpoint an instruction that
@@ -57,6 +60,10 @@ impl ContextSource {
         request: &GroundingRequest,
         config: &Config,
     ) -> Result<FrameContext, Refusal> {
+        if frame.stamp_ns < self.last_ns.swap(frame.stamp_ns, Ordering::Relaxed) {
+            // Time stepped back: the surface was seen in another life.
+            *self.remembered_plane.lock() = None;
+        }
         let mut context = self.known_planes(frame, config).await;
         let Some(viewpoint) = config.viewpoint_frame.as_ref().filter(|it| **it != frame.frame_id) else {
             return Ok(context);

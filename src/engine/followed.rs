@@ -15,8 +15,6 @@ use crate::track::{Followed, TrackedFrame, Tracker};
 
 /// Frames kept while the model looks at one; of more, every second is dropped.
 const MAX_KEPT: usize = 48;
-/// A stamp that is older than the newest by more is of a clock that jumped back.
-const CLOCK_JUMP_NS: i64 = 500_000_000;
 
 /// What is followed, and for which words.
 #[derive(Default)]
@@ -37,6 +35,8 @@ pub struct FollowedObjects {
     newest_pose_ns: i64,
     /// Stamp of the newest frame.
     newest_ns: Option<i64>,
+    /// The clock stepped back since the model began to look.
+    has_stepped_back: bool,
 }
 
 /// What must be published with an outcome so that it is understood.
@@ -79,6 +79,7 @@ impl FollowedObjects {
     /// The model is about to look at a frame.
     pub fn look_at(&mut self, stamp_ns: i64) {
         self.looked_at_ns = stamp_ns;
+        self.has_stepped_back = false;
         self.kept.retain(|it| stamp_ns < it.stamp_ns);
     }
 
@@ -109,8 +110,7 @@ impl FollowedObjects {
             self.tracker.aim_at_nothing(stamp_ns);
             return Around::default();
         };
-        if self.newest_ns.is_some_and(|it| it.saturating_add(CLOCK_JUMP_NS) < stamp_ns) {
-            // The clock jumped back while the model looked.
+        if self.has_stepped_back {
             self.tracker.aim(&[]);
             return Around::default();
         }
@@ -181,7 +181,8 @@ impl FollowedObjects {
             return Followed { target_pose: None, lost };
         }
         let before = self.newest_ns.replace(frame.stamp_ns);
-        if before.is_some_and(|it| frame.stamp_ns < it.saturating_sub(CLOCK_JUMP_NS)) {
+        if before.is_some_and(|it| frame.stamp_ns < it) {
+            self.has_stepped_back = true;
             let lost = self.start_over(reference).map(|it| format!("{it}: the clock jumped back"));
             return Followed { target_pose: None, lost };
         }

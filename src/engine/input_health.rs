@@ -27,6 +27,10 @@ pub fn missing_input(stats: &InputStats, graph: &GraphSnapshot, max_age: Duratio
     if age.is_some_and(|age| age <= max_age) {
         return None;
     }
+    // Intrinsics that do not change may be sent once.
+    if age.is_some() && matches!(stats.role, Role::CameraInfo | Role::DepthCameraInfo) {
+        return None;
+    }
     let nobody = Publishers::default();
     let publishers = graph.get(topic).unwrap_or(&nobody);
     let who = publishers.nodes.join(", ");
@@ -61,6 +65,17 @@ pub fn missing_input(stats: &InputStats, graph: &GraphSnapshot, max_age: Duratio
             age.as_secs_f64()
         ),
     })
+}
+
+/// Depth that comes, but at other times than color, in words.
+pub fn unpaired_depth(offset_ns: i64, tolerance: Duration) -> String {
+    let direction = if offset_ns < 0 { "before" } else { "after" };
+    format!(
+        "depth comes, but the nearest depth image is stamped {:.0} ms {direction} the color image: synchronize the camera's \
+         streams, or raise stamp_tolerance_secs (now {}) if nothing moves",
+        offset_ns.unsigned_abs() as f64 * 1e-6,
+        tolerance.as_secs_f64()
+    )
 }
 
 /// A stamp that cannot be right, in words.

@@ -139,6 +139,11 @@ impl CameraInputs {
         self.shared.lock().stats.clone()
     }
 
+    /// Stamp of the depth image nearest to the newest color image minus that image's, nanoseconds.
+    pub fn nearest_depth_offset_ns(&self) -> Option<i64> {
+        self.shared.lock().queue.nearest_offset_ns()
+    }
+
     /// The newest color image, with what belongs to it as far as it is there.
     pub fn newest(&self, tolerance: Duration) -> Option<CameraFrame> {
         let shared = self.shared.lock();

@@ -44,6 +44,8 @@ pub struct Health {
     pub transforms_refused: Option<String>,
     /// Depth stamp minus color stamp of the last pair, nanoseconds.
     pub depth_offset_ns: Option<i64>,
+    /// Why depth that comes belongs to no color image.
+    pub unpaired_depth: Option<String>,
     /// The frame of the depth that was brought to the color image; `None` when it came registered.
     pub registered_from: Option<String>,
     /// Poses that were published between the model's answers.
@@ -111,8 +113,11 @@ impl Monitor {
     }
 
     /// How far the stamps of the last color and depth image that were paired are apart (depth minus color).
-    pub fn set_depth_offset(&self, offset_ns: Option<i64>) {
-        self.lock().depth_offset_ns = offset_ns;
+    /// Where they were not paired although depth comes, why.
+    pub fn set_depth_offset(&self, offset_ns: Option<i64>, unpaired: Option<String>) {
+        let mut health = self.lock();
+        health.depth_offset_ns = offset_ns;
+        health.unpaired_depth = unpaired;
     }
 
     /// The frame of the depth that was brought to the color image; `None` when it came registered.

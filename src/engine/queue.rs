@@ -49,12 +49,14 @@ impl<C: Clone, D: Clone> FrameQueue<C, D> {
     /// A color image arrived.
     pub fn push_color(&mut self, header: FrameHeader, arrived: Instant, message: C) {
         self.n_colors += 1;
+        forget_if_back(&header, &mut self.colors, &mut self.depths);
         push(&mut self.colors, Kept { sequence: self.n_colors, header, arrived, message });
     }
 
     /// A depth image arrived.
     pub fn push_depth(&mut self, header: FrameHeader, arrived: Instant, message: D) {
         self.n_depths += 1;
+        forget_if_back(&header, &mut self.depths, &mut self.colors);
         push(&mut self.depths, Kept { sequence: self.n_depths, header, arrived, message });
     }
 
@@ -66,6 +68,13 @@ impl<C: Clone, D: Clone> FrameQueue<C, D> {
     /// The newest color image that has a depth image within `tolerance`.
     pub fn newest_with_depth(&self, tolerance: Duration) -> Option<Pair<C, D>> {
         self.colors.iter().rev().map(|it| self.paired(it, tolerance)).find(|it| it.depth.is_some())
+    }
+
+    /// Stamp of the depth image nearest to the newest color image minus that image's, nanoseconds.
+    pub fn nearest_offset_ns(&self) -> Option<i64> {
+        let color_ns = self.colors.back()?.header.stamp_ns;
+        let offsets = self.depths.iter().map(|it| it.header.stamp_ns.saturating_sub(color_ns));
+        offsets.min_by_key(|it| it.unsigned_abs())
     }
 
     fn paired(&self, color: &Kept<C>, tolerance: Duration) -> Pair<C, D> {
@@ -81,6 +90,14 @@ impl<C, D> Pair<C, D> {
     pub fn depth_offset_ns(&self) -> Option<i64> {
         self.depth.as_ref().map(|it| it.header.stamp_ns.saturating_sub(self.color.header.stamp_ns))
     }
+}
+
+/// A stamp under the one before it shows that time stepped back (a bag starts over): what was kept is of before, except what
+/// the other topic has sent since, which may belong to this message.
+fn forget_if_back<M, N>(header: &FrameHeader, kept: &mut VecDeque<Kept<M>>, others: &mut VecDeque<Kept<N>>) {
+    let Some(last) = kept.back().filter(|it| header.stamp_ns < it.header.stamp_ns) else { return };
+    others.retain(|it| last.arrived <= it.arrived && it.header.stamp_ns < last.header.stamp_ns);
+    kept.clear();
 }
 
 fn push<M>(kept: &mut VecDeque<Kept<M>>, message: Kept<M>) {
@@ -106,6 +123,32 @@ mod tests {
             queue.push_depth(at(*stamp_ns), now, idx);
         }
         queue
+    }
+
+    #[test]
+    fn after_a_step_back_no_image_of_before_is_paired() {
+        let at = |stamp_ns: i64| FrameHeader { stamp_ns, frame_id: "camera".to_owned() };
+        let start = Instant::now();
+        for is_depth_first in [false, true] {
+            let mut queue = FrameQueue::<&str, &str>::default();
+            for stamp_ns in [100, 200, 300] {
+                let arrived = start + Duration::from_nanos(stamp_ns as u64);
+                queue.push_color(at(stamp_ns), arrived, "old");
+                queue.push_depth(at(stamp_ns), arrived, "old");
+            }
+            let later = start + Duration::from_nanos(400);
+            let tolerance = Duration::from_nanos(5);
+            if is_depth_first {
+                queue.push_depth(at(200), later, "new");
+                queue.push_color(at(200), later, "new");
+            } else {
+                queue.push_color(at(200), later, "new");
+                assert!(queue.newest(tolerance).unwrap().depth.is_none(), "depth of before");
+                queue.push_depth(at(200), later, "new");
+            }
+            let pair = queue.newest_with_depth(tolerance).unwrap();
+            assert_eq!((pair.color.message, pair.depth.unwrap().message), ("new", "new"));
+        }
     }
 
     #[test]

@@ -104,6 +104,14 @@ impl Scheduler {
     }
 
     fn replace_standing(&self, old: Option<Standing>, text: String, number: u64) -> Option<Standing> {
+        // A publisher that repeats itself says nothing new: what "the other one" means must not change with every repetition.
+        let may_go_on = self.answerer.check_active().err().is_none_or(|it| matches!(it, Refusal::Loading));
+        let is_repeated = |it: &Standing| {
+            may_go_on && it.request.is_some() && !it.is_settled && it.text.trim() == text.trim()
+        };
+        if old.as_ref().is_some_and(is_repeated) {
+            return old;
+        }
         if let Some(old) = old.filter(|it| it.n_answers == 0) {
             self.refuse(&old.id, &old.text, &Refusal::Superseded);
         }

@@ -1,20 +1,18 @@
 //! Camera messages to the core's types. Every refusal is one sentence: what was expected, what came, what to do.
 
-use image::{DynamicImage, ImageReader, Limits};
+use image::{DynamicImage, ImageReader};
 use r2r::sensor_msgs::msg::{CameraInfo, CompressedImage, Image};
 
 use crate::camera::{Calibration, PinholeCamera};
 use crate::engine::camera::{ColorMessage, ConvertError, DepthMessage, IntrinsicsMessage};
-use crate::image::{DepthImage, RgbImage};
+use crate::image::encoding::RawImage;
+use crate::image::{DepthImage, RgbImage, compressed, rvl};
 
-/// The largest side of a compressed image that is decoded: a bound on what a broken header can make us allocate.
-const MAX_COMPRESSED_SIDE: u32 = 16_384;
+/// The largest side of an RVL image: a bound on what a broken header can make us allocate.
+const MAX_RVL_SIDE: u32 = 16_384;
 /// Bytes of the configuration header that `compressed_depth_image_transport` puts before its PNG:
 /// an int32 format and the two float32 quantization parameters.
 const COMPRESSED_DEPTH_HEADER: usize = 12;
-
-/// Appends a row of pixels as rgb8.
-type AppendRow = fn(&[u8], &mut Vec<u8>);
 
 impl ColorMessage for Image {
     fn size(&self) -> Option<(u32, u32)> {
@@ -54,61 +52,31 @@ impl IntrinsicsMessage for CameraInfo {
     }
 }
 
-/// A raw color image: rgb8, bgr8, rgba8, bgra8 (alpha dropped) or mono8 (gray in all three channels).
+/// A raw color image.
 pub fn rgb_image(message: &Image) -> Result<RgbImage, ConvertError> {
-    let (bytes_per_pixel, append): (usize, AppendRow) = match message.encoding.as_str() {
-        "rgb8" => (3, |row, rgb| rgb.extend_from_slice(row)),
-        "bgr8" => (3, |row, rgb| {
-            let (pixels, _) = row.as_chunks::<3>();
-            rgb.extend(pixels.iter().flat_map(|&[b, g, r]| [r, g, b]));
-        }),
-        "rgba8" => (4, |row, rgb| {
-            let (pixels, _) = row.as_chunks::<4>();
-            rgb.extend(pixels.iter().flat_map(|&[r, g, b, _]| [r, g, b]));
-        }),
-        "bgra8" => (4, |row, rgb| {
-            let (pixels, _) = row.as_chunks::<4>();
-            rgb.extend(pixels.iter().flat_map(|&[b, g, r, _]| [r, g, b]));
-        }),
-        "mono8" | "8UC1" => (1, |row, rgb| rgb.extend(row.iter().flat_map(|&gray| [gray; 3]))),
-        other => {
-            return Err(ConvertError::ColorEncoding { got: other.to_owned(), remedy: color_remedy(other) });
-        }
-    };
-    let rows = pixel_rows(message, bytes_per_pixel)?;
-    let mut rgb = Vec::with_capacity(message.width as usize * message.height as usize * 3);
-    for row in rows {
-        append(row, &mut rgb);
-    }
-    let expected = rgb.len();
-    RgbImage::from_raw(message.width, message.height, rgb).ok_or(ConvertError::Length {
-        expected,
-        height: message.height,
-        step: message.step,
-        got: message.data.len(),
-    })
+    Ok(raw(message).rgb()?)
 }
 
 /// A raw depth image: 16UC1 in millimeters (0 = none) or 32FC1 in meters (not finite or <= 0 = none), of either
 /// byte order.
 pub fn depth_image(message: &Image) -> Result<DepthImage, ConvertError> {
-    let big_endian = message.is_bigendian != 0;
+    let raw = raw(message);
     let n_pixels = message.width as usize * message.height as usize;
     let (width, height) = (message.width, message.height);
     match message.encoding.as_str() {
         "16UC1" | "mono16" => {
-            let read = if big_endian { u16::from_be_bytes } else { u16::from_le_bytes };
+            let read = raw.reader();
             let mut depth_mm = Vec::with_capacity(n_pixels.min(message.data.len()));
-            for row in pixel_rows(message, 2)? {
+            for row in raw.rows(2)? {
                 let (values, _) = row.as_chunks::<2>();
                 depth_mm.extend(values.iter().map(|&bytes| read(bytes)));
             }
             Ok(DepthImage::from_millimeters(width, height, &depth_mm)?)
         }
         "32FC1" => {
-            let read = if big_endian { f32::from_be_bytes } else { f32::from_le_bytes };
+            let read = if raw.is_big_endian { f32::from_be_bytes } else { f32::from_le_bytes };
             let mut depth_m = Vec::with_capacity(n_pixels.min(message.data.len()));
-            for row in pixel_rows(message, 4)? {
+            for row in raw.rows(4)? {
                 let (values, _) = row.as_chunks::<4>();
                 depth_m.extend(values.iter().map(|&bytes| read(bytes)));
             }
@@ -120,7 +88,8 @@ pub fn depth_image(message: &Image) -> Result<DepthImage, ConvertError> {
 
 /// A JPEG or PNG color image (`compressed_image_transport`).
 pub fn rgb_image_from_compressed(message: &CompressedImage) -> Result<RgbImage, ConvertError> {
-    Ok(decode(&message.data, &message.format)?.into_rgb8())
+    let refused = |reason| ConvertError::Compressed { format: message.format.clone(), reason };
+    compressed::decode(&message.data).and_then(|it| compressed::color(it.pixels)).map_err(refused)
 }
 
 /// Columns and rows of a compressed image, from its header alone; `None` when it has none.
@@ -129,31 +98,54 @@ pub fn compressed_size(message: &CompressedImage) -> Option<(u32, u32)> {
     reader.into_dimensions().ok()
 }
 
-/// A depth image of `compressed_depth_image_transport`: a 16-bit PNG after a 12-byte header, holding millimeters
+/// A depth image of `compressed_depth_image_transport`: a 16-bit PNG or RVL after a 12-byte header, holding millimeters
 /// (`16UC1`) or quantized inverse depth (`32FC1`: depth = a / (value - b)). A bare 16-bit PNG is millimeters.
 pub fn depth_image_from_compressed(message: &CompressedImage) -> Result<DepthImage, ConvertError> {
-    let has_header = message.format.contains("compressedDepth");
-    let png = message.data.get(if has_header { COMPRESSED_DEPTH_HEADER } else { 0 }..).unwrap_or_default();
-    let decoded = decode(png, &message.format)?;
-    let DynamicImage::ImageLuma16(values) = decoded else {
-        return Err(ConvertError::Compressed {
-            format: message.format.clone(),
-            reason: "depth must be a 16-bit gray PNG".to_owned(),
-        });
+    let refused = |reason: &str| ConvertError::CompressedDepth {
+        format: message.format.clone(),
+        reason: reason.to_owned(),
     };
-    let (width, height) = values.dimensions();
+    let has_header = message.format.contains("compressedDepth");
+    let body = message.data.get(if has_header { COMPRESSED_DEPTH_HEADER } else { 0 }..).unwrap_or_default();
+    let is_rvl = message.format.trim_end().ends_with("rvl");
+    let (width, height, values) =
+        if is_rvl { rvl_values(body) } else { png_values(body) }.map_err(|reason| refused(&reason))?;
     if has_header && message.format.starts_with("32FC1") {
         let parameter = |at: usize| {
             let (bytes, _) = message.data[at..].as_chunks::<4>();
             f32::from_le_bytes(bytes[0])
         };
-        // The PNG decoded, so the 12 header bytes are there.
+        // The body was read, so the 12 header bytes are there.
         let (a, b) = (parameter(4), parameter(8));
         let depth_m =
             values.iter().map(|&v| if v == 0 { f32::NAN } else { a / (f32::from(v) - b) }).collect();
         return Ok(DepthImage::from_meters(width, height, depth_m)?);
     }
     Ok(DepthImage::from_millimeters(width, height, &values)?)
+}
+
+/// Columns, rows and values.
+type Values = (u32, u32, Vec<u16>);
+
+fn png_values(png: &[u8]) -> Result<Values, String> {
+    match compressed::decode(png)?.pixels {
+        DynamicImage::ImageLuma16(values) => Ok((values.width(), values.height(), values.into_raw())),
+        other => Err(format!("depth must be a 16-bit gray PNG, this is {:?}", other.color())),
+    }
+}
+
+/// The plugin puts the size before the stream.
+fn rvl_values(body: &[u8]) -> Result<Values, String> {
+    let Some((size, stream)) = body.split_first_chunk::<8>() else {
+        return Err("it has no size".to_owned());
+    };
+    let ([width, height], _) = size.as_chunks::<4>() else { return Err("it has no size".to_owned()) };
+    let (width, height) = (u32::from_le_bytes(*width), u32::from_le_bytes(*height));
+    if !(1..=MAX_RVL_SIDE).contains(&width) || !(1..=MAX_RVL_SIDE).contains(&height) {
+        return Err(format!("its size is {width}x{height}"));
+    }
+    let values = rvl::decode(stream, width as usize * height as usize)?;
+    Ok((width, height, values))
 }
 
 /// The camera of an image of `image_size` (width, height) pixels, moved by the region of interest and scaled by the binning
@@ -181,48 +173,15 @@ pub fn camera(
     Ok(calibration.camera(is_rectified)?)
 }
 
-fn color_remedy(encoding: &str) -> &'static str {
-    if encoding.starts_with("bayer_") {
-        "run image_proc's debayer node and remap `image` to its output"
-    } else if encoding.ends_with("16") || encoding == "16UC1" || encoding == "32FC1" {
-        "set the camera driver to 8 bits per channel, and check that `image` is not remapped to a depth topic"
-    } else {
-        "set the camera driver's color format to rgb8"
+fn raw(message: &Image) -> RawImage<'_> {
+    RawImage {
+        width: message.width,
+        height: message.height,
+        step: message.step,
+        encoding: &message.encoding,
+        is_big_endian: message.is_bigendian != 0,
+        data: &message.data,
     }
-}
-
-/// The rows of an image without their padding, or why it is not one.
-fn pixel_rows(message: &Image, bytes_per_pixel: usize) -> Result<impl Iterator<Item = &[u8]>, ConvertError> {
-    let Image { width, height, step, .. } = *message;
-    if width == 0 || height == 0 {
-        return Err(ConvertError::Empty { width, height });
-    }
-    let row_bytes = width as usize * bytes_per_pixel;
-    if (step as usize) < row_bytes {
-        let encoding = message.encoding.clone();
-        return Err(ConvertError::Step { expected: row_bytes, width, encoding, got: step });
-    }
-    let expected = step as usize * height as usize;
-    if message.data.len() < expected {
-        return Err(ConvertError::Length { expected, height, step, got: message.data.len() });
-    }
-    Ok(message.data[..expected].chunks_exact(step as usize).map(move |row| &row[..row_bytes]))
-}
-
-fn decode(bytes: &[u8], format: &str) -> Result<DynamicImage, ConvertError> {
-    let refused = |reason: String| ConvertError::Compressed { format: format.to_owned(), reason };
-    let mut reader = ImageReader::new(std::io::Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|error| refused(error.to_string()))?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_COMPRESSED_SIDE);
-    limits.max_image_height = Some(MAX_COMPRESSED_SIDE);
-    reader.limits(limits);
-    let decoded = reader.decode().map_err(|error| refused(error.to_string()))?;
-    if decoded.width() == 0 || decoded.height() == 0 {
-        return Err(ConvertError::Empty { width: decoded.width(), height: decoded.height() });
-    }
-    Ok(decoded)
 }
 
 #[cfg(test)]
@@ -261,8 +220,8 @@ mod tests {
         check(message(2, 1, "rgb8", 5, vec![0; 6]), "step >= 6");
         check(message(2, 2, "rgb8", 6, vec![0; 11]), "expected 12 bytes");
         check(message(u32::MAX, u32::MAX, "rgba8", u32::MAX, vec![0; 4]), "step >= ");
-        check(message(2, 1, "bayer_rggb8", 2, vec![0; 2]), "debayer");
-        check(message(2, 1, "rgb16", 12, vec![0; 12]), "8 bits");
+        check(message(2, 1, "bayer_rggb8", 2, vec![0; 2]), "3x3");
+        check(message(2, 1, "jpeg", 12, vec![0; 12]), "rgb8");
         check(message(2, 1, "16UC1", 4, vec![0; 4]), "depth topic");
         check(message(2, 1, "", 6, vec![0; 6]), "got \"\"");
     }
@@ -287,6 +246,29 @@ mod tests {
         }
         let sentence = depth_image(&message(1, 1, "rgb8", 3, vec![0; 3])).unwrap_err().to_string();
         assert!(sentence.contains("16UC1"), "{sentence}");
+    }
+
+    #[test]
+    fn compressed_depth_is_read_as_rvl_too() {
+        // A row of nothing, 1500 and 1499: runs 1 and 2, differences 3000 and 1 (coded), as the paper packs them.
+        let nibbles = [1_u32, 2, 0x8, 0xf, 0xe, 5, 1, 0];
+        let word = nibbles.iter().fold(0, |word, it| word << 4 | it);
+        let body = [3_u32.to_le_bytes(), 1_u32.to_le_bytes(), word.to_le_bytes()].concat();
+        let header = [[0; 4], 3000.0_f32.to_le_bytes(), 0.0_f32.to_le_bytes()].concat();
+        for (format, meters) in
+            [("16UC1; compressedDepth rvl", [1.5, 1.499]), ("32FC1; compressedDepth rvl", [2.0, 2.001_334])]
+        {
+            let data = [header.clone(), body.clone()].concat();
+            let message = CompressedImage { format: format.to_owned(), data, ..Default::default() };
+            let depth = depth_image_from_compressed(&message).unwrap();
+            assert_eq!(depth.get(0, 0), None);
+            for (u, expected) in meters.into_iter().enumerate() {
+                assert!((depth.get(u as u32 + 1, 0).unwrap() - expected).abs() < 1e-5, "{format}");
+            }
+            let cut = CompressedImage { data: message.data[..20].to_vec(), ..message };
+            let sentence = depth_image_from_compressed(&cut).unwrap_err().to_string();
+            assert!(sentence.contains("ends early"), "{sentence}");
+        }
     }
 
     #[test]

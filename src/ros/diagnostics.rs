@@ -144,6 +144,10 @@ fn inputs_status(health: &Health, inputs: &InputsNow<'_>) -> DiagnosticStatus {
         level = level.max(WARN);
         problems.push(refused.clone());
     }
+    if let Some(unpaired) = &health.unpaired_depth {
+        level = level.max(WARN);
+        problems.push(unpaired.clone());
+    }
     if let Some(offset_ns) = health.depth_offset_ns {
         values.add("depth stamp minus color stamp (ms)", format!("{:.1}", offset_ns as f64 * 1e-6));
     }

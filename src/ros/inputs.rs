@@ -78,8 +78,22 @@ impl Topics<'_> {
         as_message: fn(Arc<T>) -> CameraMessage,
     ) -> r2r::Result<()> {
         // The resolved name serves as is: no rule of ours names it again unless someone chains rules.
-        let mut messages = self.node.subscribe::<T>(&topic, QosProfile::sensor_data().keep_last(1))?;
+        self.listen(&topic, QosProfile::sensor_data().keep_last(1), as_message)?;
+        if matches!(role, Role::CameraInfo | Role::DepthCameraInfo) {
+            // Sent once and kept for those who come later. Such a subscription hears no other publisher, hence both.
+            self.listen(&topic, QosProfile::default().keep_last(1).transient_local(), as_message)?;
+        }
         self.feed.add_topic(role, topic, T::TYPE);
+        Ok(())
+    }
+
+    fn listen<T: Stamped>(
+        &mut self,
+        topic: &str,
+        qos: QosProfile,
+        as_message: fn(Arc<T>) -> CameraMessage,
+    ) -> r2r::Result<()> {
+        let mut messages = self.node.subscribe::<T>(topic, qos)?;
         let feed = self.feed.clone();
         tokio::spawn(async move {
             while let Some(message) = messages.next().await {

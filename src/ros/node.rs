@@ -20,7 +20,7 @@ use crate::config_files;
 use crate::engine::conversation::Conversation;
 use crate::engine::depth::DepthRegistrar;
 use crate::engine::monitor::Monitor;
-use crate::engine::ports::{Limits, ModelSlot, Ports};
+use crate::engine::ports::{Limits, ModelSlot, Ports, StampClock};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::tracking::Tracking;
 
@@ -77,14 +77,15 @@ pub async fn run(
     let names = Remapping::from_args(args, &node.name()?, &node.namespace()?);
     let monitor = Monitor::default();
     let inputs = inputs::subscribe(&mut node, &names, &config)?;
-    let transforms = transforms::subscribe(&mut node, config.transform_cache, &monitor)?;
+    let clock = node.get_ros_clock();
+    let now: StampClock = Arc::new(move || now_ns(&clock));
+    let transforms = transforms::subscribe(&mut node, config.transform_cache, &monitor, Arc::clone(&now))?;
     let results = ResultPublisher::new(&mut node)?;
     let diagnostics = node.create_publisher("/diagnostics", QosProfile::default())?;
     let (lifecycle, transitions) = Lifecycle::serve(&mut node)?;
     let (calls, waiting_calls) = mpsc::channel(MAX_WAITING_REQUESTS);
     services::serve(&mut node, &calls)?;
     let instructions = subscribe_instructions(&mut node)?;
-    let clock = node.get_ros_clock();
     let full_name = node.fully_qualified_name()?;
 
     let mut watched: Vec<String> = inputs.stats().into_iter().map(|it| it.topic).collect();
@@ -100,7 +101,7 @@ pub async fn run(
         model: ModelSlot::default(),
         results: Arc::new(Mutex::new(results)),
         monitor,
-        now_ns: Arc::new(move || now_ns(&clock)),
+        now_ns: now,
         limits: Limits::default(),
     };
     let conversation = || Conversation::new(config.dialogue_window);

@@ -279,7 +279,7 @@ impl Declaration {
         };
         if std::mem::discriminant(&value) != std::mem::discriminant(&self.default) {
             let (expected, got) = (type_name(&self.default), type_name(&value));
-            return Err(format!("{}: expected a {expected}, got a {got}", self.name));
+            return Err(format!("{}: expected {expected}, got {got}", self.name));
         }
         if let Some(known) = from_ros(&value) {
             self.range.check(&self.name, &known).map_err(|error| error.to_string())?;
@@ -311,16 +311,16 @@ pub fn to_ros(value: Value) -> ParameterValue {
 
 fn type_name(value: &ParameterValue) -> &'static str {
     match value {
-        ParameterValue::NotSet => "value that is not set",
-        ParameterValue::Bool(_) => "boolean",
-        ParameterValue::Integer(_) => "integer",
-        ParameterValue::Double(_) => "double",
-        ParameterValue::String(_) => "string",
-        ParameterValue::BoolArray(_) => "boolean array",
-        ParameterValue::ByteArray(_) => "byte array",
-        ParameterValue::IntegerArray(_) => "integer array",
-        ParameterValue::DoubleArray(_) => "double array",
-        ParameterValue::StringArray(_) => "string array",
+        ParameterValue::NotSet => "a value that is not set",
+        ParameterValue::Bool(_) => "a boolean",
+        ParameterValue::Integer(_) => "an integer",
+        ParameterValue::Double(_) => "a double",
+        ParameterValue::String(_) => "a string",
+        ParameterValue::BoolArray(_) => "a boolean array",
+        ParameterValue::ByteArray(_) => "a byte array",
+        ParameterValue::IntegerArray(_) => "an integer array",
+        ParameterValue::DoubleArray(_) => "a double array",
+        ParameterValue::StringArray(_) => "a string array",
     }
 }
 

@@ -102,6 +102,8 @@ fn describe_response(described: Result<Description, DescribeRefusal>) -> Describ
     }
 }
 
+/// A question that so many images in a row raise is one that looking does not answer.
+const STABLE_IMAGES: u32 = 3;
 const NOT_TAKEN: &str = "too many requests are waiting, or the node is shutting down";
 
 /// One request to the engine and its answer: the outcome, and the number of the image it is about.
@@ -130,6 +132,7 @@ async fn look_until_found(
     let mut images_tried = 0;
     let mut after_sequence = 0;
     let mut last: Option<msg::GroundingResult> = None;
+    let mut n_ambiguous = 0;
     let finished = loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -151,20 +154,25 @@ async fn look_until_found(
         let answer = tokio::select! {
             answer = attempt => answer,
             Some(request) = cancels.next() => {
-                return cancel(goal, request, blocked(&id, &instruction, "the search was canceled")).await;
+                let result =
+                    last.unwrap_or_else(|| blocked(&id, &instruction, "the search was canceled"));
+                return cancel(goal, request, result).await;
             }
         };
         match answer {
             Ok((outcome, sequence)) => {
-                if outcome.result.status == Status::Stale && is_cut_short && last.is_some() {
+                let said_nothing = matches!(outcome.result.status, Status::Stale | Status::Error);
+                if said_nothing && is_cut_short && last.is_some() {
                     continue;
                 }
                 let result = outcome.result();
                 images_tried += u32::from(sequence != after_sequence);
                 after_sequence = sequence;
+                n_ambiguous = if outcome.result.status == Status::Ambiguous { n_ambiguous + 1 } else { 0 };
                 // What another image cannot change.
                 let is_final =
-                    matches!(outcome.result.status, Status::Found | Status::BadInstruction | Status::Blocked);
+                    matches!(outcome.result.status, Status::Found | Status::BadInstruction | Status::Blocked)
+                        || STABLE_IMAGES <= n_ambiguous;
                 if is_final {
                     break result;
                 }
@@ -180,9 +188,17 @@ async fn look_until_found(
             Err(message) => break blocked(&id, &instruction, &message),
         }
     };
-    let found = finished.status == msg::GroundingResult::FOUND as u8;
+    // Looked, and told what there is: that it is not there is an answer too.
+    let answers = [
+        msg::GroundingResult::FOUND as u8,
+        msg::GroundingResult::NOT_FOUND as u8,
+        msg::GroundingResult::AMBIGUOUS as u8,
+        msg::GroundingResult::NO_DEPTH as u8,
+        msg::GroundingResult::NO_TRANSFORM as u8,
+    ];
+    let is_answer = answers.contains(&finished.status);
     let result = Find::Result { result: finished };
-    let told = if found { goal.succeed(result) } else { goal.abort(result) };
+    let told = if is_answer { goal.succeed(result) } else { goal.abort(result) };
     if let Err(error) = told {
         tracing::error!("cannot finish the goal {id}: {error}");
     }

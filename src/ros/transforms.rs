@@ -10,6 +10,7 @@ use r2r::tf2_msgs::msg::TFMessage;
 
 use super::nanos_from_time;
 use crate::engine::monitor::Monitor;
+use crate::engine::ports::StampClock;
 use crate::engine::transforms::{TransformFeed, Transforms, transforms};
 use crate::transform::{StampedTransform, TransformStamp};
 
@@ -20,8 +21,13 @@ enum Kind {
 }
 
 /// Listens to TF for as long as the node lives; keeps `max_age` of history.
-pub fn subscribe(node: &mut r2r::Node, max_age: Duration, monitor: &Monitor) -> r2r::Result<Transforms> {
-    let (feed, known) = transforms(max_age, monitor.clone());
+pub fn subscribe(
+    node: &mut r2r::Node,
+    max_age: Duration,
+    monitor: &Monitor,
+    now_ns: StampClock,
+) -> r2r::Result<Transforms> {
+    let (feed, known) = transforms(max_age, monitor.clone(), now_ns);
     let moving = node.subscribe::<TFMessage>("/tf", QosProfile::default().keep_last(100))?;
     let latched = QosProfile::default().keep_last(100).transient_local();
     let fixed = node.subscribe::<TFMessage>("/tf_static", latched)?;

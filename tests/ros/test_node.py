@@ -108,7 +108,7 @@ def find(world, instruction, seconds):
     return accepted.result(), feedback
 
 
-def test_find_succeeds_aborts_and_is_canceled(running):
+def test_find_tells_what_it_saw(running):
     goal, feedback = find(running, f"pick up the {PRESENT}", 20)
     done = goal.get_result_async()
     running.spin_until(done.done, 30, "the search to end")
@@ -119,19 +119,25 @@ def test_find_succeeds_aborts_and_is_canceled(running):
     goal, feedback = find(running, f"pick up the {ABSENT}", 2)
     done = goal.get_result_async()
     running.spin_until(done.done, 30, "the search to end")
-    assert done.result().status == GoalStatus.STATUS_ABORTED
+    assert done.result().status == GoalStatus.STATUS_SUCCEEDED, "that it is not there is an answer"
     assert done.result().result.result.status == GroundingResult.NOT_FOUND
     assert feedback[-1].images_tried >= 1 and feedback[-1].status == GroundingResult.NOT_FOUND
 
     goal, _ = find(running, f"pick up the {ABSENT}", 60)
     done = goal.get_result_async()
-    running.spin(0.5)
+    running.spin(1.0)
     canceled = goal.cancel_goal_async()
     running.spin_until(canceled.done, what="the cancellation")
     assert canceled.result().goals_canceling
     running.spin_until(done.done, what="the canceled search to end")
     assert done.result().status == GoalStatus.STATUS_CANCELED
-    assert done.result().result.result.status == GroundingResult.BLOCKED
+    assert done.result().result.result.status == GroundingResult.NOT_FOUND, "the last answer comes with it"
+
+    goal, _ = find(running, "?!", 20)
+    done = goal.get_result_async()
+    running.spin_until(done.done, 30, "the search to end")
+    assert done.result().status == GoalStatus.STATUS_ABORTED
+    assert done.result().result.result.status == GroundingResult.BAD_INSTRUCTION
 
 
 def change_state(world, transition):

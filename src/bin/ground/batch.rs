@@ -14,9 +14,11 @@ use language_grounding::model::Model;
 use language_grounding::model::precomputed::Precomputed;
 use language_grounding::options::PipelineOptions;
 use language_grounding::report;
+use language_grounding::result::Status;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::input::Upright;
 use crate::{Answer, LazyModel, input};
 
 /// One line of the input; unknown keys are left alone.
@@ -25,26 +27,44 @@ struct Query {
     image: PathBuf,
     depth: Option<PathBuf>,
     #[serde(rename = "K")]
-    k: Option<[[f64; 3]; 3]>,
+    k: Option<Intrinsics>,
     instruction: String,
     candidates: Option<Vec<Detection2d>>,
+}
+
+/// The 3x3 matrix, by rows or flat.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Intrinsics {
+    Rows([[f64; 3]; 3]),
+    Flat([f64; 9]),
+}
+
+impl Intrinsics {
+    fn k(self) -> [f64; 9] {
+        match self {
+            Self::Flat(k) => k,
+            Self::Rows([a, b, c]) => [a[0], a[1], a[2], b[0], b[1], b[2], c[0], c[1], c[2]],
+        }
+    }
 }
 
 /// Questions about one image usually follow each other: it is read once, and the model sees one key.
 struct CachedImage {
     path: PathBuf,
+    upright: Upright,
     key: u64,
     image: RgbImage,
 }
 
-/// Answers every line of `queries` into `output` (standard output without one).
+/// Answers every line of `queries` into `output` (standard output without one). Returns how many of how many gave ERROR.
 pub(crate) fn run(
     queries: &Path,
     output: Option<&Path>,
     model: &mut LazyModel,
     vocabulary: &Vocabulary,
     options: &PipelineOptions,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<(usize, usize)> {
     let open =
         || File::open(queries).with_context(|| format!("cannot read the queries {}", queries.display()));
     let lines: Vec<String> = BufReader::new(open()?)
@@ -64,6 +84,7 @@ pub(crate) fn run(
     let progress = ProgressBar::new(n_queries as u64)
         .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {eta} left").context("progress bar")?);
     let mut cache = None;
+    let mut n_failed = 0;
     for (line_idx, line) in lines.iter().enumerate() {
         if line.trim().is_empty() {
             continue;
@@ -76,6 +97,9 @@ pub(crate) fn run(
         let result = parsed
             .with_context(|| format!("line {} is not JSON", line_idx + 1))
             .and_then(|it| answer(it, dir, &mut cache, model, vocabulary, options));
+        if result.as_ref().map_or(true, |it| it.result.status == Status::Error) {
+            n_failed += 1;
+        }
         let json = match result {
             Ok(answer) => report::result_to_json(&id, &answer.result, &answer.latency_ms),
             Err(err) => report::error_to_json(&id, &format!("{err:#}")),
@@ -84,7 +108,8 @@ pub(crate) fn run(
         progress.inc(1);
     }
     progress.finish_and_clear();
-    output.flush().context("cannot write the results")
+    output.flush().context("cannot write the results")?;
+    Ok((n_failed, n_queries))
 }
 
 fn answer(
@@ -98,23 +123,16 @@ fn answer(
     let query: Query = serde_json::from_value(line)
         .context("expected {\"id\", \"image\", \"depth\"?, \"K\"?, \"instruction\", \"candidates\"?}")?;
     let path = dir.join(&query.image);
-    if cache.as_ref().is_none_or(|it| it.path != path) {
+    let upright =
+        if query.depth.is_some() || query.k.is_some() { Upright::AsStored } else { Upright::AsHeld };
+    if cache.as_ref().is_none_or(|it| it.path != path || it.upright != upright) {
         let key = cache.as_ref().map_or(1, |it| it.key + 1);
         *cache = None;
-        *cache = Some(CachedImage { image: input::load_image(&path)?, path, key });
+        *cache = Some(CachedImage { image: input::load_image(&path, upright)?, path, upright, key });
     }
     let Some(CachedImage { key, image, .. }) = cache.as_ref() else { bail!("no image; this is a bug") };
     let (width, height) = image.dimensions();
-    let camera = match query.k {
-        Some(rows) => {
-            let mut k = [0.0; 9];
-            for (to, from) in k.iter_mut().zip(rows.iter().flatten()) {
-                *to = *from;
-            }
-            Some(PinholeCamera::from_k(width, height, &k)?)
-        }
-        None => None,
-    };
+    let camera = query.k.map(|it| PinholeCamera::from_k(width, height, &it.k())).transpose()?;
     let depth = query.depth.map(|it| input::load_depth(&dir.join(it))).transpose()?;
     let options = PipelineOptions { use_depth: options.use_depth && depth.is_some(), ..options.clone() };
     let frame =

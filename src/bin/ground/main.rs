@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
 use language_grounding::config::{Config, RawConfig};
-use language_grounding::image::RgbdFrame;
+use language_grounding::image::{RgbImage, RgbdFrame};
 use language_grounding::instruction::{Vocabulary, parse_to_json};
 use language_grounding::model::{KeyedImage, Model, ModelOptions, RawTask};
 use language_grounding::options::PipelineOptions;
@@ -21,6 +21,8 @@ use language_grounding::result::{GroundingResult, Stage, Status};
 use language_grounding::score::ensemble;
 use language_grounding::{annotate, config_files, pipeline, report};
 use serde_json::{Value, json};
+
+use self::input::Upright;
 
 /// Find what an instruction refers to in an image, and where it is.
 #[derive(Parser)]
@@ -53,7 +55,8 @@ struct GroundArguments {
     /// Describe the image instead, or answer a question about it.
     #[arg(long, value_name = "QUESTION", num_args = 0..=1, default_missing_value = "")]
     describe: Option<String>,
-    /// Answer every line of a JSON Lines file: {"id", "image", "depth"?, "K"?, "instruction", "candidates"?}.
+    /// Answer every line of a JSON Lines file: {"id", "image", "depth"?, "K"?, "instruction", "candidates"?}. Fails in the end
+    /// when a line gave ERROR; the others are answered all the same.
     #[arg(long, value_name = "QUERIES", conflicts_with_all = ["image", "depth", "camera", "annotate", "describe", "instruction"])]
     batch: Option<PathBuf>,
     /// Where the answers go; standard output without it.
@@ -191,8 +194,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Task { task, image, text, beams, threshold, example, model }) => {
             let config = load_config(None, None, model)?;
             let mut model = LazyModel { name: config.model, options: config.model_options, model: None };
-            let image = input::load_image(&image)?;
-            let example = example.as_deref().map(input::load_image).transpose()?;
+            let image = input::load_image(&image, Upright::AsHeld)?;
+            let example = example.map(|it| input::load_image(&it, Upright::AsHeld)).transpose()?;
             let task = RawTask {
                 name: &task,
                 text: text.as_deref(),
@@ -218,23 +221,42 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
+    if let Some(path) = &arguments.annotate {
+        let format = image::ImageFormat::from_path(path).ok();
+        ensure!(
+            matches!(format, Some(image::ImageFormat::Png | image::ImageFormat::Jpeg)),
+            "expected --annotate FILE.png or FILE.jpg, got {}",
+            path.display()
+        );
+    }
     let config = load_config(arguments.config.as_deref(), arguments.vocabulary.as_deref(), arguments.model)?;
     let mut model =
         LazyModel { name: config.model.clone(), options: config.model_options.clone(), model: None };
     let vocabulary = config.vocabulary.as_ref();
     if let Some(queries) = &arguments.batch {
-        batch::run(queries, arguments.output.as_deref(), &mut model, vocabulary, &config.pipeline)?;
+        let (n_failed, n_queries) =
+            batch::run(queries, arguments.output.as_deref(), &mut model, vocabulary, &config.pipeline)?;
+        if 0 < n_failed {
+            eprintln!("ground: {n_failed} of {n_queries} lines gave ERROR; each says why in its message");
+            return Ok(ExitCode::FAILURE);
+        }
         return Ok(ExitCode::SUCCESS);
     }
 
     let path = arguments.image.context("expected --image IMAGE or --batch QUERIES; see --help")?;
-    let image = input::load_image(&path)?;
+    let is_measured = arguments.depth.is_some() || arguments.camera.is_some();
+    let image = input::load_image(&path, if is_measured { Upright::AsStored } else { Upright::AsHeld })?;
     if let Some(question) = arguments.describe {
+        let pixels = &image;
         let image = KeyedImage::whole(0, &image);
         let model = model.get()?;
         let text =
             if question.is_empty() { model.caption(image, None)? } else { model.answer(image, &question)? };
-        print_json(&json!({ "question": question, "text": text, "model": model.info().label() }))?;
+        let label = model.info().label();
+        print_json(&json!({ "question": question, "text": text, "model": label }))?;
+        if let Some(path) = &arguments.annotate {
+            save(&annotate::draw_words(pixels, &question, &text, &label), path)?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -247,10 +269,13 @@ fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
     let Answer { result, latency_ms } = ask(vocabulary, model.get()?, &frame, &instruction, &options);
     print_json(&report::result_to_json(&json!(path.display().to_string()), &result, &latency_ms))?;
     if let Some(path) = &arguments.annotate {
-        let drawn = annotate::draw(&frame.image, &result, frame.camera.as_ref());
-        drawn.save(path).with_context(|| format!("cannot write the annotated image {}", path.display()))?;
+        save(&annotate::draw(&frame.image, &result, frame.camera.as_ref()), path)?;
     }
     Ok(if result.status == Status::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn save(drawn: &RgbImage, path: &Path) -> anyhow::Result<()> {
+    drawn.save(path).with_context(|| format!("cannot write the annotated image {}", path.display()))
 }
 
 /// Runs the pipeline with a clock beside it.

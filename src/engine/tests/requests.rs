@@ -161,6 +161,31 @@ async fn an_instruction_that_was_never_looked_at_is_blocked_by_a_newer_one() {
 }
 
 #[tokio::test]
+async fn the_same_words_again_change_nothing() {
+    let mut world = World::new(flat(), STILL).await;
+    for _ in 0..3 {
+        world.say("the mug").await;
+    }
+    for _ in 0..3 {
+        world.color(world.tick());
+        world.expect("instruction-1", Status::Found).await;
+        world.say(" the mug ").await;
+    }
+    settle().await;
+    world.expect_silence();
+    world.say("the plate").await;
+    world.color(world.tick());
+    let outcome = world.next().await.outcome;
+    assert_eq!((outcome.result.status, outcome.result.instruction.as_str()), (Status::NotFound, "the plate"));
+    // What is not understood is said each time.
+    for _ in 0..2 {
+        world.say("please").await;
+        let outcome = world.next().await.outcome;
+        assert_eq!(outcome.result.status, Status::BadInstruction);
+    }
+}
+
+#[tokio::test]
 async fn services_go_before_the_standing_instruction() {
     let mut world = World::new(flat(), STILL).await;
     world.model.hold();

@@ -61,6 +61,22 @@ async fn an_image_does_not_wait_for_depth_for_ever() {
 }
 
 #[tokio::test]
+async fn depth_of_another_time_is_told_with_its_offset() {
+    let limits = Limits { depth_grace: Duration::from_millis(1), ..STILL };
+    for (offset_ns, says) in [(-45_000_000, "45 ms before"), (700_000_000, "700 ms after")] {
+        let mut world = World::new(deep(), limits).await;
+        let stamp_ns = world.tick();
+        world.camera_info();
+        world.depth(stamp_ns + offset_ns);
+        world.say("the mug").await;
+        world.color(stamp_ns);
+        let message = world.expect("instruction-1", Status::NoDepth).await;
+        assert!(message.contains(says) && message.contains("stamp_tolerance_secs (now 0.02)"), "{message}");
+        assert_eq!(world.monitor.read().unpaired_depth.as_ref(), Some(&message));
+    }
+}
+
+#[tokio::test]
 async fn nobody_waits_for_depth_that_no_one_sends() {
     let mut world = World::new(deep(), STILL).await;
     world.say("the mug").await;

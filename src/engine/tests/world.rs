@@ -19,7 +19,7 @@ use crate::engine::input_health::GraphSnapshot;
 use crate::engine::inputs::{CameraFeed, CameraMessage, Rectified, camera_inputs};
 use crate::engine::monitor::Monitor;
 use crate::engine::outcome::Outcome;
-use crate::engine::ports::{Limits, ModelSlot, Ports, ResultSink};
+use crate::engine::ports::{Limits, ModelSlot, Ports, ResultSink, StampClock};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::state::State;
 use crate::engine::tracking::Tracking;
@@ -111,19 +111,20 @@ impl World {
             feed.add_topic(Role::Depth, "/camera/depth".to_owned(), "sensor_msgs/msg/Image");
             feed.add_topic(Role::CameraInfo, "/camera/camera_info".to_owned(), "sensor_msgs/msg/CameraInfo");
         }
-        let (tf, known) = transforms(Duration::from_secs(10), monitor.clone());
+        let clock_ns = Arc::new(AtomicI64::new(1_000_000_000_000));
+        let clock = Arc::clone(&clock_ns);
+        let now_ns: StampClock = Arc::new(move || clock.load(Ordering::Relaxed));
+        let (tf, known) = transforms(Duration::from_secs(10), monitor.clone(), Arc::clone(&now_ns));
         let (config_sender, config) = watch::channel(Arc::new(config));
         let (graph_sender, graph) = watch::channel(GraphSnapshot::new());
         let (state, watched_state) = watch::channel(State::Active);
         let (recorder, published) = mpsc::channel(1000);
-        let clock_ns = Arc::new(AtomicI64::new(1_000_000_000_000));
         let model = Arc::<ModelControl>::default();
         let control = Arc::clone(&model);
         let (worker, loaded) = ModelWorker::spawn(move || Ok(Box::new(FakeModel::new(control)))).unwrap();
         loaded.await.unwrap().unwrap();
         let slot = ModelSlot::default();
         *slot.lock() = Some(worker.handle());
-        let clock = Arc::clone(&clock_ns);
         let ports = Ports {
             inputs,
             depth: DepthRegistrar::new(known.clone()),
@@ -134,7 +135,7 @@ impl World {
             model: slot,
             results: Arc::new(Mutex::new(Recorder(recorder))),
             monitor: monitor.clone(),
-            now_ns: Arc::new(move || clock.load(Ordering::Relaxed)),
+            now_ns,
             limits,
         };
         let conversation = || Conversation::new(dialogue_window);
