@@ -66,6 +66,8 @@ impl Grasp {
 const MAX_GRASPS: usize = 12;
 /// Room that must be left in the opening on both sides together, meters.
 const MIN_ROOM_M: f64 = 0.006;
+/// How much larger than estimated a thing may well be, as a share of its size.
+const SIZE_ERROR: f64 = 0.1;
 /// Fingertips stay this far over the support, meters.
 const OVER_SUPPORT_M: f64 = 0.005;
 /// A gripper from the side needs this much height for its own body, meters.
@@ -231,11 +233,13 @@ impl GraspSearch<'_> {
         if room < 0.0 || is_blocked(&self.obstacles, &at, &approach, &closing, opening_m, gripper) {
             return None;
         }
-        // What the pose does not know may take up the room: half of it is left at two standard deviations.
+        // What neither pose nor size know may take up the room on both sides. What is left holds the error of the position, which is
+        // taken for that of a plane point: its distance has a Rayleigh distribution.
         let position = self.object.covariance.fixed_view::<3, 3>(0, 0);
-        let deviation_m = closing.dot(&(position * closing.into_inner())).max(0.0).sqrt();
-        let slack_m = 0.5 * (gripper.max_opening_m - opening_m);
-        let certainty = 1.0 / (1.0 + (2.0 * deviation_m / slack_m.max(1e-3)).powi(2));
+        let deviation_m = closing.dot(&(position * closing.into_inner())).max(1e-6).sqrt();
+        let slack_m =
+            0.5 * (gripper.max_opening_m - (1.0 + SIZE_ERROR) * opening_m - 0.5 * MIN_ROOM_M).max(0.0);
+        let certainty = 1.0 - (-0.5 * (slack_m / deviation_m).powi(2)).exp();
         let score = (ease * (0.5 + 0.5 * room.sqrt()) * certainty).clamp(0.0, 1.0);
         let grasp_in_camera = pose(&at, &approach, &closing, gripper.approach_axis);
         Some(Grasp { grasp_in_camera, approach_in_camera: approach, score, opening_m, is_top_down })
