@@ -207,7 +207,9 @@ struct Base {
 /// What is seen may end above the plane because the thing hangs, or because it hides its own foot: no more of it than a ball would. In
 /// between both are likely, and the answer passes from one to the other without a jump.
 fn base_of(lowest_m: f64, top_m: f64, width_m: f64, surroundings: &Surroundings) -> Base {
-    let Some(support_m) = surroundings.support_m else { return Base { height_m: lowest_m, variance_m2: 0.0 } };
+    let Some(support_m) = surroundings.support_m else {
+        return Base { height_m: lowest_m, variance_m2: 0.0 };
+    };
     let (of_hanging, of_standing) = (0.008_f64.max(0.1 * (top_m - lowest_m)), (0.6 * width_m).max(0.015));
     let on_support = logistic((surroundings.support_share - 0.5) / 0.08);
     let hidden_m = of_hanging + on_support * (of_standing - of_hanging).max(0.0);
@@ -352,8 +354,7 @@ fn round_footprint(
     ];
     let worst = doubts.into_iter().fold(0.0, f64::max);
     let roundness = if worst.is_finite() { logistic((1.0 - worst) / 0.08) } else { 0.0 };
-    let circle =
-        Rectangle { center, yaw: 0.0, length: 2.0 * radius, width: 2.0 * radius, is_round: true };
+    let circle = Rectangle { center, yaw: 0.0, length: 2.0 * radius, width: 2.0 * radius, is_round: true };
     (circle, roundness)
 }
 

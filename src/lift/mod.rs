@@ -457,8 +457,8 @@ impl<'a> FrameGeometry<'a> {
                 is_up_known: up_source != UpSource::Unknown,
                 support_m: plane.map(|it| -it.camera_height_m),
                 support_share: plane.map_or(0.0, |it| {
- plane_share_below(&window, &pixels, &it, down, &|z| self.height_tolerance_m(z))
- }),
+                    plane_share_below(&window, &pixels, &it, down, &|z| self.height_tolerance_m(z))
+                }),
                 depth_noise_m: self.noise_m(surface_centroid.z),
                 pixel_m: surface_centroid.z / self.focal(),
             }
