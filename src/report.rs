@@ -31,6 +31,7 @@ pub fn result_to_json(id: &Value, result: &GroundingResult, latency_ms: &[(Stage
         "place": result.place.as_ref().map(place_to_json),
         "steps": (0..result.steps.len()).map(|it| step_to_json(result, it)).collect::<Vec<_>>(),
         "candidates": result.candidates.iter().map(object_to_json).collect::<Vec<_>>(),
+        "warnings": result.warnings,
         "model": result.model,
         "latency_ms": latencies,
     })

@@ -748,6 +748,8 @@ fn plane_share_below(
         let below = at + 2.0 * down;
         let (x, y) = (below.x.round(), below.y.round());
         if x < 0.0 || y < 0.0 || width as f64 <= x || height as f64 <= y {
+            // Out of the image: what it stands on is not seen, and things mostly stand.
+            n_plane += 1;
             continue;
         }
         match window.points[y as usize * width + x as usize] {

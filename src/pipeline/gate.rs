@@ -16,7 +16,7 @@ pub(super) fn of_step(step: &mut StepResult, options: &PipelineOptions) {
     for object in step.targets.iter_mut().chain(&mut step.destination).chain(&mut step.tool) {
         faults.extend(keep_possible(object, options));
     }
-    step.place = step.place.take().filter(|it| it.is_tellable());
+    step.place = step.place.take().filter(crate::lift::Place::is_tellable);
     if !faults.is_empty() && step.status == Status::Found {
         step.status = Status::NoDepth;
         step.message = faults.join("; ");

@@ -64,6 +64,7 @@ impl Outcome {
             destination: result.destination.as_ref().map(meant).unwrap_or_default(),
             steps: (0..result.steps.len()).map(|step_idx| self.step(step_idx)).collect(),
             candidates: result.candidates.iter().map(|it| self.object(it, WithMask::No)).collect(),
+            warnings: result.warnings.clone(),
             model: result.model.clone(),
             latency_ms: named_values(&self.latency_ms),
         }
