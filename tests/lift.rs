@@ -356,6 +356,85 @@ fn places_are_free_and_where_the_words_say() {
     assert_eq!(check(vec![tray(), wall], PlaceRelation::RightOf), None);
 }
 
+/// Four walls and a floor on the table, open at the top, turned about the middle.
+fn open_box(yaw_deg: f64, size_m: [f64; 3]) -> Vec<Solid> {
+    const WALL_M: f64 = 0.008;
+    let [length, width, height] = size_m;
+    let yaw = UnitQuaternion::from_axis_angle(&Vector3::z_axis(), yaw_deg.to_radians());
+    let (x, y) = (0.5 * (length - WALL_M), 0.5 * (width - WALL_M));
+    let sides = [
+        ([x, 0.0], [WALL_M, width, height]),
+        ([-x, 0.0], [WALL_M, width, height]),
+        ([0.0, y], [length, WALL_M, height]),
+        ([0.0, -y], [length, WALL_M, height]),
+        ([0.0, 0.0], [length, width, WALL_M]),
+    ];
+    let solid = |(at, size): ([f64; 2], [f64; 3])| {
+        let at = yaw * Vector3::new(at[0], at[1], 0.5 * size[2]);
+        Solid::Box {
+            world_from_box: Isometry3::from_parts(Translation3::from(at), yaw),
+            size_m: Vector3::from(size),
+        }
+    };
+    sides.map(solid).into()
+}
+
+/// The place in what the solids are together, in the world, and how deep it is.
+fn place_in(pitch_deg: f64, solids: Vec<Solid>) -> (Option<Point3<f64>>, f64) {
+    let n_solids = solids.len();
+    let table = Table::new(pitch_deg, 0.9, solids);
+    let seen = table.render();
+    let bbox = (0..n_solids).map(|it| seen.bbox(it)).filter(|it| it.x0 < it.x1).reduce(|a, b| {
+        BoundingBox2d { x0: a.x0.min(b.x0), y0: a.y0.min(b.y0), x1: a.x1.max(b.x1), y1: a.y1.max(b.y1) }
+    });
+    let (frame, options) = (table.frame(seen.depth_m), LiftOptions::default());
+    let geometry = FrameGeometry::new(&frame, &options).unwrap();
+    let lifted = geometry.lift("thing", &bbox.unwrap()).unwrap();
+    let request = PlaceRequest { relation: PlaceRelation::In, radius_m: 0.03, gap_m: None };
+    let place = geometry.place(&lifted, &request);
+    let in_world = |it: Place| table.world_from_camera * (it.place_in_camera * Point3::origin());
+    (place.map(in_world), lifted.hollow_depth_m)
+}
+
+#[test]
+fn in_a_vessel_is_over_the_middle_of_its_inside_from_every_slant() {
+    let mut wrong = Vec::new();
+    for pitch_deg in [22.0, 30.0, 40.0, 55.0, 75.0] {
+        for size_m in [[0.17, 0.155, 0.2], [0.26, 0.2, 0.1], [0.13, 0.12, 0.07]] {
+            for yaw_deg in [0.0, 25.0, 45.0] {
+                let (at, depth_m) = place_in(pitch_deg, open_box(yaw_deg, size_m));
+                let is_right = at.is_some_and(|it| {
+                    let is_inside = 0.0 < it.z && it.z < size_m[2] - 0.012;
+                    it.x.hypot(it.y) < 0.012 && is_inside && 0.0 < depth_m
+                });
+                if !is_right {
+                    wrong.push(format!(
+                        "{at:?} in {size_m:?} at {pitch_deg}, turned by {yaw_deg}: {depth_m:.3} deep"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_is_only_lower_beside_its_top_is_no_vessel() {
+    for pitch_deg in [22.0, 40.0, 75.0] {
+        let closed = upright_box(0.0, 0.0, 0.0, 20.0, [0.17, 0.155, 0.2]);
+        let (at, depth_m) = place_in(pitch_deg, vec![closed]);
+        assert!(depth_m == 0.0, "a closed box at {pitch_deg}: {depth_m}");
+        assert!(at.is_none_or(|it| (it.z - 0.2).abs() < 0.01), "{at:?} at {pitch_deg}");
+        let (_, depth_m) = place_in(pitch_deg, vec![sphere(0.0, 0.0, 0.06)]);
+        assert!(depth_m == 0.0, "a ball at {pitch_deg}: {depth_m}");
+        // A bottle: a neck on a body.
+        let body = upright_box(0.0, 0.0, 0.0, 0.0, [0.08, 0.06, 0.12]);
+        let neck = upright_box(0.0, 0.0, 0.12, 0.0, [0.03, 0.03, 0.05]);
+        let (_, depth_m) = place_in(pitch_deg, vec![body, neck]);
+        assert!(depth_m == 0.0, "a bottle at {pitch_deg}: {depth_m}");
+    }
+}
+
 #[test]
 fn glass_stands_where_its_box_meets_the_plane() {
     let table = Table::new(45.0, 0.9, vec![upright_box(0.05, 0.02, 0.0, 0.0, [0.07, 0.07, 0.12])]);
