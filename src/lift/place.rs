@@ -171,7 +171,7 @@ impl FrameGeometry<'_> {
         let PlaceRequest { relation, radius_m, gap_m } = *request;
         let up = destination.object_in_camera * Vector3::z_axis();
         let directions = directions(relation, view);
-        let base = destination.body_center - up.scale(0.5 * destination.size_m.z);
+        let base = self.foot(destination, &up);
         let mut best: Option<Place> = None;
         for direction in directions {
             let in_object = destination.object_in_camera.inverse_transform_vector(&direction);
@@ -196,6 +196,15 @@ impl FrameGeometry<'_> {
             }
         }
         best
+    }
+
+    /// The middle of a thing's underside, on the plane below it: where its foot is hidden, how far down it reaches is an estimate.
+    fn foot(&self, thing: &LiftedObject, up: &Unit<Vector3<f64>>) -> Point3<f64> {
+        let base = thing.body_center - up.scale(0.5 * thing.size_m.z);
+        let reach_m = (0.5 * thing.size_m.z).max(0.02);
+        let heights = self.planes().iter().map(|it| it.height_m(&base)).filter(|it| it.abs() <= reach_m);
+        let nearest = heights.min_by(|a, b| a.abs().total_cmp(&b.abs()));
+        base - up.scale(nearest.unwrap_or(0.0))
     }
 
     /// How far from a point of the support nothing stands and the support is seen; `None` when the support is not seen there.
