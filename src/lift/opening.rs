@@ -31,7 +31,7 @@ impl FrameGeometry<'_> {
     /// How far below the rim the inside is seen, meters; `None` for what is closed, or shows no rim on its far side.
     pub(super) fn opening_depth(&self, object: &LiftedObject) -> Option<f64> {
         let half = object.size_m * 0.5;
-        let tolerance_m = 0.008_f64.max(0.12 * object.size_m.z).max(2.0 * self.noise_m(object.body_center.z));
+        let tolerance_m = 0.008_f64.max(0.05 * object.size_m.z).max(3.0 * self.noise_m(object.body_center.z));
         let end_of = |x: f64, y: f64| self.end_of_ray(object, Point3::new(x, y, half.z), tolerance_m);
         let at = |i: usize| INNER * (2.0 * i as f64 / (N_RAYS - 1) as f64 - 1.0);
         let (mut n_ends, mut drops) = (0, Vec::new());

@@ -2,7 +2,7 @@
 
 use nalgebra::{Isometry3, Point2, Point3, Translation3, Unit, Vector3};
 
-use super::{FrameGeometry, LiftedObject, PoseSource, SupportPlane};
+use super::{FrameGeometry, LiftedObject, PoseSource};
 use crate::viewpoint::ViewAxes;
 
 /// How the place lies to the destination.
@@ -48,8 +48,6 @@ const CELL_M: f64 = 0.005;
 const STEP_M: f64 = 0.01;
 /// Gap left between things side by side, meters.
 const GAP_M: f64 = 0.03;
-/// So far above a support a thing seems to stand whose underside is hidden, or hangs that just falls, meters.
-const MAX_HOVER_M: f64 = 0.06;
 
 impl FrameGeometry<'_> {
     /// Where to put something. `None` when no place is seen to be free.
@@ -173,7 +171,7 @@ impl FrameGeometry<'_> {
         let PlaceRequest { relation, radius_m, gap_m } = *request;
         let up = destination.object_in_camera * Vector3::z_axis();
         let directions = directions(relation, view);
-        let base = self.on_support(&(destination.body_center - up.scale(0.5 * destination.size_m.z)), &up);
+        let base = self.foot(destination, &up);
         let mut best: Option<Place> = None;
         for direction in directions {
             let in_object = destination.object_in_camera.inverse_transform_vector(&direction);
@@ -200,13 +198,13 @@ impl FrameGeometry<'_> {
         best
     }
 
-    /// The point of the nearest support right below, where there is one within reach of what hides an underside or keeps it from
-    /// standing; else the point itself.
-    fn on_support(&self, at: &Point3<f64>, up: &Unit<Vector3<f64>>) -> Point3<f64> {
-        let level = |plane: &&SupportPlane| 0.98 < plane.normal.dot(up);
-        let drops = self.planes().iter().filter(level).map(|it| it.height_m(at));
-        let nearest = drops.filter(|it| it.abs() <= MAX_HOVER_M).min_by(|a, b| a.abs().total_cmp(&b.abs()));
-        at - up.scale(nearest.unwrap_or(0.0))
+    /// The middle of a thing's underside, on the plane below it: where its foot is hidden, how far down it reaches is an estimate.
+    fn foot(&self, thing: &LiftedObject, up: &Unit<Vector3<f64>>) -> Point3<f64> {
+        let base = thing.body_center - up.scale(0.5 * thing.size_m.z);
+        let reach_m = (0.5 * thing.size_m.z).max(0.02);
+        let heights = self.planes().iter().map(|it| it.height_m(&base)).filter(|it| it.abs() <= reach_m);
+        let nearest = heights.min_by(|a, b| a.abs().total_cmp(&b.abs()));
+        base - up.scale(nearest.unwrap_or(0.0))
     }
 
     /// How far from a point of the support nothing stands and the support is seen; `None` when the support is not seen there.
