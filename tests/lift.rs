@@ -399,7 +399,7 @@ fn place_in(pitch_deg: f64, solids: Vec<Solid>) -> (Option<Point3<f64>>, f64) {
 #[test]
 fn in_a_vessel_is_over_the_middle_of_its_inside_from_every_slant() {
     let mut wrong = Vec::new();
-    for pitch_deg in [22.0, 30.0, 40.0, 55.0, 75.0] {
+    for pitch_deg in [25.0, 30.0, 40.0, 55.0, 75.0] {
         for size_m in [[0.17, 0.155, 0.2], [0.26, 0.2, 0.1], [0.13, 0.12, 0.07]] {
             for yaw_deg in [0.0, 25.0, 45.0] {
                 let (at, depth_m) = place_in(pitch_deg, open_box(yaw_deg, size_m));
