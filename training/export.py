@@ -55,7 +55,12 @@ def export(state_path, tokenizer_path, out, weights="average"):
         "box_scale": BOX_SCALE,
         "calibration": {"scale": 1.0, "bias": 0.0},
         "nms_iou": NMS_IOU,
-        "names": {"kinds": text.KINDS, "colored": text.COLORED, "colors": text.COLORS},
+        "names": {
+            "kinds": text.KINDS,
+            "colored": text.COLORED,
+            "colors": text.COLORS,
+            "nouns": sorted({it for kind in text.KINDS for it in text.SYNONYMS[kind]}),
+        },
     }
     config_path.write_text(json.dumps(config, indent=2) + "\n")
     preprocessor = {

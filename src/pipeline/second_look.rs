@@ -29,7 +29,7 @@ const SAME_IOU: f64 = 0.5;
 const PART_SHARE: f64 = 0.6;
 /// What was overlooked at first is less likely there, whatever the second look says: the log-odds of its score are scaled and shifted. Fitted
 /// on the validation split of `training/splits.py`, whose rooms, things and cameras no model of ours has learned.
-const TRUST: (f64, f64) = (0.75, -1.2);
+const TRUST: (f64, f64) = (0.95, -1.45);
 
 /// The model's boxes for each phrase, best first; those of a second look among them, their scores made comparable.
 pub(super) fn ground(
