@@ -123,6 +123,7 @@ fn object_to_json(object: &GroundedObject) -> Value {
         "back_completed": lifted.map(|it| it.is_back_completed),
         "plane_residual_m": lifted.and_then(|it| it.plane_residual_m).map(|it| rounded(it, 5)),
         "caption": object.caption,
+        "no_grasps_reason": object.no_grasps_reason,
         "grasps": object.grasps.iter().map(|it| json!({
             "position_m": meters(it.grasp_in_camera.translation.vector.as_slice()),
             "orientation_xyzw": it.grasp_in_camera.rotation.coords.iter().map(|it| rounded(*it, 6)).collect::<Vec<_>>(),

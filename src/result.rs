@@ -66,6 +66,8 @@ pub struct GroundedObject {
     pub lifted: Option<LiftedObject>,
     /// Ways to take it, best first; for targets only.
     pub grasps: Vec<Grasp>,
+    /// Why `grasps` of a target is empty; empty where it is not, and for what is no target.
+    pub no_grasps_reason: String,
 }
 
 /// What keeps a result from FOUND, for [`Status::Ambiguous`] and [`Status::NotFound`].

@@ -8,7 +8,7 @@ use language_grounding::detection::BoundingBox2d;
 use language_grounding::image::{DepthImage, RgbImage, RgbdFrame};
 use language_grounding::lift::{
     ApproachAxis, FrameGeometry, Gripper, LiftError, LiftOptions, LiftedObject, Place, PlaceRelation,
-    PlaceRequest, PoseSource, SupportPlane,
+    PlaceRequest, PoseSource, SupportPlane, why_no_grasp,
 };
 use language_grounding::scene::{FIRST_HELD_OUT_SEED, Scene, SceneConfig};
 use nalgebra::{Isometry3, Point2, Point3, Rotation3, Translation3, UnitQuaternion, Vector3};
@@ -326,6 +326,21 @@ fn a_thing_too_wide_is_not_offered_and_a_neighbor_blocks_a_finger() {
     assert!(closes_along_x(vec![thing()]));
     let neighbor = upright_box(0.05, 0.0, 0.0, 0.0, [0.03, 0.05, 0.07]);
     assert!(!closes_along_x(vec![thing(), neighbor]), "a finger would hit the neighbor");
+}
+
+#[test]
+fn no_grasp_has_a_reason() {
+    let why = |size_m: [f64; 3]| {
+        let table = Table::new(50.0, 0.9, vec![upright_box(0.0, 0.0, 0.0, 0.0, size_m)]);
+        let gripper = Gripper::default();
+        with_first(&table, |geometry, lifted| {
+            assert_eq!(geometry.grasps(lifted, &gripper).is_empty(), 0.08 < size_m[1], "{size_m:?}");
+            why_no_grasp(lifted, &gripper)
+        })
+    };
+    let wide = why([0.2, 0.15, 0.06]);
+    assert!(wide.contains("0.15") && wide.contains("0.080 m") && wide.contains("no rim"), "{wide}");
+    assert!(why([0.1, 0.05, 0.06]).contains("in the way"));
 }
 
 #[test]

@@ -122,6 +122,25 @@ impl FrameGeometry<'_> {
     }
 }
 
+/// Why [`FrameGeometry::grasps`] offers none for an object, as a sentence.
+pub fn why_no_grasp(object: &LiftedObject, gripper: &Gripper) -> String {
+    let narrowest_m = object.size_m.x.min(object.size_m.y);
+    let opening_m = gripper.max_opening_m;
+    if narrowest_m + MIN_ROOM_M <= opening_m {
+        return format!(
+            "something stands in the way of the fingers on every side where it is {narrowest_m:.3} m wide"
+        );
+    }
+    let rim = if object.hollow_depth_m > 0.0 {
+        ", and its rim is in the way of something"
+    } else {
+        ", and it shows no rim to take"
+    };
+    format!(
+        "its narrowest side of {narrowest_m:.3} m does not fit between fingers that open {opening_m:.3} m (gripper_max_opening_m){rim}"
+    )
+}
+
 /// One object and what decides where it can be taken; directions in the camera's frame.
 struct GraspSearch<'a> {
     object: &'a LiftedObject,

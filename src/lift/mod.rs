@@ -17,7 +17,7 @@ use nalgebra::{Isometry3, Matrix6, Point2, Point3, Translation3, Unit, Vector2, 
 
 pub use self::context::FrameContext;
 pub use self::gate::PoseFault;
-pub use self::grasp::{ApproachAxis, Grasp, Gripper};
+pub use self::grasp::{ApproachAxis, Grasp, Gripper, why_no_grasp};
 pub use self::on_plane::lift_on_plane;
 pub use self::place::{Place, PlaceRelation, PlaceRequest};
 pub use self::plane::SupportPlane;

@@ -97,6 +97,7 @@ pub(super) fn from_detections(
                 bbox: detection.bbox,
                 lifted,
                 grasps: Vec::new(),
+                no_grasps_reason: String::new(),
             });
         }
     }
@@ -143,6 +144,7 @@ pub(super) fn surfaces(
             bbox,
             lifted: Some(lifted),
             grasps: Vec::new(),
+            no_grasps_reason: String::new(),
         });
     }
     surfaces

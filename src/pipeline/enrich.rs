@@ -3,7 +3,7 @@
 use super::candidates::Lifter;
 use crate::detection::Detection2d;
 use crate::instruction::RelationKind;
-use crate::lift::{FrameGeometry, LiftError, PlaceRelation, PlaceRequest};
+use crate::lift::{self, FrameGeometry, LiftError, PlaceRelation, PlaceRequest};
 use crate::model::{Captioner, KeyedImage, ModelError};
 use crate::options::PipelineOptions;
 use crate::result::StepResult;
@@ -38,6 +38,9 @@ pub(super) fn plan(answer: &mut StepResult, geometry: &FrameGeometry<'_>, option
     for object in &mut answer.targets {
         if let Some(lifted) = &object.lifted {
             object.grasps = geometry.grasps(lifted, &options.gripper);
+            if object.grasps.is_empty() {
+                object.no_grasps_reason = lift::why_no_grasp(lifted, &options.gripper);
+            }
         }
     }
     let Some(relation) = answer.destination_relation.and_then(place_relation) else { return };

@@ -123,6 +123,7 @@ fn placed_within(
         bbox: outline(&lifted.mask)?,
         lifted: Some(lifted),
         grasps: Vec::new(),
+        no_grasps_reason: String::new(),
     })
 }
 

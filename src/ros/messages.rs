@@ -228,6 +228,9 @@ impl Outcome {
                 .map(|it| pose(&(target.target_from_camera * it.grasp_in_camera)))
                 .collect();
             message.grasp_scores = object.grasps.iter().map(|it| it.score as f32).collect();
+            message.grasp_openings = object.grasps.iter().map(|it| it.opening_m as f32).collect();
+            message.grasp_top_down = object.grasps.iter().map(|it| it.is_top_down).collect();
+            message.no_grasps_reason.clone_from(&object.no_grasps_reason);
             message.size = vector(&lifted.size_m);
             message.surface_centroid = Point { x: centroid.x, y: centroid.y, z: centroid.z };
         }
