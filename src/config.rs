@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::image::DepthUnit;
 use crate::instruction::Vocabulary;
 use crate::lift::{ApproachAxis, Gripper, LiftOptions};
 use crate::model::{Decode, Florence2Options, ModelOptions, Quantize};
@@ -220,6 +221,8 @@ parameters! {
         "At most so many candidates per phrase, best first, are considered and published.";
     caption_targets: bool = true, "", Any, Live,
         "Let the model describe each target. Costs one decoding per target.";
+    depth_scale: f64 = 0.0, "m", Float { min: 0.0, max: 1000.0 }, Live,
+        "Meters per unit of depth values: 0.001 where 32FC1 holds millimeters, 0.0001 or 0.00025 for cameras whose 16UC1 is finer than millimeters. 0: by encoding, millimeters in 16UC1 and meters in 32FC1.";
     min_depth_m: f64 = 0.05, "m", Float { min: 0.0, max: 100.0 }, Live,
         "Depth under this is taken for missing.";
     max_depth_m: f64 = 10.0, "m", Float { min: 0.01, max: 1000.0 }, Live,
@@ -278,6 +281,8 @@ pub struct Config {
     pub image_transport: ImageTransport,
     /// How depth images come.
     pub depth_transport: DepthTransport,
+    /// What depth values are in.
+    pub depth_unit: DepthUnit,
     /// Whether depth comes registered to the color image.
     pub depth_registration: Registration,
     /// Frame of published poses; `None`: the camera's optical frame.
@@ -402,6 +407,7 @@ impl TryFrom<RawConfig> for Config {
                 "raw" => DepthTransport::Raw,
                 _ => DepthTransport::CompressedDepth,
             },
+            depth_unit: DepthUnit::from_scale(raw.depth_scale),
             depth_registration: match raw.depth_registration.as_str() {
                 "registered" => Registration::Done,
                 "register" => Registration::Wanted,

@@ -21,6 +21,30 @@ pub struct DepthImage {
     depth_m: Arc<Vec<f32>>,
 }
 
+/// What a depth value of 1 is.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum DepthUnit {
+    /// A millimeter in whole numbers (16UC1), a meter in fractions (32FC1): REP 118.
+    #[default]
+    ByEncoding,
+    /// So many meters, whatever the encoding.
+    Meters(f32),
+}
+
+impl DepthUnit {
+    /// From the parameter `depth_scale`: 0 is by encoding.
+    pub fn from_scale(scale: f64) -> Self {
+        if scale > 0.0 { Self::Meters(scale as f32) } else { Self::ByEncoding }
+    }
+
+    fn of_integers(self) -> f32 {
+        match self {
+            Self::ByEncoding => 1e-3,
+            Self::Meters(scale) => scale,
+        }
+    }
+}
+
 /// Why a depth image could not be made.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum DepthImageError {
@@ -53,9 +77,37 @@ impl DepthImage {
         Ok(Self { width, height, depth_m: Arc::new(depth_m) })
     }
 
-    /// From millimeters (16UC1, 0 = none), row-major.
-    pub fn from_millimeters(width: u32, height: u32, depth_mm: &[u16]) -> Result<Self, DepthImageError> {
-        Self::from_meters(width, height, depth_mm.iter().map(|&mm| f32::from(mm) * 1e-3).collect())
+    /// From whole numbers (16UC1, 0 = none), row-major: millimeters, unless `unit` says otherwise.
+    pub fn from_integers(
+        width: u32,
+        height: u32,
+        values: &[u16],
+        unit: DepthUnit,
+    ) -> Result<Self, DepthImageError> {
+        let scale = unit.of_integers();
+        Self::from_meters(width, height, values.iter().map(|&it| f32::from(it) * scale).collect())
+    }
+
+    /// From fractions (32FC1; not finite or not positive = none), row-major: meters, unless `unit` says otherwise.
+    pub fn from_floats(
+        width: u32,
+        height: u32,
+        mut values: Vec<f32>,
+        unit: DepthUnit,
+    ) -> Result<Self, DepthImageError> {
+        if let DepthUnit::Meters(scale) = unit {
+            values.iter_mut().for_each(|it| *it *= scale);
+        }
+        Self::from_meters(width, height, values)
+    }
+
+    /// The least and the largest depth, meters; `None` where nothing was measured.
+    pub fn range_m(&self) -> Option<(f32, f32)> {
+        let measured = self.depth_m.iter().copied().filter(|it| it.is_finite());
+        measured.fold(None, |range, it| {
+            let (least, largest) = range.unwrap_or((it, it));
+            Some((it.min(least), it.max(largest)))
+        })
     }
 
     /// Columns.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::camera::{CameraError, PinholeCamera};
 use crate::image::encoding::EncodingError;
-use crate::image::{DepthImage, DepthImageError, RgbImage};
+use crate::image::{DepthImage, DepthImageError, DepthUnit, RgbImage};
 
 /// When and in which frame something was measured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub trait ColorMessage: fmt::Debug + Send + Sync {
 
 /// A depth image as it came.
 pub trait DepthMessage: fmt::Debug + Send + Sync {
-    /// Its pixels.
-    fn depth(&self) -> Result<DepthImage, ConvertError>;
+    /// Its pixels; `unit` is what its values are in.
+    fn depth(&self, unit: DepthUnit) -> Result<DepthImage, ConvertError>;
 }
 
 /// Intrinsics as they came.

@@ -12,7 +12,7 @@ use super::queue::Kept;
 use super::transforms::Transforms;
 use crate::camera::PinholeCamera;
 use crate::config::Config;
-use crate::image::DepthImage;
+use crate::image::{DepthImage, DepthUnit};
 use crate::register::{DepthCamera, Origin, RegistrationError, Source, origin};
 use crate::transform::TransformError;
 
@@ -70,6 +70,7 @@ struct PairKey {
     color: u64,
     depth: u64,
     color_camera: Option<PinholeCamera>,
+    unit: DepthUnit,
     has_depth_camera: bool,
 }
 
@@ -97,6 +98,7 @@ impl DepthRegistrar {
             color: frame.sequence(),
             depth: depth.sequence,
             color_camera: found.camera,
+            unit: config.depth_unit,
             has_depth_camera: frame.depth_camera_info.is_some(),
         });
         // Whoever asks meanwhile waits here. What failed is tried again: the transform may have come.
@@ -135,7 +137,7 @@ impl DepthRegistrar {
         color_camera: Option<&PinholeCamera>,
         config: &Config,
     ) -> Result<Registered, DepthRefusal> {
-        let depth = message.message.depth()?;
+        let depth = message.message.depth(config.depth_unit)?;
         let color_frame = frame.header().frame_id.as_str();
         let depth_size = (depth.width(), depth.height());
         let depth_info = frame.depth_camera_info.as_ref();

@@ -6,7 +6,7 @@
 //! * [`calls`]: what services and actions ask. [`scheduler`]: which request is next. [`conversation`]: what its words mean.
 //! * [`camera`], [`queue`], [`inputs`]: the camera's messages, paired by stamp. [`frames`]: the pair to look at, and how long to
 //!   wait for it. [`depth`]: its depth, brought to the color image.
-//! * [`transforms`], [`context`]: what TF knows at the stamp of a frame.
+//! * [`clock`], [`transforms`], [`context`]: what time it is, and what TF knows at the stamp of a frame.
 //! * [`answer`]: one request on one frame to an [`outcome`]. [`refusal`]: why there is less.
 //! * [`tracking`]: the objects of the standing instruction between the model's answers.
 //! * [`monitor`], [`input_health`]: what is counted, and what is wrong with the inputs.
@@ -14,6 +14,7 @@
 pub mod answer;
 pub mod calls;
 pub mod camera;
+pub mod clock;
 pub mod context;
 pub mod conversation;
 pub mod depth;

@@ -7,6 +7,7 @@ use nalgebra::Isometry3;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::clock::StampClock;
 use super::depth::DepthRegistrar;
 use super::input_health::GraphSnapshot;
 use super::inputs::CameraInputs;
@@ -32,9 +33,6 @@ pub trait ResultSink: Send {
 
 /// The model, when there is one.
 pub type ModelSlot = Arc<Mutex<Option<ModelHandle>>>;
-
-/// The clock that stamps are of, in nanoseconds; it may jump.
-pub type StampClock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Everything a request needs. Clones share it.
 #[derive(Clone)]

@@ -7,8 +7,8 @@ use nalgebra::Isometry3;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use super::clock::StampClock;
 use super::monitor::Monitor;
-use super::ports::StampClock;
 use crate::transform::{StampedTransform, TransformError, TransformTree};
 
 /// The transforms known so far. Clones share them.

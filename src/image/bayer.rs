@@ -1,7 +1,5 @@
 //! Raw mosaics of color cameras to rgb8: bilinear, with the rounding and the borders of OpenCV's `demosaicing`.
 
-use rayon::prelude::*;
-
 /// The color of the top-left pixel, and of the one right of it: the rest of 2x2 pixels follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the pixels, row by row")]
@@ -36,7 +34,7 @@ impl Pattern {
 }
 
 /// rgb8 of a mosaic of at least 3x3 pixels, row-major; `to_u8` brings a value to 8 bits.
-pub fn rgb_from_mosaic<T: Copy + Into<u32> + Sync>(
+pub fn rgb_from_mosaic<T: Copy + Into<u32>>(
     width: usize,
     height: usize,
     mosaic: &[T],
@@ -44,7 +42,7 @@ pub fn rgb_from_mosaic<T: Copy + Into<u32> + Sync>(
     to_u8: fn(u32) -> u8,
 ) -> Vec<u8> {
     let mut rgb = vec![0; width * height * 3];
-    rgb.par_chunks_exact_mut(width * 3).enumerate().for_each(|(row, to)| {
+    for (row, to) in rgb.chunks_exact_mut(width * 3).enumerate() {
         // The outermost pixels are those next to them: half of their neighbors are missing.
         let v = row.clamp(1, height - 2);
         let line = |v: usize| &mosaic[v * width..(v + 1) * width];
@@ -65,6 +63,6 @@ pub fn rgb_from_mosaic<T: Copy + Into<u32> + Sync>(
         }
         to.copy_within(3..6, 0);
         to.copy_within(3 * (width - 2)..3 * (width - 1), 3 * (width - 1));
-    });
+    }
     rgb
 }

@@ -1,7 +1,5 @@
 //! YUV of cameras to rgb8, as OpenCV's `cvtColor` does it: BT.601, limited range, the same fixed-point arithmetic.
 
-use rayon::prelude::*;
-
 /// Fractional bits of the coefficients below.
 const SHIFT: u32 = 20;
 const Y_GAIN: i32 = 1_220_542;
@@ -52,7 +50,7 @@ impl SemiPlanar {
 /// Packed 4:2:2, rows `step` bytes apart; `data` holds `step * height` bytes and `step >= 2 * width`.
 pub fn rgb_from_packed(width: usize, height: usize, step: usize, data: &[u8], order: PackedOrder) -> Vec<u8> {
     let mut rgb = vec![0; width * height * 3];
-    rgb.par_chunks_exact_mut(width * 3).zip(data.par_chunks(step)).for_each(|(to, from)| {
+    for (to, from) in rgb.chunks_exact_mut(width * 3).zip(data.chunks(step)) {
         for (pixels, pair) in to.chunks_mut(6).zip(from.chunks(4)) {
             // An odd width ends in half a pair, and its color may end with the row.
             let color = |at: usize| pair.get(at).copied().unwrap_or(128);
@@ -61,7 +59,7 @@ pub fn rgb_from_packed(width: usize, height: usize, step: usize, data: &[u8], or
                 pixel.copy_from_slice(&chroma.rgb(pair[y]));
             }
         }
-    });
+    }
     rgb
 }
 
@@ -77,7 +75,7 @@ pub fn rgb_from_semi_planar(
     let (luma, color) = data.split_at(step * height);
     let (color_step, _) = order.color_plane(width, height, step);
     let (rows_shared, pixels_shared) = if order.is_full { (1, 1) } else { (2, 2) };
-    rgb.par_chunks_exact_mut(width * 3).zip(luma.par_chunks(step)).enumerate().for_each(|(row, (to, y))| {
+    for (row, (to, y)) in rgb.chunks_exact_mut(width * 3).zip(luma.chunks(step)).enumerate() {
         let color = &color[row / rows_shared * color_step..];
         let groups = to.chunks_mut(3 * pixels_shared).zip(y.chunks(pixels_shared)).zip(color.chunks_exact(2));
         for ((pixels, y), pair) in groups {
@@ -87,7 +85,7 @@ pub fn rgb_from_semi_planar(
                 pixel.copy_from_slice(&chroma.rgb(*y));
             }
         }
-    });
+    }
     rgb
 }
 

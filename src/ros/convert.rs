@@ -6,7 +6,7 @@ use r2r::sensor_msgs::msg::{CameraInfo, CompressedImage, Image};
 use crate::camera::{Calibration, PinholeCamera};
 use crate::engine::camera::{ColorMessage, ConvertError, DepthMessage, IntrinsicsMessage};
 use crate::image::encoding::RawImage;
-use crate::image::{DepthImage, RgbImage, compressed, rvl};
+use crate::image::{DepthImage, DepthUnit, RgbImage, compressed, rvl};
 
 /// The largest side of an RVL image: a bound on what a broken header can make us allocate.
 const MAX_RVL_SIDE: u32 = 16_384;
@@ -35,14 +35,14 @@ impl ColorMessage for CompressedImage {
 }
 
 impl DepthMessage for Image {
-    fn depth(&self) -> Result<DepthImage, ConvertError> {
-        depth_image(self)
+    fn depth(&self, unit: DepthUnit) -> Result<DepthImage, ConvertError> {
+        depth_image(self, unit)
     }
 }
 
 impl DepthMessage for CompressedImage {
-    fn depth(&self) -> Result<DepthImage, ConvertError> {
-        depth_image_from_compressed(self)
+    fn depth(&self, unit: DepthUnit) -> Result<DepthImage, ConvertError> {
+        depth_image_from_compressed(self, unit)
     }
 }
 
@@ -57,21 +57,21 @@ pub fn rgb_image(message: &Image) -> Result<RgbImage, ConvertError> {
     Ok(raw(message).rgb()?)
 }
 
-/// A raw depth image: 16UC1 in millimeters (0 = none) or 32FC1 in meters (not finite or <= 0 = none), of either
-/// byte order.
-pub fn depth_image(message: &Image) -> Result<DepthImage, ConvertError> {
+/// A raw depth image: 16UC1 in millimeters (0 = none) or 32FC1 in meters (not finite or <= 0 = none), unless `unit`
+/// says otherwise, of either byte order.
+pub fn depth_image(message: &Image, unit: DepthUnit) -> Result<DepthImage, ConvertError> {
     let raw = raw(message);
     let n_pixels = message.width as usize * message.height as usize;
     let (width, height) = (message.width, message.height);
     match message.encoding.as_str() {
         "16UC1" | "mono16" => {
             let read = raw.reader();
-            let mut depth_mm = Vec::with_capacity(n_pixels.min(message.data.len()));
+            let mut values = Vec::with_capacity(n_pixels.min(message.data.len()));
             for row in raw.rows(2)? {
                 let (values, _) = row.as_chunks::<2>();
-                depth_mm.extend(values.iter().map(|&bytes| read(bytes)));
+                values.extend(values.iter().map(|&bytes| read(bytes)));
             }
-            Ok(DepthImage::from_millimeters(width, height, &depth_mm)?)
+            Ok(DepthImage::from_integers(width, height, &values, unit)?)
         }
         "32FC1" => {
             let read = if raw.is_big_endian { f32::from_be_bytes } else { f32::from_le_bytes };
@@ -80,7 +80,7 @@ pub fn depth_image(message: &Image) -> Result<DepthImage, ConvertError> {
                 let (values, _) = row.as_chunks::<4>();
                 depth_m.extend(values.iter().map(|&bytes| read(bytes)));
             }
-            Ok(DepthImage::from_meters(width, height, depth_m)?)
+            Ok(DepthImage::from_floats(width, height, depth_m, unit)?)
         }
         other => Err(ConvertError::DepthEncoding { got: other.to_owned() }),
     }
@@ -100,7 +100,10 @@ pub fn compressed_size(message: &CompressedImage) -> Option<(u32, u32)> {
 
 /// A depth image of `compressed_depth_image_transport`: a 16-bit PNG or RVL after a 12-byte header, holding millimeters
 /// (`16UC1`) or quantized inverse depth (`32FC1`: depth = a / (value - b)). A bare 16-bit PNG is millimeters.
-pub fn depth_image_from_compressed(message: &CompressedImage) -> Result<DepthImage, ConvertError> {
+pub fn depth_image_from_compressed(
+    message: &CompressedImage,
+    unit: DepthUnit,
+) -> Result<DepthImage, ConvertError> {
     let refused = |reason: &str| ConvertError::CompressedDepth {
         format: message.format.clone(),
         reason: reason.to_owned(),
@@ -119,9 +122,9 @@ pub fn depth_image_from_compressed(message: &CompressedImage) -> Result<DepthIma
         let (a, b) = (parameter(4), parameter(8));
         let depth_m =
             values.iter().map(|&v| if v == 0 { f32::NAN } else { a / (f32::from(v) - b) }).collect();
-        return Ok(DepthImage::from_meters(width, height, depth_m)?);
+        return Ok(DepthImage::from_floats(width, height, depth_m, unit)?);
     }
-    Ok(DepthImage::from_millimeters(width, height, &values)?)
+    Ok(DepthImage::from_integers(width, height, &values, unit)?)
 }
 
 /// Columns, rows and values.
@@ -240,7 +243,7 @@ mod tests {
         }
         for (mut image, is_bigendian) in cases {
             image.is_bigendian = is_bigendian;
-            let depth = depth_image(&image).unwrap();
+            let depth = depth_image(&image, DepthUnit::ByEncoding).unwrap();
             assert!((depth.get(0, 0).unwrap() - 1.0).abs() < 1e-6, "{}", image.encoding);
             assert_eq!(depth.get(1, 0), None, "{}", image.encoding);
         }
@@ -260,13 +263,13 @@ mod tests {
         {
             let data = [header.clone(), body.clone()].concat();
             let message = CompressedImage { format: format.to_owned(), data, ..Default::default() };
-            let depth = depth_image_from_compressed(&message).unwrap();
+            let depth = depth_image_from_compressed(&message, DepthUnit::ByEncoding).unwrap();
             assert_eq!(depth.get(0, 0), None);
             for (u, expected) in meters.into_iter().enumerate() {
                 assert!((depth.get(u as u32 + 1, 0).unwrap() - expected).abs() < 1e-5, "{format}");
             }
             let cut = CompressedImage { data: message.data[..20].to_vec(), ..message };
-            let sentence = depth_image_from_compressed(&cut).unwrap_err().to_string();
+            let sentence = depth_image_from_compressed(&cut, DepthUnit::ByEncoding).unwrap_err().to_string();
             assert!(sentence.contains("ends early"), "{sentence}");
         }
     }
@@ -292,14 +295,14 @@ mod tests {
         for (message, meters) in
             [(millimeters, 1.5), (inverse, 2.0), (compressed("png", &[], vec![250, 0]), 0.25)]
         {
-            let depth = depth_image_from_compressed(&message).unwrap();
+            let depth = depth_image_from_compressed(&message, DepthUnit::ByEncoding).unwrap();
             assert!((depth.get(0, 0).unwrap() - meters).abs() < 1e-5, "{}", message.format);
             assert_eq!(depth.get(1, 0), None, "{}", message.format);
         }
         let garbage =
             CompressedImage { data: vec![1, 2, 3], format: "jpeg".to_owned(), ..Default::default() };
         assert!(rgb_image_from_compressed(&garbage).is_err());
-        assert!(depth_image_from_compressed(&garbage).is_err());
+        assert!(depth_image_from_compressed(&garbage, DepthUnit::ByEncoding).is_err());
     }
 
     #[test]

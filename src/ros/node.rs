@@ -17,10 +17,11 @@ use super::remap::Remapping;
 use super::{Spinner, diagnostics, inputs, logging, now_ns, services, transforms};
 use crate::config::{Change, Config, PARAMETERS, ParameterRange, RawConfig};
 use crate::config_files;
+use crate::engine::clock::StampClock;
 use crate::engine::conversation::Conversation;
 use crate::engine::depth::DepthRegistrar;
 use crate::engine::monitor::Monitor;
-use crate::engine::ports::{Limits, ModelSlot, Ports, StampClock};
+use crate::engine::ports::{Limits, ModelSlot, Ports};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::tracking::Tracking;
 

@@ -9,8 +9,8 @@ use r2r::geometry_msgs::msg::TransformStamped;
 use r2r::tf2_msgs::msg::TFMessage;
 
 use super::nanos_from_time;
+use crate::engine::clock::StampClock;
 use crate::engine::monitor::Monitor;
-use crate::engine::ports::StampClock;
 use crate::engine::transforms::{TransformFeed, Transforms, transforms};
 use crate::transform::{StampedTransform, TransformStamp};
 

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use language_grounding::camera::PinholeCamera;
 use language_grounding::detection::Detection2d;
-use language_grounding::image::{RgbImage, RgbdFrame};
+use language_grounding::image::{DepthUnit, RgbImage, RgbdFrame};
 use language_grounding::instruction::Vocabulary;
 use language_grounding::model::Model;
 use language_grounding::model::precomputed::Precomputed;
@@ -64,6 +64,7 @@ pub(crate) fn run(
     model: &mut LazyModel,
     vocabulary: &Vocabulary,
     options: &PipelineOptions,
+    depth_unit: DepthUnit,
 ) -> anyhow::Result<(usize, usize)> {
     let open =
         || File::open(queries).with_context(|| format!("cannot read the queries {}", queries.display()));
@@ -96,7 +97,7 @@ pub(crate) fn run(
         };
         let result = parsed
             .with_context(|| format!("line {} is not JSON", line_idx + 1))
-            .and_then(|it| answer(it, dir, &mut cache, model, vocabulary, options));
+            .and_then(|it| answer(it, dir, &mut cache, model, vocabulary, options, depth_unit));
         if result.as_ref().map_or(true, |it| it.result.status == Status::Error) {
             n_failed += 1;
         }
@@ -119,6 +120,7 @@ fn answer(
     model: &mut LazyModel,
     vocabulary: &Vocabulary,
     options: &PipelineOptions,
+    depth_unit: DepthUnit,
 ) -> anyhow::Result<Answer> {
     let query: Query = serde_json::from_value(line)
         .context("expected {\"id\", \"image\", \"depth\"?, \"K\"?, \"instruction\", \"candidates\"?}")?;
@@ -133,7 +135,7 @@ fn answer(
     let Some(CachedImage { key, image, .. }) = cache.as_ref() else { bail!("no image; this is a bug") };
     let (width, height) = image.dimensions();
     let camera = query.k.map(|it| PinholeCamera::from_k(width, height, &it.k())).transpose()?;
-    let depth = query.depth.map(|it| input::load_depth(&dir.join(it))).transpose()?;
+    let depth = query.depth.map(|it| input::load_depth(&dir.join(it), depth_unit)).transpose()?;
     let options = PipelineOptions { use_depth: options.use_depth && depth.is_some(), ..options.clone() };
     let frame =
         RgbdFrame { key: *key, image: image.clone(), depth, camera, frame_id: String::new(), stamp_ns: 0 };

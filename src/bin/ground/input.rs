@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use language_grounding::camera::PinholeCamera;
 use language_grounding::image::compressed::{self, Decoded};
-use language_grounding::image::{DepthImage, RgbImage};
+use language_grounding::image::{DepthImage, DepthUnit, RgbImage};
 use language_grounding::yaml;
 use serde::Deserialize;
 
@@ -27,8 +27,8 @@ pub(crate) fn load_image(path: &Path, upright: Upright) -> anyhow::Result<RgbIma
     compressed::color(pixels).map_err(|problem| anyhow!("cannot use the image {}: {problem}", path.display()))
 }
 
-/// A 16-bit gray PNG in millimeters, 0 = nothing measured.
-pub(crate) fn load_depth(path: &Path) -> anyhow::Result<DepthImage> {
+/// A 16-bit gray PNG in millimeters, unless `unit` says otherwise; 0 = nothing measured.
+pub(crate) fn load_depth(path: &Path, unit: DepthUnit) -> anyhow::Result<DepthImage> {
     let pixels = decode(path, "depth image")?.pixels;
     let image::DynamicImage::ImageLuma16(depth) = pixels else {
         bail!(
@@ -37,7 +37,7 @@ pub(crate) fn load_depth(path: &Path) -> anyhow::Result<DepthImage> {
             pixels.color()
         );
     };
-    Ok(DepthImage::from_millimeters(depth.width(), depth.height(), depth.as_raw())?)
+    Ok(DepthImage::from_integers(depth.width(), depth.height(), depth.as_raw(), unit)?)
 }
 
 fn decode(path: &Path, what: &str) -> anyhow::Result<Decoded> {

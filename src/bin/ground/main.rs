@@ -41,9 +41,12 @@ struct GroundArguments {
     /// Color image (JPEG or PNG).
     #[arg(long)]
     image: Option<PathBuf>,
-    /// Depth registered to the image: 16-bit PNG in millimeters, 0 = none.
+    /// Depth registered to the image: 16-bit PNG in millimeters (see --depth-scale), 0 = none.
     #[arg(long, requires = "camera")]
     depth: Option<PathBuf>,
+    /// Meters per unit of the depth image, such as 0.001 (millimeters) or 0.00025; otherwise depth_scale of --config.
+    #[arg(long, value_name = "METERS")]
+    depth_scale: Option<f64>,
     /// Calibration of the (rectified) image, as ROS camera calibration files.
     #[arg(long)]
     camera: Option<PathBuf>,
@@ -192,7 +195,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Task { task, image, text, beams, threshold, example, model }) => {
-            let config = load_config(None, None, model)?;
+            let config = load_config(None, None, None, model)?;
             let mut model = LazyModel { name: config.model, options: config.model_options, model: None };
             let image = input::load_image(&image, Upright::AsHeld)?;
             let example = example.map(|it| input::load_image(&it, Upright::AsHeld)).transpose()?;
@@ -229,13 +232,24 @@ fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
             path.display()
         );
     }
-    let config = load_config(arguments.config.as_deref(), arguments.vocabulary.as_deref(), arguments.model)?;
+    let config = load_config(
+        arguments.config.as_deref(),
+        arguments.vocabulary.as_deref(),
+        arguments.depth_scale,
+        arguments.model,
+    )?;
     let mut model =
         LazyModel { name: config.model.clone(), options: config.model_options.clone(), model: None };
     let vocabulary = config.vocabulary.as_ref();
     if let Some(queries) = &arguments.batch {
-        let (n_failed, n_queries) =
-            batch::run(queries, arguments.output.as_deref(), &mut model, vocabulary, &config.pipeline)?;
+        let (n_failed, n_queries) = batch::run(
+            queries,
+            arguments.output.as_deref(),
+            &mut model,
+            vocabulary,
+            &config.pipeline,
+            config.depth_unit,
+        )?;
         if 0 < n_failed {
             eprintln!("ground: {n_failed} of {n_queries} lines gave ERROR; each says why in its message");
             return Ok(ExitCode::FAILURE);
@@ -263,7 +277,7 @@ fn ground(arguments: GroundArguments) -> anyhow::Result<ExitCode> {
     let instruction =
         arguments.instruction.context("expected an INSTRUCTION, such as \"pick up the red cup\"")?;
     let camera = arguments.camera.as_deref().map(input::load_camera).transpose()?;
-    let depth = arguments.depth.as_deref().map(input::load_depth).transpose()?;
+    let depth = arguments.depth.as_deref().map(|it| input::load_depth(it, config.depth_unit)).transpose()?;
     let options = PipelineOptions { use_depth: depth.is_some(), ..config.pipeline };
     let frame = RgbdFrame { key: 0, image, depth, camera, frame_id: String::new(), stamp_ns: 0 };
     let Answer { result, latency_ms } = ask(vocabulary, model.get()?, &frame, &instruction, &options);
@@ -299,6 +313,7 @@ pub(crate) fn ask(
 fn load_config(
     path: Option<&Path>,
     vocabulary: Option<&Path>,
+    depth_scale: Option<f64>,
     model: ModelArguments,
 ) -> anyhow::Result<Config> {
     let mut raw = match path {
@@ -312,6 +327,7 @@ fn load_config(
     if vocabulary.is_some() {
         raw.vocabulary = path_text(vocabulary);
     }
+    raw.depth_scale = depth_scale.unwrap_or(raw.depth_scale);
     if let Some(name) = model.model {
         ensure!(!name.is_empty(), "expected a directory or a name for --model");
         raw.model = name;

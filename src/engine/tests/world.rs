@@ -13,18 +13,19 @@ use crate::config::{Config, RawConfig};
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::engine::calls::{Call, DescribeCall, DescribeRefusal, Description, GroundCall};
 use crate::engine::camera::{ColorMessage, ConvertError, DepthMessage, FrameHeader, IntrinsicsMessage, Role};
+use crate::engine::clock::StampClock;
 use crate::engine::conversation::Conversation;
 use crate::engine::depth::DepthRegistrar;
 use crate::engine::input_health::GraphSnapshot;
 use crate::engine::inputs::{CameraFeed, CameraMessage, Rectified, camera_inputs};
 use crate::engine::monitor::Monitor;
 use crate::engine::outcome::Outcome;
-use crate::engine::ports::{Limits, ModelSlot, Ports, ResultSink, StampClock};
+use crate::engine::ports::{Limits, ModelSlot, Ports, ResultSink};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::state::State;
 use crate::engine::tracking::Tracking;
 use crate::engine::transforms::{TransformFeed, transforms};
-use crate::image::{DepthImage, RgbImage, RgbdFrame};
+use crate::image::{DepthImage, DepthUnit, RgbImage, RgbdFrame};
 use crate::model::worker::ModelWorker;
 use crate::model::{Captioner, Grounder, KeyedImage, Model, ModelError, ModelInfo};
 use crate::result::Status;
@@ -343,7 +344,7 @@ impl ColorMessage for FakeImage {
 }
 
 impl DepthMessage for FakeImage {
-    fn depth(&self) -> Result<DepthImage, ConvertError> {
+    fn depth(&self, _: DepthUnit) -> Result<DepthImage, ConvertError> {
         self.n_converted.fetch_add(1, Ordering::SeqCst);
         Ok(DepthImage::from_meters(SIZE.0, SIZE.1, vec![0.8; (SIZE.0 * SIZE.1) as usize])?)
     }
