@@ -2,6 +2,7 @@
 //!
 //! Synchronous and without a clock: an observer is told as each stage ends, so whoever holds a clock can time them.
 
+mod bounds;
 mod candidates;
 mod enrich;
 mod gate;
@@ -120,13 +121,14 @@ fn fill(
     }
     observer(Stage::Locate);
 
+    let excluded = bounds::excluded(&result.candidates, context, &options.bounds);
     let mut answers = Vec::new();
     for (step_idx, step) in instruction.steps().enumerate() {
         answers.push(steps::resolve(
             step_idx,
             step,
             &mut result.candidates,
-            &request.previous,
+            (&request.previous, &excluded),
             &lifter,
             options,
         ));

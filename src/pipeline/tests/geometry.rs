@@ -8,8 +8,11 @@ use crate::config::RawConfig;
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::{DepthImage, RgbImage, RgbdFrame};
 use crate::instruction::Vocabulary;
+use crate::lift::FrameContext;
 use crate::model::precomputed::Precomputed;
 use crate::options::PipelineOptions;
+use crate::pipeline::run;
+use crate::request::GroundingRequest;
 use crate::resolve::OF_WHOLE;
 use crate::result::{GroundingResult, Status};
 
@@ -107,6 +110,66 @@ fn what_stands_on_a_plate_is_no_part_of_the_plate() {
         result.candidates.iter().find(|it| it.phrase == "plate").and_then(|it| it.lifted.as_ref()).unwrap();
     assert!(plate.size_m.z < 0.035, "the mug is not counted to it: {}", plate.size_m);
     assert!((plate.size_m.x - 0.2).abs() < 0.03, "{}", plate.size_m);
+}
+
+/// The message, what is missing, and the places of the targets along the table, meters.
+fn ask_within(text: &str, blocks: &[Block], set: impl Fn(&mut RawConfig)) -> (GroundingResult, Vec<f64>) {
+    let mut raw = RawConfig { workspace_frame: "table".to_owned(), ..RawConfig::default() };
+    set(&mut raw);
+    let (frame, detections) = look(blocks);
+    let options = PipelineOptions { use_depth: true, ..config(raw) };
+    let request = GroundingRequest::parse(text, &Vocabulary::default()).unwrap();
+    let context =
+        FrameContext { workspace_from_camera: Some(table_from_camera()), ..FrameContext::default() };
+    let mut model = Precomputed::new(detections);
+    let result = run(&mut model, &frame, &context, &request, &options, &mut |_| {});
+    let places = result.targets.iter().filter_map(|it| it.lifted.as_ref());
+    let places = places.map(|it| (table_from_camera() * it.body_center).x).collect();
+    (result, places)
+}
+
+fn missing(result: &GroundingResult) -> Option<&'static str> {
+    Some(result.ambiguity.as_ref()?.unmet.as_ref()?.0.name())
+}
+
+#[test]
+fn what_lies_out_of_the_workspace_is_a_landmark_but_no_target() {
+    let workspace = |raw: &mut RawConfig| {
+        raw.workspace_min = "[-0.2, -0.3, -0.02]".to_owned();
+        raw.workspace_max = "[0.1, 0.3, 0.3]".to_owned();
+    };
+    let near = block("mug", [-0.1, 0.0, 0.0], [0.08, 0.08, 0.1]);
+    let far = || block("mug", [0.25, 0.0, 0.0], [0.08, 0.08, 0.1]);
+    let (result, _) = ask_within("the mug", &[far()], workspace);
+    assert_eq!((result.status, missing(&result)), (Status::NotFound, Some("reach")), "{}", result.message);
+    assert!(result.message.contains("at (0.2"), "{}", result.message);
+    assert!(result.message.contains("in table"), "{}", result.message);
+    // Without bounds there would be a question.
+    let both = [near, far()];
+    assert_eq!(ask_within("the mug", &both, |_| {}).0.status, Status::Ambiguous);
+    let (result, places) = ask_within("the mug", &both, workspace);
+    assert_eq!(result.status, Status::Found, "{}", result.message);
+    assert!((places[0] + 0.1).abs() < 0.02, "{places:?}");
+    // The words mean the one out of reach: the other is not taken for it.
+    let (result, _) = ask_within("the right mug", &both, workspace);
+    assert_eq!((result.status, missing(&result)), (Status::NotFound, Some("reach")), "{}", result.message);
+    let beside =
+        [block("mug", [0.0, 0.0, 0.0], [0.08, 0.08, 0.1]), block("plate", [0.2, 0.0, 0.0], [0.2, 0.2, 0.02])];
+    let (result, _) = ask_within("the mug left of the plate", &beside, workspace);
+    assert_eq!(result.status, Status::Found, "{}", result.message);
+}
+
+#[test]
+fn what_is_no_size_for_a_target_is_none() {
+    let blocks = [block("box", [0.0, 0.0, 0.0], [0.2, 0.15, 0.1])];
+    for (least, most, expected) in
+        [(0.0, 0.0, None), (0.1, 0.3, None), (0.3, 0.0, Some("size")), (0.0, 0.1, Some("size"))]
+    {
+        let (result, _) = ask_within("the box", &blocks, |raw| {
+            (raw.min_object_size_m, raw.max_object_size_m) = (least, most);
+        });
+        assert_eq!(missing(&result), expected, "{least} {most}: {}", result.message);
+    }
 }
 
 #[test]
