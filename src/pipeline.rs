@@ -111,7 +111,7 @@ fn fill(
     result.planes = lifter.planes().to_vec();
     if let Some(geometry) = lifter.geometry() {
         result.up_in_camera = Some(geometry.up()).filter(|_| geometry.up_source() != UpSource::Unknown);
-        result.warnings.extend(warnings::of_geometry(geometry));
+        result.warnings.extend(warnings::of_geometry(geometry, &frame.frame_id));
     }
     result.candidates = candidates::from_detections(detections, &lifter, options);
     result.candidates.extend(candidates::surfaces(instruction, &result.candidates, &lifter, options));

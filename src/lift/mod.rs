@@ -198,6 +198,8 @@ pub struct FrameGeometry<'a> {
     options: &'a LiftOptions,
     context: FrameContext,
     supports: Supports,
+    /// TF takes the image's frame for one with x forward.
+    is_forward_x: bool,
     /// Pixels of the surface that up is told by, thinned out.
     up_pixels: Vec<Point2<f64>>,
 }
@@ -282,7 +284,15 @@ impl<'a> FrameGeometry<'a> {
         options: &'a LiftOptions,
         context: FrameContext,
     ) -> Self {
-        Self { depth, camera, options, context, supports: Supports::default(), up_pixels: Vec::new() }
+        Self {
+            depth,
+            camera,
+            options,
+            context,
+            supports: Supports::default(),
+            is_forward_x: false,
+            up_pixels: Vec::new(),
+        }
     }
 
     fn with_planes(mut self, known: &[SupportPlane]) -> Self {
@@ -303,7 +313,9 @@ impl<'a> FrameGeometry<'a> {
             None => UpHint::None,
         };
         let thin: Vec<Point3<f64>> = points.iter().step_by(4).copied().collect();
+        let all = points.clone();
         self.supports = plane::support_planes(points, hint, tolerance_m, known);
+        self.is_forward_x = plane::is_forward_x(all, hint, tolerance_m, &self.supports);
         if let Some(plane) = self.supports.planes.first() {
             let on_plane = thin.iter().filter(|it| plane.height_m(it).abs() <= tolerance_m(it.z));
             self.up_pixels = on_plane.filter_map(|it| self.camera.project(*it)).collect();
@@ -340,6 +352,12 @@ impl<'a> FrameGeometry<'a> {
     /// The z axis of the frame that was taken for up contradicts the surfaces in view.
     pub fn is_assumed_up_refused(&self) -> bool {
         self.supports.is_hint_refused
+    }
+
+    /// What TF says of up and the surfaces in view contradict each other as they do where the image's frame has x forward and z up,
+    /// and is no optical one: what TF makes of poses in it is turned by 90 degrees.
+    pub fn is_frame_forward_x(&self) -> bool {
+        self.is_forward_x
     }
 
     /// Another direction that may be up, and its probability, where surfaces of two directions compete.

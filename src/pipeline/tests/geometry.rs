@@ -8,7 +8,7 @@ use crate::config::RawConfig;
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::{DepthImage, RgbImage, RgbdFrame};
 use crate::instruction::Vocabulary;
-use crate::lift::FrameContext;
+use crate::lift::{FrameContext, LiftOptions, LiftedObject, PoseFault};
 use crate::model::precomputed::Precomputed;
 use crate::options::PipelineOptions;
 use crate::pipeline::run;
@@ -110,6 +110,54 @@ fn what_stands_on_a_plate_is_no_part_of_the_plate() {
         result.candidates.iter().find(|it| it.phrase == "plate").and_then(|it| it.lifted.as_ref()).unwrap();
     assert!(plate.size_m.z < 0.035, "the mug is not counted to it: {}", plate.size_m);
     assert!((plate.size_m.x - 0.2).abs() < 0.03, "{}", plate.size_m);
+}
+
+#[test]
+fn an_image_frame_with_x_forward_is_told() {
+    let blocks = [block("box", [0.0, 0.0, 0.0], [0.1, 0.08, 0.06])];
+    let up_in_optical = table_from_camera().inverse_transform_vector(&Vector3::z());
+    let up = |it: Vector3<f64>| Some(nalgebra::Unit::new_normalize(it));
+    // The same direction by the axes of a frame with x forward, y left and z up.
+    let forward_x = Vector3::new(up_in_optical.z, -up_in_optical.x, -up_in_optical.y);
+    for (up_in_camera, is_told) in [(up(forward_x), true), (up(up_in_optical), false), (None, false)] {
+        for is_up_assumed in [true, false] {
+            let (frame, detections) = look(&blocks);
+            let options = PipelineOptions { use_depth: true, ..config(RawConfig::default()) };
+            let context = FrameContext { up_in_camera, is_up_assumed, ..FrameContext::default() };
+            let request = GroundingRequest::parse("the box", &Vocabulary::default()).unwrap();
+            let result =
+                run(&mut Precomputed::new(detections), &frame, &context, &request, &options, &mut |_| {});
+            let told = result.warnings.iter().any(|it| it.contains("x forward") && it.contains("\"camera\""));
+            assert_eq!(told, is_told, "{up_in_camera:?} {is_up_assumed}: {:?}", result.warnings);
+        }
+    }
+}
+
+#[test]
+fn no_pose_leaves_that_cannot_be() {
+    let blocks = [block("box", [0.0, 0.0, 0.0], [0.1, 0.08, 0.06])];
+    let whole = ask("the box", &blocks).targets.remove(0).lifted.unwrap();
+    let options = LiftOptions::default();
+    assert_eq!(whole.check(&options), Ok(()));
+    let fault = |spoil: &dyn Fn(&mut LiftedObject)| {
+        let mut it = whole.clone();
+        spoil(&mut it);
+        it.check(&options)
+    };
+    let nan = fault(&|it| it.object_in_camera.translation.x = f64::NAN);
+    assert_eq!(nan, Err(PoseFault::NotFinite));
+    assert_eq!(fault(&|it| it.size_m.y = f64::INFINITY), Err(PoseFault::NotFinite));
+    assert_eq!(fault(&|it| it.covariance[(1, 4)] = f64::NAN), Err(PoseFault::NotFinite));
+    let behind = fault(&|it| it.surface_centroid.z = -0.4);
+    assert_eq!(behind, Err(PoseFault::BehindCamera { depth_m: -0.4 }));
+    let far = fault(&|it| it.surface_centroid.z = 35.0);
+    assert!(matches!(far, Err(PoseFault::OutOfRange { .. })), "{far:?}");
+    for (row, column, value) in [(2, 2, -1e-6), (0, 0, 0.0), (0, 1, 1.0)] {
+        let spoiled = fault(&|it| it.covariance[(row, column)] = value);
+        assert_eq!(spoiled, Err(PoseFault::Covariance), "({row}, {column}) = {value}");
+    }
+    let indefinite = fault(&|it| (it.covariance[(0, 1)], it.covariance[(1, 0)]) = (1.0, 1.0));
+    assert_eq!(indefinite, Err(PoseFault::Covariance));
 }
 
 /// The message, what is missing, and the places of the targets along the table, meters.
