@@ -241,7 +241,7 @@ parameters! {
     workspace_frame: String = String::new(), "", Any, Live,
         "TF frame of workspace_min and workspace_max. Empty: that of target_frame, else the camera's optical frame.";
     workspace_min: String = String::new(), "", Any, Live,
-        "Least x, y and z of a target in workspace_frame, in meters, as \"[0.2, -0.5, -0.05]\": what lies outside is NOT_FOUND with missing reach, but may be a landmark. Needs workspace_max. Empty: no bounds.";
+        "Least x, y and z of a target in workspace_frame, in meters, as 0.2, -0.5, -0.05: what lies outside is NOT_FOUND with missing reach, but may be a landmark. Needs workspace_max. Empty: no bounds.";
     workspace_max: String = String::new(), "", Any, Live,
         "Greatest x, y and z of a target in workspace_frame, in meters. Needs workspace_min. Empty: no bounds.";
     min_object_size_m: f64 = 0.0, "m", Float { min: 0.0, max: 100.0 }, Live,
@@ -503,11 +503,13 @@ impl RawConfig {
             if text.trim().is_empty() {
                 return Ok(None);
             }
-            let read: Option<[f64; 3]> = yaml::read(text).ok();
+            // ROS takes [0.2, -0.5, -0.05] on its command line for an array of numbers, so it is written without brackets.
+            let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
+            let read: Option<[f64; 3]> = yaml::read(&format!("[{bare}]")).ok();
             let finite = read.filter(|it| it.iter().all(|it| it.is_finite()));
             finite.map(Some).ok_or_else(|| ConfigError::Range {
                 name: name.to_owned(),
-                expected: "three numbers such as [0.2, -0.5, -0.05], or empty".to_owned(),
+                expected: "three numbers such as 0.2, -0.5, -0.05, or empty".to_owned(),
                 got: format!("{text:?}"),
             })
         };

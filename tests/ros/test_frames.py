@@ -5,8 +5,8 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray, PoseStamped
 from language_grounding.msg import GroundedObject, GroundingResult
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
@@ -199,8 +199,6 @@ def test_a_transform_that_is_late_is_waited_for_and_no_longer_than_told(world, c
     result = world.spin_until(lambda: (it := world.ground("the block")).status == GroundingResult.FOUND and it)
     expected = moving.map_from_table(seconds(result.header.stamp)) @ [*CENTER, 1]
     assert np.linalg.norm(position(result.targets[0]) - expected[:3]) < 0.01
-    from rcl_interfaces.srv import SetParameters
-    from rclpy.parameter import Parameter
     short = Parameter("transform_timeout_secs", value=0.05).to_parameter_msg()
     answer = world.call(SetParameters, f"{NODE}/set_parameters", SetParameters.Request(parameters=[short]))
     assert answer.results[0].successful
@@ -282,18 +280,17 @@ def looking_right(truth):
 
 
 def set_text(world, name, value):
-    value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)
-    request = SetParameters.Request(parameters=[Parameter(name=name, value=value)])
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
     (result,) = world.call(SetParameters, f"{NODE}/set_parameters", request).results
     assert result.successful, result.reason
 
 
 def test_what_lies_out_of_the_workspace_is_no_target(world, camera):
     world.start_node(
-        model=camera.given(), target_frame="table", workspace_min="[-0.3, -0.3, -0.02]", workspace_max="[0.3, 0.3, 0.3]")
+        model=camera.given(), target_frame="table", workspace_min="-0.3, -0.3, -0.02", workspace_max="0.3, 0.3, 0.3")
     result = world.ground("the block")
     assert result.status == GroundingResult.FOUND, result.message
-    set_text(world, "workspace_min", "[0.1, -0.3, -0.02]")
+    set_text(world, "workspace_min", "0.1, -0.3, -0.02")
     result = world.ground("the block")
     assert result.status == GroundingResult.NOT_FOUND and result.missing == "reach", result.message
     assert "in table" in result.message and "(0.0" in result.message, result.message

@@ -183,7 +183,7 @@ fn missing(result: &GroundingResult) -> Option<&'static str> {
 #[test]
 fn what_lies_out_of_the_workspace_is_a_landmark_but_no_target() {
     let workspace = |raw: &mut RawConfig| {
-        raw.workspace_min = "[-0.2, -0.3, -0.02]".to_owned();
+        raw.workspace_min = "-0.2, -0.3, -0.02".to_owned();
         raw.workspace_max = "[0.1, 0.3, 0.3]".to_owned();
     };
     let near = block("mug", [-0.1, 0.0, 0.0], [0.08, 0.08, 0.1]);
