@@ -16,7 +16,7 @@ use crate::image::DepthUnit;
 use crate::instruction::Vocabulary;
 use crate::lift::{ApproachAxis, Gripper, LiftOptions};
 use crate::model::{Decode, Florence2Options, ModelOptions, Quantize};
-use crate::options::{PhraseThresholds, PipelineOptions, SecondLook, Thresholds};
+use crate::options::{PhraseThresholds, PipelineOptions, SecondLook, TargetBounds, Thresholds, Workspace};
 use crate::register::Registration;
 use crate::yaml;
 
@@ -241,6 +241,16 @@ parameters! {
         "Follow the objects of the standing instruction from image to image by their depth: target_pose comes with every pair of images, and ids stay. Services and actions are never tracked.";
     track_timeout_secs: f64 = 1.0, "s", Float { min: 0.05, max: 10.0 }, Live,
         "A tracked object that is hidden for longer is lost: one result says STALE, and no more poses of it come.";
+    workspace_frame: String = String::new(), "", Any, Live,
+        "TF frame of workspace_min and workspace_max. Empty: that of target_frame, else the camera's optical frame.";
+    workspace_min: String = String::new(), "", Any, Live,
+        "Least x, y and z of a target in workspace_frame, in meters, as 0.2, -0.5, -0.05: what lies outside is NOT_FOUND with missing reach, but may be a landmark. Needs workspace_max. Empty: no bounds.";
+    workspace_max: String = String::new(), "", Any, Live,
+        "Greatest x, y and z of a target in workspace_frame, in meters. Needs workspace_min. Empty: no bounds.";
+    min_object_size_m: f64 = 0.0, "m", Float { min: 0.0, max: 100.0 }, Live,
+        "A thing whose longest side is shorter is no target: NOT_FOUND with missing size. 0: any.";
+    max_object_size_m: f64 = 0.0, "m", Float { min: 0.0, max: 100.0 }, Live,
+        "A thing whose longest side is longer is no target: NOT_FOUND with missing size. 0: any.";
     gripper_max_opening_m: f64 = 0.08, "m", Float { min: 0.001, max: 1.0 }, Live,
         "Largest distance between the fingers of the gripper that grasp candidates are for.";
     gripper_finger_depth_m: f64 = 0.045, "m", Float { min: 0.001, max: 1.0 }, Live,
@@ -494,6 +504,39 @@ impl RawConfig {
         }
     }
 
+    fn workspace(&self) -> Result<Option<Workspace>, ConfigError> {
+        let corner = |name: &str, text: &str| -> Result<Option<[f64; 3]>, ConfigError> {
+            if text.trim().is_empty() {
+                return Ok(None);
+            }
+            // ROS takes [0.2, -0.5, -0.05] on its command line for an array of numbers, so it is written without brackets.
+            let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
+            let read: Option<[f64; 3]> = yaml::read(&format!("[{bare}]")).ok();
+            let finite = read.filter(|it| it.iter().all(|it| it.is_finite()));
+            finite.map(Some).ok_or_else(|| ConfigError::Range {
+                name: name.to_owned(),
+                expected: "three numbers such as 0.2, -0.5, -0.05, or empty".to_owned(),
+                got: format!("{text:?}"),
+            })
+        };
+        let frame =
+            [&self.workspace_frame, &self.target_frame].into_iter().find(|it| !it.is_empty()).cloned();
+        let corners =
+            (corner("workspace_min", &self.workspace_min)?, corner("workspace_max", &self.workspace_max)?);
+        match corners {
+            (None, None) => Ok(None),
+            (Some(min_m), Some(max_m)) if (0..3).all(|it| min_m[it] < max_m[it]) => {
+                Ok(Some(Workspace { frame, min_m, max_m }))
+            }
+            (Some(min_m), Some(max_m)) => Err(ConfigError::Conflict(format!(
+                "workspace_min must be less than workspace_max in x, y and z, got {min_m:?} and {max_m:?}"
+            ))),
+            _ => Err(ConfigError::Conflict(
+                "workspace_min and workspace_max are only of use together: set both, or none".to_owned(),
+            )),
+        }
+    }
+
     fn pipeline_options(&self) -> Result<PipelineOptions, ConfigError> {
         Ok(PipelineOptions {
             use_depth: self.use_depth,
@@ -512,6 +555,11 @@ impl RawConfig {
                 max_depth_m: self.max_depth_m,
                 min_points: self.min_object_points as usize,
                 depth_noise_m: self.depth_noise_m,
+            },
+            bounds: TargetBounds {
+                workspace: self.workspace()?,
+                min_size_m: self.min_object_size_m,
+                max_size_m: self.max_object_size_m,
             },
             gripper: Gripper {
                 max_opening_m: self.gripper_max_opening_m,

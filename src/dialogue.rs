@@ -176,6 +176,8 @@ impl Turn {
                         UnmetConstraint::Count | UnmetConstraint::Object => {
                             reference.quantity = Quantity::All;
                         }
+                        // Words do not bring it nearer.
+                        UnmetConstraint::Reach | UnmetConstraint::Size => {}
                     }
                 }
                 Ok(request)

@@ -27,8 +27,32 @@ pub struct PipelineOptions {
     pub thresholds: Arc<Thresholds>,
     /// How boxes become poses.
     pub lift: LiftOptions,
+    /// Where targets are, and how large.
+    pub bounds: TargetBounds,
     /// What grasps are for.
     pub gripper: Gripper,
+}
+
+/// What is outside is no target, but may be a landmark.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TargetBounds {
+    /// Targets lie within; `None`: anywhere.
+    pub workspace: Option<Workspace>,
+    /// The longest side of a target is at least this, meters; 0: any.
+    pub min_size_m: f64,
+    /// The longest side of a target is at most this, meters; 0: any.
+    pub max_size_m: f64,
+}
+
+/// A box along the axes of a frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workspace {
+    /// TF frame; `None`: the camera's optical frame.
+    pub frame: Option<String>,
+    /// Least x, y and z, meters.
+    pub min_m: [f64; 3],
+    /// Greatest x, y and z, meters.
+    pub max_m: [f64; 3],
 }
 
 /// Whether parts of a picture are looked at again where the first look was not sure of a phrase.

@@ -2,6 +2,7 @@
 //!
 //! Synchronous and without a clock: an observer is told as each stage ends, so whoever holds a clock can time them.
 
+mod bounds;
 mod candidates;
 mod enrich;
 mod gate;
@@ -110,7 +111,7 @@ fn fill(
     result.planes = lifter.planes().to_vec();
     if let Some(geometry) = lifter.geometry() {
         result.up_in_camera = Some(geometry.up()).filter(|_| geometry.up_source() != UpSource::Unknown);
-        result.warnings.extend(warnings::of_geometry(geometry));
+        result.warnings.extend(warnings::of_geometry(geometry, &frame.frame_id));
     }
     result.candidates = candidates::from_detections(detections, &lifter, options);
     result.candidates.extend(candidates::surfaces(instruction, &result.candidates, &lifter, options));
@@ -120,13 +121,14 @@ fn fill(
     }
     observer(Stage::Locate);
 
+    let excluded = bounds::excluded(&result.candidates, context, &options.bounds);
     let mut answers = Vec::new();
     for (step_idx, step) in instruction.steps().enumerate() {
         answers.push(steps::resolve(
             step_idx,
             step,
             &mut result.candidates,
-            &request.previous,
+            (&request.previous, &excluded),
             &lifter,
             options,
         ));

@@ -105,6 +105,10 @@ pub enum UnmetConstraint {
     Relation,
     /// There are not so many.
     Count,
+    /// What is meant is outside of the workspace.
+    Reach,
+    /// What is meant is smaller or larger than targets are.
+    Size,
 }
 
 /// What came of one step of an instruction.
@@ -254,13 +258,15 @@ impl Ambiguity {
 }
 
 impl UnmetConstraint {
-    /// In lower case: "object", "attribute", "relation" or "count".
+    /// In lower case: "object", "attribute", "relation", "count", "reach" or "size".
     pub fn name(self) -> &'static str {
         match self {
             Self::Object => "object",
             Self::Attribute => "attribute",
             Self::Relation => "relation",
             Self::Count => "count",
+            Self::Reach => "reach",
+            Self::Size => "size",
         }
     }
 }

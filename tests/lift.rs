@@ -220,6 +220,58 @@ fn an_occluder_in_front_and_a_thing_behind_are_not_the_object() {
     check(&table, &seen, seen.depth_m.clone());
 }
 
+/// A can of which an occluder hides the lower part, seen at a pitch.
+fn half_hidden(pitch_deg: f64, occluder_m: [f64; 3], gap_m: f64, base_m: f64) -> (Table, Seen) {
+    let can = upright_box(0.0, 0.0, base_m, 20.0, [0.066, 0.066, 0.083]);
+    let y = -0.045 - gap_m - 0.5 * occluder_m[1];
+    let table = Table::new(pitch_deg, 0.8, vec![can, upright_box(0.0, y, 0.0, 0.0, occluder_m)]);
+    let seen = table.render();
+    (table, seen)
+}
+
+#[test]
+fn what_hides_the_foot_of_a_thing_does_not_make_it_hang() {
+    let (mut wrong, mut n_checked) = (Vec::new(), 0);
+    for pitch_deg in [15.0, 25.0, 35.0, 45.0] {
+        for height_m in [0.03, 0.05, 0.065, 0.08, 0.1, 0.13] {
+            for (width_m, gap_m) in [(0.12, 0.03), (0.12, 0.08), (0.3, 0.05), (0.08, 0.15)] {
+                let (table, seen) = half_hidden(pitch_deg, [width_m, 0.04, height_m], gap_m, 0.0);
+                if seen.id.iter().filter(|it| **it == 1).count() < 200 {
+                    continue;
+                }
+                let lifted = lift(&table, seen.depth_m.clone(), &seen.bbox(0)).unwrap();
+                n_checked += 1;
+                let center = table.world_from_camera * lifted.body_center;
+                let error_m = center.z - 0.0415;
+                let up = table.world_from_camera.inverse_transform_vector(&Vector3::z());
+                let position = lifted.covariance.fixed_view::<3, 3>(0, 0).into_owned();
+                let sigma_m = up.dot(&(position * up)).sqrt();
+                let is_right = error_m.abs() < 0.008 && (lifted.size_m.z - 0.083).abs() < 0.012;
+                if !is_right || 3.0 * sigma_m < error_m.abs() {
+                    wrong.push(format!(
+                        "pitch {pitch_deg}, occluder {width_m} x {height_m} {gap_m} before it: size {:.3?}, z off by {error_m:.4}, sigma {sigma_m:.4}",
+                        lifted.size_m.as_slice()
+                    ));
+                }
+            }
+        }
+    }
+    assert!(40 < n_checked, "{n_checked}");
+    assert!(wrong.is_empty(), "{} of {n_checked}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn what_hides_a_foot_may_hide_a_pedestal_too() {
+    for (pitch_deg, base_m) in [(25.0, 0.02), (25.0, 0.035), (35.0, 0.03), (45.0, 0.02)] {
+        let (table, seen) = half_hidden(pitch_deg, [0.2, 0.04, base_m + 0.05], 0.03, base_m);
+        let lifted = lift(&table, seen.depth_m.clone(), &seen.bbox(0)).unwrap();
+        let error_m = (table.world_from_camera * lifted.body_center).z - base_m - 0.0415;
+        let up = table.world_from_camera.inverse_transform_vector(&Vector3::z());
+        let sigma_m = up.dot(&(lifted.covariance.fixed_view::<3, 3>(0, 0) * up)).sqrt();
+        assert!(error_m.abs() < 3.0 * sigma_m, "pitch {pitch_deg}: off by {error_m:.4}, sigma {sigma_m:.4}");
+    }
+}
+
 #[test]
 fn an_object_on_another_is_cut_off_its_support() {
     let table = Table::new(

@@ -65,6 +65,16 @@ impl ContextSource {
             *self.remembered_plane.lock() = None;
         }
         let mut context = self.known_planes(frame, config).await;
+        let workspace = config.pipeline.bounds.workspace.as_ref().and_then(|it| it.frame.as_ref());
+        if let Some(workspace) = workspace.filter(|it| **it != frame.frame_id) {
+            let found = self.look_up(workspace, &frame.frame_id, frame.stamp_ns, config).await;
+            // Without it nothing is known to be in reach.
+            context.workspace_from_camera =
+                Some(found.map_err(|error| Refusal::Workspace {
+                    frame: workspace.clone(),
+                    error: Box::new(error),
+                })?);
+        }
         let Some(viewpoint) = config.viewpoint_frame.as_ref().filter(|it| **it != frame.frame_id) else {
             return Ok(context);
         };

@@ -48,6 +48,8 @@ pub struct Health {
     pub unpaired_depth: Option<String>,
     /// The frame of the depth that was brought to the color image; `None` when it came registered.
     pub registered_from: Option<String>,
+    /// What made the last answer less sure than it looks, one sentence each.
+    pub warnings: Vec<String>,
     /// Poses that were published between the model's answers.
     pub n_tracked: u64,
 }
@@ -65,6 +67,7 @@ impl Monitor {
                 health.latencies_ms.pop_front();
             }
         }
+        health.warnings.clone_from(&outcome.result.warnings);
         if outcome.result.status == Status::Error {
             health.last_error = Some((outcome.result.message.clone(), Instant::now()));
         }

@@ -64,6 +64,14 @@ pub enum Refusal {
         /// Why it is not known.
         error: Box<TransformError>,
     },
+    /// What is in reach is told in a frame that is not known.
+    #[error("the workspace is told in {frame:?}: {error}")]
+    Workspace {
+        /// The frame.
+        frame: String,
+        /// Why it is not known.
+        error: Box<TransformError>,
+    },
     /// The model was not, or not to the end, asked.
     #[error("{0}")]
     Ask(#[from] AskError),
@@ -87,7 +95,7 @@ impl Refusal {
             | Self::Inactive(_)
             | Self::ShuttingDown => Status::Blocked,
             Self::NoFreshImage(_) => Status::Stale,
-            Self::Viewpoint { .. } => Status::NoTransform,
+            Self::Viewpoint { .. } | Self::Workspace { .. } => Status::NoTransform,
             Self::Image(_) | Self::Ask(_) | Self::Model(_) => Status::Error,
         }
     }

@@ -11,6 +11,7 @@ use nalgebra::{
     Vector6,
 };
 
+use super::below::Below;
 use super::quantile;
 use crate::score::logistic;
 
@@ -22,8 +23,8 @@ pub(super) struct Surroundings {
     pub(super) is_up_known: bool,
     /// Height of the plane the object stands on along up (`up . point`), if any.
     pub(super) support_m: Option<f64>,
-    /// Of what the image shows right below the object, the share that is this plane, [0, 1].
-    pub(super) support_share: f64,
+    /// What the image shows right below the object.
+    pub(super) below: Below,
     /// Standard deviation of a single depth value at the object, meters.
     pub(super) depth_noise_m: f64,
     /// Width of a pixel at the object, meters.
@@ -204,20 +205,30 @@ struct Base {
     variance_m2: f64,
 }
 
-/// What is seen may end above the plane because the thing hangs, or because it hides its own foot: no more of it than a ball would. In
-/// between both are likely, and the answer passes from one to the other without a jump.
+/// Few things are higher than so many times their width.
+const MAX_SLENDERNESS: f64 = 4.0;
+
+/// What is seen may end above the plane because the thing hangs, or because it hides its own foot: no more of it than a ball would; or
+/// because something nearer hides it, and then things mostly stand. In between both are likely, and the answer passes from one to the
+/// other without a jump.
 fn base_of(lowest_m: f64, top_m: f64, width_m: f64, surroundings: &Surroundings) -> Base {
     let Some(support_m) = surroundings.support_m else {
         return Base { height_m: lowest_m, variance_m2: 0.0 };
     };
     let (of_hanging, of_standing) = (0.008_f64.max(0.1 * (top_m - lowest_m)), (0.6 * width_m).max(0.015));
-    let on_support = logistic((surroundings.support_share - 0.5) / 0.08);
-    let hidden_m = of_hanging + on_support * (of_standing - of_hanging).max(0.0);
+    let on_support = logistic((surroundings.below.plane_share - 0.5) / 0.08);
+    let own_m = of_hanging + on_support * (of_standing - of_hanging).max(0.0);
+    // A few lines that are free tell where it ends.
+    let behind = logistic((surroundings.below.hidden_share - 0.75) / 0.05);
+    let highest_m = MAX_SLENDERNESS * width_m;
+    let hidden_m = own_m + behind * (highest_m - (top_m - lowest_m) - own_m).max(0.0);
     let limit_m = hidden_m + 3.0 * surroundings.depth_noise_m;
     let gap_m = lowest_m - support_m;
     let standing = logistic((limit_m - gap_m) / (0.12 * limit_m));
     let height_m = (lowest_m - standing * gap_m).min(top_m);
-    Base { height_m, variance_m2: standing * (1.0 - standing) * (0.5 * gap_m).powi(2) }
+    // What is hidden may as well stand on something that is hidden too, at any height up to where it is seen: as likely as on the plane.
+    let guess_m2 = 0.5 * behind * standing * gap_m.max(0.0).powi(2) / 12.0;
+    Base { height_m, variance_m2: standing * (1.0 - standing) * (0.5 * gap_m).powi(2) + guess_m2 }
 }
 
 struct Rectangle {

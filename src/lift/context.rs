@@ -1,6 +1,6 @@
 //! What is known of a frame beside its pixels.
 
-use nalgebra::{Unit, Vector3};
+use nalgebra::{Isometry3, Unit, Vector3};
 
 use super::plane::SupportPlane;
 use crate::viewpoint::ViewAxes;
@@ -17,4 +17,6 @@ pub struct FrameContext {
     pub view: Option<ViewAxes>,
     /// A plane that things stand on, known without depth: objects without depth are placed on it.
     pub known_plane: Option<SupportPlane>,
+    /// Takes points to the frame of the workspace; `None`: the workspace is told in the camera's.
+    pub workspace_from_camera: Option<Isometry3<f64>>,
 }

@@ -1,5 +1,6 @@
 //! A box and registered depth to a mask, a pose, a size and a covariance in the camera's optical frame.
 
+mod below;
 mod body;
 mod context;
 mod gate;
@@ -11,8 +12,6 @@ mod plane;
 mod segment;
 mod surface;
 
-use std::collections::BTreeMap;
-
 use nalgebra::{Isometry3, Matrix6, Point2, Point3, Translation3, Unit, Vector2, Vector3};
 
 pub use self::context::FrameContext;
@@ -22,6 +21,7 @@ pub use self::on_plane::lift_on_plane;
 pub use self::place::{Place, PlaceRelation, PlaceRequest};
 pub use self::plane::SupportPlane;
 
+use self::below::Below;
 use self::body::{Body, Surroundings};
 use self::plane::{Supports, UpHint};
 use self::segment::{Tolerances, Window};
@@ -198,6 +198,8 @@ pub struct FrameGeometry<'a> {
     options: &'a LiftOptions,
     context: FrameContext,
     supports: Supports,
+    /// TF takes the image's frame for one with x forward.
+    is_forward_x: bool,
     /// Pixels of the surface that up is told by, thinned out.
     up_pixels: Vec<Point2<f64>>,
 }
@@ -282,7 +284,15 @@ impl<'a> FrameGeometry<'a> {
         options: &'a LiftOptions,
         context: FrameContext,
     ) -> Self {
-        Self { depth, camera, options, context, supports: Supports::default(), up_pixels: Vec::new() }
+        Self {
+            depth,
+            camera,
+            options,
+            context,
+            supports: Supports::default(),
+            is_forward_x: false,
+            up_pixels: Vec::new(),
+        }
     }
 
     fn with_planes(mut self, known: &[SupportPlane]) -> Self {
@@ -303,7 +313,9 @@ impl<'a> FrameGeometry<'a> {
             None => UpHint::None,
         };
         let thin: Vec<Point3<f64>> = points.iter().step_by(4).copied().collect();
+        let all = points.clone();
         self.supports = plane::support_planes(points, hint, tolerance_m, known);
+        self.is_forward_x = plane::is_forward_x(all, hint, tolerance_m, &self.supports);
         if let Some(plane) = self.supports.planes.first() {
             let on_plane = thin.iter().filter(|it| plane.height_m(it).abs() <= tolerance_m(it.z));
             self.up_pixels = on_plane.filter_map(|it| self.camera.project(*it)).collect();
@@ -340,6 +352,12 @@ impl<'a> FrameGeometry<'a> {
     /// The z axis of the frame that was taken for up contradicts the surfaces in view.
     pub fn is_assumed_up_refused(&self) -> bool {
         self.supports.is_hint_refused
+    }
+
+    /// What TF says of up and the surfaces in view contradict each other as they do where the image's frame has x forward and z up,
+    /// and is no optical one: what TF makes of poses in it is turned by 90 degrees.
+    pub fn is_frame_forward_x(&self) -> bool {
+        self.is_forward_x
     }
 
     /// Another direction that may be up, and its probability, where surfaces of two directions compete.
@@ -457,9 +475,7 @@ impl<'a> FrameGeometry<'a> {
                 up,
                 is_up_known: up_source != UpSource::Unknown,
                 support_m: plane.map(|it| -it.camera_height_m),
-                support_share: plane.map_or(0.0, |it| {
-                    plane_share_below(&window, &pixels, &it, down, &|z| self.height_tolerance_m(z))
-                }),
+                below: plane.map_or(Below::default(), |it| self.below(&window, &pixels, &it, down)),
                 depth_noise_m: self.noise_m(surface_centroid.z),
                 pixel_m: surface_centroid.z / self.focal(),
             }
@@ -720,45 +736,6 @@ impl LiftedObject {
 /// Whether the box touches the image's border.
 fn is_truncated(bbox: &BoundingBox2d, width: u32, height: u32) -> bool {
     bbox.x0 < 1.0 || bbox.y0 < 1.0 || f64::from(width) - 1.0 < bbox.x1 || f64::from(height) - 1.0 < bbox.y1
-}
-
-/// The share of what the image shows right below the object that is the plane, nothing in between: then the plane is what it stands on,
-/// even where its round underside is hidden. `down` is the image's direction of falling things at the object, of length 1.
-fn plane_share_below(
-    window: &Window,
-    pixels: &[usize],
-    plane: &SupportPlane,
-    down: Vector2<f64>,
-    tolerance_m: &dyn Fn(f64) -> f64,
-) -> f64 {
-    let (width, height) = (window.width as usize, window.height as usize);
-    // Of each line along `down`, the last pixel of the object.
-    let mut last: BTreeMap<i64, (f64, Vector2<f64>)> = BTreeMap::new();
-    for &idx in pixels {
-        let at = Vector2::new((idx % width) as f64, (idx / width) as f64);
-        let (along, across) = (down.dot(&at), down.perp(&at).round() as i64);
-        let lowest = last.entry(across).or_insert((along, at));
-        if lowest.0 < along {
-            *lowest = (along, at);
-        }
-    }
-    let (mut n_plane, mut n_other) = (0_u32, 0_u32);
-    for (_, at) in last.values() {
-        // Two pixels down: the first may mix both surfaces.
-        let below = at + 2.0 * down;
-        let (x, y) = (below.x.round(), below.y.round());
-        if x < 0.0 || y < 0.0 || width as f64 <= x || height as f64 <= y {
-            // Out of the image: what it stands on is not seen, and things mostly stand.
-            n_plane += 1;
-            continue;
-        }
-        match window.points[y as usize * width + x as usize] {
-            Some(point) if plane.height_m(&point).abs() <= 2.0 * tolerance_m(point.z) => n_plane += 1,
-            Some(_) => n_other += 1,
-            None => {}
-        }
-    }
-    f64::from(n_plane) / f64::from((n_plane + n_other).max(1))
 }
 
 /// The value below which a share of `values` lies. `values` must not be empty; it is reordered.

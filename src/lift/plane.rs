@@ -117,6 +117,24 @@ pub(super) fn support_planes(
     }
 }
 
+/// Whether a known up contradicts a large surface in view just as that of a frame with x forward and z up does that is taken for an
+/// optical one (z forward, y down). `supports` is what was found with the hint.
+pub(super) fn is_forward_x(
+    points: Vec<Point3<f64>>,
+    hint: UpHint,
+    tolerance_m: impl Fn(f64) -> f64,
+    supports: &Supports,
+) -> bool {
+    let (UpHint::Certain(up) | UpHint::Assumed(up)) = hint else { return false };
+    let turned = Unit::new_unchecked(Vector3::new(-up.y, -up.z, up.x));
+    if supports.is_hint_refused {
+        return supports.planes.first().is_some_and(|it| MIN_COS_TO_UP <= it.normal.dot(&turned));
+    }
+    let n_all = points.len();
+    supports.planes.is_empty()
+        && !level_planes(points, &tolerance_m, n_all, &turned, MIN_CONTRADICTION_SHARE).is_empty()
+}
+
 fn is_enough(n_inliers: usize, n_all: usize, share: f64) -> bool {
     30 <= n_inliers && share * n_all as f64 <= n_inliers as f64
 }

@@ -6,15 +6,16 @@ use super::{enrich, message};
 use crate::candidate::Candidate;
 use crate::instruction::Instruction;
 use crate::options::PipelineOptions;
-use crate::resolve::{self, InstructionResolution, Resolution, ResolveOptions};
+use crate::resolve::{self, Excluded, InstructionResolution, Resolution, ResolveOptions};
 use crate::result::{Ambiguity, GroundedObject, ReferenceRole, Status, StepResult};
 
-/// Which of the candidates the words of a step mean, with how well they stand where the words say weighed in.
+/// Which of the candidates the words of a step mean, with how well they stand where the words say weighed in. Given are what was meant
+/// before, and which of the candidates are no targets.
 pub(super) fn resolve(
     step_idx: usize,
     step: &Instruction,
     candidates: &mut [GroundedObject],
-    previous: &[Candidate],
+    (previous, excluded): (&[Candidate], &[Excluded]),
     lifter: &Lifter<'_>,
     options: &PipelineOptions,
 ) -> StepResult {
@@ -24,6 +25,7 @@ pub(super) fn resolve(
         thresholds: options.thresholds.clone(),
         view: lifter.view(),
         previous: previous.to_vec(),
+        excluded: excluded.to_vec(),
     };
     let mut resolution = resolve::resolve_instruction(step, &seen, &resolve_options);
     let landmarks = step.destination.iter().flat_map(|it| &it.landmarks);

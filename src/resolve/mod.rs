@@ -38,6 +38,19 @@ pub struct ResolveOptions {
     pub view: ViewAxes,
     /// What was meant before: "the other one" is none of these.
     pub previous: Vec<Candidate>,
+    /// What may be a landmark, but no target.
+    pub excluded: Vec<Excluded>,
+}
+
+/// A candidate that is no target, whatever the words say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Excluded {
+    /// Into the candidates.
+    pub idx: usize,
+    /// What is missing where the words mean it.
+    pub missing: UnmetConstraint,
+    /// Why, as a sentence about it.
+    pub reason: String,
 }
 
 /// What the words mean. Indices are into the candidates given.
@@ -127,12 +140,14 @@ pub fn resolve_instruction(
         .flat_map(|it| it.weighed)
         .map(|it| it.idx)
         .collect();
-    let mut taken = left_alone.clone();
+    let excluded = options.excluded.iter().map(|it| it.idx);
+    let no_targets: Vec<usize> = left_alone.iter().copied().chain(excluded).collect();
+    let mut taken = left_alone;
     let targets = instruction
         .targets
         .iter()
         .map(|reference| {
-            let resolution = resolve_without(reference, candidates, &left_alone, options);
+            let resolution = resolve_without(reference, candidates, &no_targets, options);
             let resolution = parts::refuse_whole(reference, resolution, candidates);
             if let Resolution::Found { indices, .. } = &resolution {
                 taken.extend_from_slice(indices);
@@ -170,7 +185,12 @@ pub fn relation_fits(
 
 impl Default for ResolveOptions {
     fn default() -> Self {
-        Self { thresholds: Arc::default(), view: ViewAxes::camera(), previous: Vec::new() }
+        Self {
+            thresholds: Arc::default(),
+            view: ViewAxes::camera(),
+            previous: Vec::new(),
+            excluded: Vec::new(),
+        }
     }
 }
 
@@ -294,6 +314,9 @@ fn survivors(
         })
     };
     if pool.iter().all(|it| !is_free(it)) {
+        if let Some(absence) = excluded(&phrase, &pool, taken, options) {
+            return Err(absence);
+        }
         let reason = format!("the only {phrase} seen is the one to be moved");
         return Err(absent(&phrase, UnmetConstraint::Object, None, reason));
     }
@@ -316,12 +339,23 @@ fn survivors(
     let ranked = ranked(reference, &pool, &mut notes, candidates, options)?;
     let picked = ranked.is_some();
     let mut weighed = ranked.unwrap_or(pool);
+    let meant = weighed.clone();
     weighed.retain(is_free);
     if weighed.is_empty() {
+        if let Some(absence) = excluded(&phrase, &meant, taken, options) {
+            return Err(absence);
+        }
         let reason = format!("the {phrase} these words mean is the one to be moved");
         return Err(absent(&phrase, UnmetConstraint::Object, None, reason));
     }
     Ok(Survivors { weighed, picked, notes })
+}
+
+/// Why the best of those that are meant, none of which is free, is no target, where it is for more than the words.
+fn excluded(phrase: &str, meant: &[Weighed], taken: &[usize], options: &ResolveOptions) -> Option<Absence> {
+    let of = |idx: usize| options.excluded.iter().find(|it| it.idx == idx && taken.contains(&idx));
+    let why = meant.iter().find_map(|it| of(it.idx))?;
+    Some(absent(phrase, why.missing, Some(why.idx), why.reason.clone()))
 }
 
 fn absent(phrase: &str, missing: UnmetConstraint, nearest: Option<usize>, reason: String) -> Absence {

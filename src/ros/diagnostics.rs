@@ -210,6 +210,14 @@ fn results_status(health: &Health) -> DiagnosticStatus {
         }
         None => (OK, "no errors".to_owned()),
     };
+    for (idx, warning) in health.warnings.iter().enumerate() {
+        values.add(&format!("warning {}", idx + 1), warning);
+    }
+    let (level, message) = if level == OK && !health.warnings.is_empty() {
+        (WARN, health.warnings.join("; "))
+    } else {
+        (level, message)
+    };
     DiagnosticStatus { level, name: "results".to_owned(), message, values: values.0, ..Default::default() }
 }
 

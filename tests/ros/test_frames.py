@@ -5,6 +5,8 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray, PoseStamped
 from language_grounding.msg import GroundedObject, GroundingResult
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
@@ -197,8 +199,6 @@ def test_a_transform_that_is_late_is_waited_for_and_no_longer_than_told(world, c
     result = world.spin_until(lambda: (it := world.ground("the block")).status == GroundingResult.FOUND and it)
     expected = moving.map_from_table(seconds(result.header.stamp)) @ [*CENTER, 1]
     assert np.linalg.norm(position(result.targets[0]) - expected[:3]) < 0.01
-    from rcl_interfaces.srv import SetParameters
-    from rclpy.parameter import Parameter
     short = Parameter("transform_timeout_secs", value=0.05).to_parameter_msg()
     answer = world.call(SetParameters, f"{NODE}/set_parameters", SetParameters.Request(parameters=[short]))
     assert answer.results[0].successful
@@ -277,3 +277,38 @@ def looking_right(truth):
     pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = q
     axis = rotation(pose)[:2, 0]
     return axis / np.linalg.norm(axis)
+
+
+def set_text(world, name, value):
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    (result,) = world.call(SetParameters, f"{NODE}/set_parameters", request).results
+    assert result.successful, result.reason
+
+
+def test_what_lies_out_of_the_workspace_is_no_target(world, camera):
+    world.start_node(
+        model=camera.given(), target_frame="table", workspace_min="-0.3, -0.3, -0.02", workspace_max="0.3, 0.3, 0.3")
+    result = world.ground("the block")
+    assert result.status == GroundingResult.FOUND, result.message
+    set_text(world, "workspace_min", "0.1, -0.3, -0.02")
+    result = world.ground("the block")
+    assert result.status == GroundingResult.NOT_FOUND and result.missing == "reach", result.message
+    assert "in table" in result.message and "(0.0" in result.message, result.message
+    assert not result.targets
+    # A frame that nobody knows: nothing is known to be in reach.
+    set_text(world, "workspace_frame", "nowhere")
+    result = world.ground("the block")
+    assert result.status == GroundingResult.NO_TRANSFORM and "nowhere" in result.message, result.message
+
+
+def test_an_image_frame_with_x_forward_is_warned_about(world):
+    camera = Camera(world)
+    body_from_optical = np.eye(4)
+    body_from_optical[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
+    camera.say_where(transform("table", "color", camera.table_from_camera @ np.linalg.inv(body_from_optical)))
+    world.start_node(model=camera.given(), target_frame="table")
+    diagnostics = world.listen(DiagnosticArray, "/diagnostics")
+    result = world.ground("the block")
+    assert any("x forward" in it and "color" in it for it in result.warnings), result.warnings
+    assert world.spin_until(lambda: any(
+        "x forward" in status.message for status in (diagnostics[-1].status if diagnostics else [])))

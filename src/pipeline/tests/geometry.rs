@@ -8,8 +8,11 @@ use crate::config::RawConfig;
 use crate::detection::{BoundingBox2d, Detection2d};
 use crate::image::{DepthImage, RgbImage, RgbdFrame};
 use crate::instruction::Vocabulary;
+use crate::lift::{FrameContext, LiftOptions, LiftedObject, PoseFault};
 use crate::model::precomputed::Precomputed;
 use crate::options::PipelineOptions;
+use crate::pipeline::run;
+use crate::request::GroundingRequest;
 use crate::resolve::OF_WHOLE;
 use crate::result::{GroundingResult, Status};
 
@@ -107,6 +110,114 @@ fn what_stands_on_a_plate_is_no_part_of_the_plate() {
         result.candidates.iter().find(|it| it.phrase == "plate").and_then(|it| it.lifted.as_ref()).unwrap();
     assert!(plate.size_m.z < 0.035, "the mug is not counted to it: {}", plate.size_m);
     assert!((plate.size_m.x - 0.2).abs() < 0.03, "{}", plate.size_m);
+}
+
+#[test]
+fn an_image_frame_with_x_forward_is_told() {
+    let blocks = [block("box", [0.0, 0.0, 0.0], [0.1, 0.08, 0.06])];
+    let up_in_optical = table_from_camera().inverse_transform_vector(&Vector3::z());
+    let up = |it: Vector3<f64>| Some(nalgebra::Unit::new_normalize(it));
+    // The same direction by the axes of a frame with x forward, y left and z up.
+    let forward_x = Vector3::new(up_in_optical.z, -up_in_optical.x, -up_in_optical.y);
+    for (up_in_camera, is_told) in [(up(forward_x), true), (up(up_in_optical), false), (None, false)] {
+        for is_up_assumed in [true, false] {
+            let (frame, detections) = look(&blocks);
+            let options = PipelineOptions { use_depth: true, ..config(RawConfig::default()) };
+            let context = FrameContext { up_in_camera, is_up_assumed, ..FrameContext::default() };
+            let request = GroundingRequest::parse("the box", &Vocabulary::default()).unwrap();
+            let result =
+                run(&mut Precomputed::new(detections), &frame, &context, &request, &options, &mut |_| {});
+            let told = result.warnings.iter().any(|it| it.contains("x forward") && it.contains("\"camera\""));
+            assert_eq!(told, is_told, "{up_in_camera:?} {is_up_assumed}: {:?}", result.warnings);
+        }
+    }
+}
+
+#[test]
+fn no_pose_leaves_that_cannot_be() {
+    let blocks = [block("box", [0.0, 0.0, 0.0], [0.1, 0.08, 0.06])];
+    let whole = ask("the box", &blocks).targets.remove(0).lifted.unwrap();
+    let options = LiftOptions::default();
+    assert_eq!(whole.check(&options), Ok(()));
+    let fault = |spoil: &dyn Fn(&mut LiftedObject)| {
+        let mut it = whole.clone();
+        spoil(&mut it);
+        it.check(&options)
+    };
+    let nan = fault(&|it| it.object_in_camera.translation.x = f64::NAN);
+    assert_eq!(nan, Err(PoseFault::NotFinite));
+    assert_eq!(fault(&|it| it.size_m.y = f64::INFINITY), Err(PoseFault::NotFinite));
+    assert_eq!(fault(&|it| it.covariance[(1, 4)] = f64::NAN), Err(PoseFault::NotFinite));
+    let behind = fault(&|it| it.surface_centroid.z = -0.4);
+    assert_eq!(behind, Err(PoseFault::BehindCamera { depth_m: -0.4 }));
+    let far = fault(&|it| it.surface_centroid.z = 35.0);
+    assert!(matches!(far, Err(PoseFault::OutOfRange { .. })), "{far:?}");
+    for (row, column, value) in [(2, 2, -1e-6), (0, 0, 0.0), (0, 1, 1.0)] {
+        let spoiled = fault(&|it| it.covariance[(row, column)] = value);
+        assert_eq!(spoiled, Err(PoseFault::Covariance), "({row}, {column}) = {value}");
+    }
+    let indefinite = fault(&|it| (it.covariance[(0, 1)], it.covariance[(1, 0)]) = (1.0, 1.0));
+    assert_eq!(indefinite, Err(PoseFault::Covariance));
+}
+
+/// The message, what is missing, and the places of the targets along the table, meters.
+fn ask_within(text: &str, blocks: &[Block], set: impl Fn(&mut RawConfig)) -> (GroundingResult, Vec<f64>) {
+    let mut raw = RawConfig { workspace_frame: "table".to_owned(), ..RawConfig::default() };
+    set(&mut raw);
+    let (frame, detections) = look(blocks);
+    let options = PipelineOptions { use_depth: true, ..config(raw) };
+    let request = GroundingRequest::parse(text, &Vocabulary::default()).unwrap();
+    let context =
+        FrameContext { workspace_from_camera: Some(table_from_camera()), ..FrameContext::default() };
+    let mut model = Precomputed::new(detections);
+    let result = run(&mut model, &frame, &context, &request, &options, &mut |_| {});
+    let places = result.targets.iter().filter_map(|it| it.lifted.as_ref());
+    let places = places.map(|it| (table_from_camera() * it.body_center).x).collect();
+    (result, places)
+}
+
+fn missing(result: &GroundingResult) -> Option<&'static str> {
+    Some(result.ambiguity.as_ref()?.unmet.as_ref()?.0.name())
+}
+
+#[test]
+fn what_lies_out_of_the_workspace_is_a_landmark_but_no_target() {
+    let workspace = |raw: &mut RawConfig| {
+        raw.workspace_min = "-0.2, -0.3, -0.02".to_owned();
+        raw.workspace_max = "[0.1, 0.3, 0.3]".to_owned();
+    };
+    let near = block("mug", [-0.1, 0.0, 0.0], [0.08, 0.08, 0.1]);
+    let far = || block("mug", [0.25, 0.0, 0.0], [0.08, 0.08, 0.1]);
+    let (result, _) = ask_within("the mug", &[far()], workspace);
+    assert_eq!((result.status, missing(&result)), (Status::NotFound, Some("reach")), "{}", result.message);
+    assert!(result.message.contains("at (0.2"), "{}", result.message);
+    assert!(result.message.contains("in table"), "{}", result.message);
+    // Without bounds there would be a question.
+    let both = [near, far()];
+    assert_eq!(ask_within("the mug", &both, |_| {}).0.status, Status::Ambiguous);
+    let (result, places) = ask_within("the mug", &both, workspace);
+    assert_eq!(result.status, Status::Found, "{}", result.message);
+    assert!((places[0] + 0.1).abs() < 0.02, "{places:?}");
+    // The words mean the one out of reach: the other is not taken for it.
+    let (result, _) = ask_within("the right mug", &both, workspace);
+    assert_eq!((result.status, missing(&result)), (Status::NotFound, Some("reach")), "{}", result.message);
+    let beside =
+        [block("mug", [0.0, 0.0, 0.0], [0.08, 0.08, 0.1]), block("plate", [0.2, 0.0, 0.0], [0.2, 0.2, 0.02])];
+    let (result, _) = ask_within("the mug left of the plate", &beside, workspace);
+    assert_eq!(result.status, Status::Found, "{}", result.message);
+}
+
+#[test]
+fn what_is_no_size_for_a_target_is_none() {
+    let blocks = [block("box", [0.0, 0.0, 0.0], [0.2, 0.15, 0.1])];
+    for (least, most, expected) in
+        [(0.0, 0.0, None), (0.1, 0.3, None), (0.3, 0.0, Some("size")), (0.0, 0.1, Some("size"))]
+    {
+        let (result, _) = ask_within("the box", &blocks, |raw| {
+            (raw.min_object_size_m, raw.max_object_size_m) = (least, most);
+        });
+        assert_eq!(missing(&result), expected, "{least} {most}: {}", result.message);
+    }
 }
 
 #[test]
