@@ -68,8 +68,8 @@ pub fn depth_image(message: &Image, unit: DepthUnit) -> Result<DepthImage, Conve
             let read = raw.reader();
             let mut values = Vec::with_capacity(n_pixels.min(message.data.len()));
             for row in raw.rows(2)? {
-                let (values, _) = row.as_chunks::<2>();
-                values.extend(values.iter().map(|&bytes| read(bytes)));
+                let (pixels, _) = row.as_chunks::<2>();
+                values.extend(pixels.iter().map(|&bytes| read(bytes)));
             }
             Ok(DepthImage::from_integers(width, height, &values, unit)?)
         }
