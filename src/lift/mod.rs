@@ -410,11 +410,11 @@ impl<'a> FrameGeometry<'a> {
     /// use language_grounding::image::{DepthImage, RgbImage, RgbdFrame};
     /// use language_grounding::lift::{FrameGeometry, LiftOptions};
     ///
-    /// // A camera that looks straight down at a table 1 m away, with a box of 0.2 m x 0.2 m x 0.1 m on it.
+    /// // A camera that looks straight down at a table 1 m away, with a box of 0.2 m x 0.2 m x 0.05 m on it.
     /// let (width, height, focal) = (320_u32, 240_u32, 200.0);
     /// let bbox = BoundingBox2d { x0: 138.0, y0: 98.0, x1: 182.0, y1: 142.0 };
     /// let is_box = |u: u32, v: u32| (138..182).contains(&u) && (98..142).contains(&v);
-    /// let depth_m = (0..width * height).map(|it| if is_box(it % width, it / width) { 0.9 } else { 1.0 });
+    /// let depth_m = (0..width * height).map(|it| if is_box(it % width, it / width) { 0.95 } else { 1.0 });
     /// let frame = RgbdFrame {
     ///     key: 1,
     ///     image: RgbImage::new(width, height),
@@ -427,8 +427,8 @@ impl<'a> FrameGeometry<'a> {
     /// let geometry = FrameGeometry::new(&frame, &options)?;
     /// let lifted = geometry.lift("box", &bbox)?;
     /// // Its middle lies half its height under the top that is seen.
-    /// assert!((lifted.body_center.z - 0.95).abs() < 0.005, "{}", lifted.body_center);
-    /// assert!((lifted.size_m.z - 0.1).abs() < 0.01, "{}", lifted.size_m);
+    /// assert!((lifted.body_center.z - 0.975).abs() < 0.005, "{}", lifted.body_center);
+    /// assert!((lifted.size_m.z - 0.05).abs() < 0.005, "{}", lifted.size_m);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn lift(&self, phrase: &str, bbox: &BoundingBox2d) -> Result<LiftedObject, LiftError> {

@@ -46,28 +46,7 @@ impl FrameGeometry<'_> {
             }
         }
         let is_open = MIN_RAYS <= n_ends && n_ends <= 2 * drops.len();
-        (is_open && self.has_far_rim(object, &end_of)).then(|| quantile(&mut drops, 0.9))
-    }
-
-    /// Whether the top's height is reached again on most of the far side.
-    fn has_far_rim(&self, object: &LiftedObject, end_of: &impl Fn(f64, f64) -> Option<End>) -> bool {
-        let half = object.size_m * 0.5;
-        let away = object.object_in_camera.inverse_transform_vector(&object.body_center.coords);
-        let straight = away.y.atan2(away.x);
-        let is_rim = |angle: f64| {
-            let (sin, cos) = angle.sin_cos();
-            // Round things end at the ellipse, angular ones at the rectangle.
-            let ellipse = 1.0 / ((cos / half.x).powi(2) + (sin / half.y).powi(2)).sqrt();
-            let rectangle = (half.x / cos.abs().max(1e-9)).min(half.y / sin.abs().max(1e-9));
-            [0.82, 0.88, 0.94, 1.0].into_iter().any(|share| {
-                [ellipse, rectangle].into_iter().any(|reach| {
-                    let radius = share * reach;
-                    matches!(end_of(radius * cos, radius * sin), Some(End::AtTop))
-                })
-            })
-        };
-        let angles = (0..N_RIM).map(|i| straight + RIM_ANGLE * (2.0 * i as f64 / (N_RIM - 1) as f64 - 1.0));
-        N_RIM <= 2 * angles.filter(|it| is_rim(*it)).count()
+        (is_open && has_far_rim(object, &end_of)).then(|| quantile(&mut drops, 0.9))
     }
 
     /// `None` where the image shows nothing of it. `at` is on the plane of the top, in the object's frame.
@@ -91,4 +70,25 @@ impl FrameGeometry<'_> {
             End::Elsewhere
         })
     }
+}
+
+/// Whether the top's height is reached again on most of the far side.
+fn has_far_rim(object: &LiftedObject, end_of: &impl Fn(f64, f64) -> Option<End>) -> bool {
+    let half = object.size_m * 0.5;
+    let away = object.object_in_camera.inverse_transform_vector(&object.body_center.coords);
+    let straight = away.y.atan2(away.x);
+    let is_rim = |angle: f64| {
+        let (sin, cos) = angle.sin_cos();
+        // Round things end at the ellipse, angular ones at the rectangle.
+        let ellipse = 1.0 / ((cos / half.x).powi(2) + (sin / half.y).powi(2)).sqrt();
+        let rectangle = (half.x / cos.abs().max(1e-9)).min(half.y / sin.abs().max(1e-9));
+        [0.82, 0.88, 0.94, 1.0].into_iter().any(|share| {
+            [ellipse, rectangle].into_iter().any(|reach| {
+                let radius = share * reach;
+                matches!(end_of(radius * cos, radius * sin), Some(End::AtTop))
+            })
+        })
+    };
+    let angles = (0..N_RIM).map(|i| straight + RIM_ANGLE * (2.0 * i as f64 / (N_RIM - 1) as f64 - 1.0));
+    N_RIM <= 2 * angles.filter(|it| is_rim(*it)).count()
 }

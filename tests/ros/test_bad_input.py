@@ -89,8 +89,8 @@ NO_POSE = {R.NO_DEPTH}
     (image(width=0, height=0), depth(), info(), {R.ERROR}, "0x0"),
     (image(step=WIDTH * 3 - 1), depth(), info(), {R.ERROR}, "step"),
     (image(data=bytes(10)), depth(), info(), {R.ERROR}, "bytes"),
-    (image(encoding="bayer_rggb8"), depth(), info(), {R.ERROR}, "debayer"),
-    (image(encoding="yuv422_yuy2"), depth(), info(), {R.ERROR}, "rgb8"),
+    (image(encoding="32FC3"), depth(), info(), {R.ERROR}, "rgb8"),
+    (image(encoding="mono16"), depth(), info(), {R.ERROR}, "rgb8"),
     (image(), depth(), info(fx=0.0), NO_POSE, "calibrated"),
     (image(), depth(math.nan), info(), NO_POSE, "depth"),
     (image(), depth(math.inf), info(), NO_POSE, "depth"),
@@ -98,7 +98,7 @@ NO_POSE = {R.NO_DEPTH}
     (image(), depth(width=32, height=24), info(), NO_POSE, "32x24"),
     (image(), depth(), info(width=128), NO_POSE, "camera_info"),
     (image(), None, info(), NO_POSE, "depth"),
-], ids=["empty", "step", "short", "bayer", "yuv", "uncalibrated", "nan", "inf", "zero", "depth_size", "info_size", "no_depth"])
+], ids=["empty", "step", "short", "float", "mono16", "uncalibrated", "nan", "inf", "zero", "depth_size", "info_size", "no_depth"])
 def test_bad_camera(bare, color, depth_image, camera_info, statuses, says):
     if depth_image is None:
         # A pair of the test before would serve as long as it is not older than max_frame_age_secs.

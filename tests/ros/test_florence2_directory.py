@@ -52,8 +52,8 @@ def camera_image():
 def florence2(tmp_path_factory):
     it = World(next(_domains))
     model = without_dense_head(tmp_path_factory.mktemp("florence2"))
-    # A random model is sure of nothing.
-    it.start_node(model=model, score_threshold=0.0, limit_to_locations=True, use_depth=False)
+    # A random model is sure of nothing, and its boxes have no color.
+    it.start_node(model=model, score_threshold=0.0, limit_to_locations=True, use_depth=False, check_colors=False)
     images, message = it.publisher(Image, "image", qos_profile_sensor_data), camera_image()
 
     def send():
