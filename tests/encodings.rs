@@ -1,5 +1,7 @@
 //! Camera encodings held to OpenCV (`tests/parity/opencv_colors.py` wrote the fixture).
 
+#![allow(clippy::unwrap_used, reason = "data that cannot be read fails the test")]
+
 use language_grounding::image::encoding::{EncodingError, RawImage};
 use serde::Deserialize;
 
