@@ -247,7 +247,9 @@ mod tests {
             assert!((depth.get(0, 0).unwrap() - 1.0).abs() < 1e-6, "{}", image.encoding);
             assert_eq!(depth.get(1, 0), None, "{}", image.encoding);
         }
-        let sentence = depth_image(&message(1, 1, "rgb8", 3, vec![0; 3])).unwrap_err().to_string();
+        let sentence = depth_image(&message(1, 1, "rgb8", 3, vec![0; 3]), DepthUnit::ByEncoding)
+            .unwrap_err()
+            .to_string();
         assert!(sentence.contains("16UC1"), "{sentence}");
     }
 
