@@ -101,15 +101,6 @@ impl DepthImage {
         Self::from_meters(width, height, values)
     }
 
-    /// The least and the largest depth, meters; `None` where nothing was measured.
-    pub fn range_m(&self) -> Option<(f32, f32)> {
-        let measured = self.depth_m.iter().copied().filter(|it| it.is_finite());
-        measured.fold(None, |range, it| {
-            let (least, largest) = range.unwrap_or((it, it));
-            Some((it.min(least), it.max(largest)))
-        })
-    }
-
     /// Columns.
     pub fn width(&self) -> u32 {
         self.width

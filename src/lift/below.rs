@@ -69,16 +69,13 @@ impl FrameGeometry<'_> {
             // Out of the image: what it stands on is not seen, and things mostly stand.
             return Shown::Plane;
         }
-        let Some(seen) = window.points[y as usize * width + x as usize] else {
-            return match window.points[idx] {
-                Some(own) if self.is_hidden_to(plane, &own, window) => Shown::Hidden,
-                _ => Shown::Nothing,
-            };
-        };
-        match window.points[idx] {
-            _ if plane.height_m(&seen).abs() <= 2.0 * self.height_tolerance_m(seen.z) => Shown::Plane,
-            Some(own) if self.is_hidden_to(plane, &own, window) => Shown::Hidden,
-            _ => Shown::Other,
+        let is_on_plane = |it: Point3<f64>| plane.height_m(&it).abs() <= 2.0 * self.height_tolerance_m(it.z);
+        let is_hidden = || window.points[idx].is_some_and(|own| self.is_hidden_to(plane, &own, window));
+        match window.points[y as usize * width + x as usize] {
+            Some(seen) if is_on_plane(seen) => Shown::Plane,
+            _ if is_hidden() => Shown::Hidden,
+            Some(_) => Shown::Other,
+            None => Shown::Nothing,
         }
     }
 

@@ -312,12 +312,11 @@ impl<'a> FrameGeometry<'a> {
             Some(up) => UpHint::Certain(up),
             None => UpHint::None,
         };
-        let thin: Vec<Point3<f64>> = points.iter().step_by(4).copied().collect();
-        let all = points.clone();
-        self.supports = plane::support_planes(points, hint, tolerance_m, known);
-        self.is_forward_x = plane::is_forward_x(all, hint, tolerance_m, &self.supports);
+        self.supports = plane::support_planes(&points, hint, tolerance_m, known);
+        self.is_forward_x = plane::is_forward_x(&points, hint, tolerance_m, &self.supports);
         if let Some(plane) = self.supports.planes.first() {
-            let on_plane = thin.iter().filter(|it| plane.height_m(it).abs() <= tolerance_m(it.z));
+            let thin = points.iter().step_by(4);
+            let on_plane = thin.filter(|it| plane.height_m(it).abs() <= tolerance_m(it.z));
             self.up_pixels = on_plane.filter_map(|it| self.camera.project(*it)).collect();
         }
         self
@@ -445,8 +444,9 @@ impl<'a> FrameGeometry<'a> {
     ) -> Result<LiftedObject, LiftError> {
         let (width, height) = self.camera.size();
         let bbox = bbox.clipped(width, height);
-        let Segmented { window, plane, pixels } = self.segmented(&bbox, others);
-        let points: Vec<Point3<f64>> = pixels.iter().filter_map(|it| window.points[*it]).collect();
+        let segmented = self.segmented(&bbox, others);
+        let points = segmented.points();
+        let Segmented { window, plane, pixels } = segmented;
         let n_points = window.n_pixels(points.len());
         if n_points < self.options.min_points.max(1) {
             // Glass, or too near: the plane it stands on tells where it is.
@@ -534,10 +534,10 @@ impl<'a> FrameGeometry<'a> {
             if moved.width() < 4.0 || moved.height() < 4.0 {
                 return None;
             }
-            let Segmented { window, pixels, .. } = self.segmented(&moved, others);
-            let points: Vec<Point3<f64>> = pixels.iter().filter_map(|it| window.points[*it]).collect();
+            let segmented = self.segmented(&moved, others);
+            let points = segmented.points();
             let is_same = points.len().abs_diff(n_main) * 50 <= n_main;
-            let n_points = window.n_pixels(points.len());
+            let n_points = segmented.window.n_pixels(points.len());
             let is_enough = self.options.min_points.max(1) <= n_points;
             (is_enough && !is_same).then(|| (body::estimate(&points, n_points, surroundings), BOX_WEIGHT))
         };
@@ -650,26 +650,21 @@ impl<'a> FrameGeometry<'a> {
     /// What is seen of it in the box alone is a face of the thing itself.
     fn plane_under(&self, window: &Window, bbox: &BoundingBox2d) -> Option<SupportPlane> {
         // A few thousand points tell.
-        let stride = window.points.len() / 4000 + 1;
-        let points = window.points.iter().step_by(stride).flatten();
-        let is_beside = |idx: &usize| !window.is_inside(*idx, bbox);
-        let beside: Vec<&Point3<f64>> = (0..window.points.len())
-            .step_by(stride)
-            .filter(is_beside)
-            .filter_map(|it| window.points[it].as_ref())
+        let sample: Vec<(usize, &Point3<f64>)> = (0..window.points.len())
+            .step_by(window.points.len() / 4000 + 1)
+            .filter_map(|it| Some((it, window.points[it].as_ref()?)))
             .collect();
-        let count = |plane: &SupportPlane| {
-            let is_near = |it: &&Point3<f64>| plane.height_m(it).abs() <= 0.006 + 2.5 * self.noise_m(it.z);
-            points.clone().filter(is_near).count()
+        let is_on = |plane: &SupportPlane, it: &Point3<f64>| {
+            plane.height_m(it).abs() <= 0.006 + 2.5 * self.noise_m(it.z)
         };
-        let best = self.planes().iter().map(|it| (count(it), it)).max_by_key(|(n, _)| *n);
-        let is_seen_beside = |plane: &SupportPlane| {
-            let is_near = |it: &&&Point3<f64>| plane.height_m(it).abs() <= 0.006 + 2.5 * self.noise_m(it.z);
-            let (width, height) = self.camera.size();
-            let is_whole_image = bbox.width() * bbox.height() > 0.8 * f64::from(width) * f64::from(height);
-            is_whole_image || 10 <= beside.iter().filter(is_near).count()
-        };
-        best.filter(|(n, it)| points.clone().count() <= 33 * n && is_seen_beside(it)).map(|(_, it)| *it)
+        let count = |plane: &SupportPlane| sample.iter().filter(|it| is_on(plane, it.1)).count();
+        let (n_on, best) = self.planes().iter().map(|it| (count(it), it)).max_by_key(|(n, _)| *n)?;
+        let (width, height) = self.camera.size();
+        let is_whole_image = bbox.width() * bbox.height() > 0.8 * f64::from(width) * f64::from(height);
+        let is_beside = |idx: usize| !window.is_inside(idx, bbox);
+        let is_seen_beside =
+            || 10 <= sample.iter().filter(|(idx, it)| is_beside(*idx) && is_on(best, it)).count();
+        (sample.len() <= 33 * n_on && (is_whole_image || is_seen_beside())).then_some(*best)
     }
 
     /// The mask, and the share of the silhouette (each row from its first to its last pixel) that has depth.
@@ -716,6 +711,13 @@ struct Segmented {
     window: Window,
     plane: Option<SupportPlane>,
     pixels: Vec<usize>,
+}
+
+impl Segmented {
+    /// Of the object, optical frame.
+    fn points(&self) -> Vec<Point3<f64>> {
+        self.pixels.iter().filter_map(|it| self.window.points[*it]).collect()
+    }
 }
 
 impl LiftedObject {

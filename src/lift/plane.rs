@@ -83,44 +83,45 @@ impl Supports {
 /// Where up is unknown, the surface that things stand on is: the one with most points and with most of what is no large surface close
 /// above it. The image's own top only weighs in, so that a camera may be rolled.
 pub(super) fn support_planes(
-    mut points: Vec<Point3<f64>>,
+    points: &[Point3<f64>],
     hint: UpHint,
     tolerance_m: impl Fn(f64) -> f64,
     guesses: &[SupportPlane],
 ) -> Supports {
     let n_all = points.len();
     let mut planes: Vec<SupportPlane> = Vec::new();
+    let mut rest = if guesses.is_empty() { Vec::new() } else { points.to_vec() };
     for guess in guesses {
         let (plane, n_inliers) =
-            refined(&points, &tolerance_m, *guess, |it| MIN_COS_PARALLEL <= it.dot(&guess.normal));
+            refined(&rest, &tolerance_m, *guess, |it| MIN_COS_PARALLEL <= it.dot(&guess.normal));
         if !is_enough(n_inliers, n_all, MIN_SHARE) {
             break;
         }
-        points.retain(|it| 2.0 * tolerance_m(it.z) < plane.height_m(it).abs());
+        rest.retain(|it| 2.0 * tolerance_m(it.z) < plane.height_m(it).abs());
         planes.push(plane);
     }
     if !planes.is_empty() {
         return Supports::of(planes);
     }
     match hint {
-        UpHint::Certain(up) => Supports::of(level_planes(points, &tolerance_m, n_all, &up, MIN_SHARE)),
+        UpHint::Certain(up) => Supports::of(level_planes(points, &tolerance_m, &up, MIN_SHARE)),
         UpHint::Assumed(up) => {
-            let level = level_planes(points.clone(), &tolerance_m, n_all, &up, MIN_FIRST_SHARE);
+            let level = level_planes(points, &tolerance_m, &up, MIN_FIRST_SHARE);
             if !level.is_empty() {
                 return Supports::of(level);
             }
-            let seen = dominant_planes(points, &tolerance_m, n_all, MIN_CONTRADICTION_SHARE);
+            let seen = dominant_planes(points, &tolerance_m, MIN_CONTRADICTION_SHARE);
             let is_hint_refused = !seen.planes.is_empty();
             Supports { is_hint_refused, ..seen }
         }
-        UpHint::None => dominant_planes(points, &tolerance_m, n_all, MIN_SHARE),
+        UpHint::None => dominant_planes(points, &tolerance_m, MIN_SHARE),
     }
 }
 
 /// Whether a known up contradicts a large surface in view just as that of a frame with x forward and z up does that is taken for an
 /// optical one (z forward, y down). `supports` is what was found with the hint.
 pub(super) fn is_forward_x(
-    points: Vec<Point3<f64>>,
+    points: &[Point3<f64>],
     hint: UpHint,
     tolerance_m: impl Fn(f64) -> f64,
     supports: &Supports,
@@ -130,9 +131,8 @@ pub(super) fn is_forward_x(
     if supports.is_hint_refused {
         return supports.planes.first().is_some_and(|it| MIN_COS_TO_UP <= it.normal.dot(&turned));
     }
-    let n_all = points.len();
     supports.planes.is_empty()
-        && !level_planes(points, &tolerance_m, n_all, &turned, MIN_CONTRADICTION_SHARE).is_empty()
+        && !level_planes(points, &tolerance_m, &turned, MIN_CONTRADICTION_SHARE).is_empty()
 }
 
 fn is_enough(n_inliers: usize, n_all: usize, share: f64) -> bool {
@@ -141,41 +141,39 @@ fn is_enough(n_inliers: usize, n_all: usize, share: f64) -> bool {
 
 /// Planes across a known up direction, most points first.
 fn level_planes(
-    mut points: Vec<Point3<f64>>,
+    points: &[Point3<f64>],
     tolerance_m: &impl Fn(f64) -> f64,
-    n_all: usize,
     up: &Unit<Vector3<f64>>,
     first_share: f64,
 ) -> Vec<SupportPlane> {
+    let mut rest = points.to_vec();
     let mut planes: Vec<SupportPlane> = Vec::new();
     while planes.len() < MAX_PLANES {
         let (axis, min_cos, share) = match planes.first() {
             Some(first) => (first.normal, MIN_COS_PARALLEL, MIN_SHARE),
             None => (*up, MIN_COS_TO_UP, first_share),
         };
-        let found = best_plane(&points, tolerance_m, |it| min_cos <= it.dot(&axis));
-        let Some((plane, _)) = found.filter(|(_, n_inliers)| is_enough(*n_inliers, n_all, share)) else {
+        let found = best_plane(&rest, tolerance_m, |it| min_cos <= it.dot(&axis));
+        let Some((plane, _)) = found.filter(|(_, n_inliers)| is_enough(*n_inliers, points.len(), share))
+        else {
             break;
         };
-        points.retain(|it| 2.0 * tolerance_m(it.z) < plane.height_m(it).abs());
+        rest.retain(|it| 2.0 * tolerance_m(it.z) < plane.height_m(it).abs());
         planes.push(plane);
     }
     planes
 }
 
 /// Large planes of any direction, and of these the ones that things stand on.
-fn dominant_planes(
-    points: Vec<Point3<f64>>,
-    tolerance_m: &impl Fn(f64) -> f64,
-    n_all: usize,
-    first_share: f64,
-) -> Supports {
-    let mut rest = points.clone();
+fn dominant_planes(points: &[Point3<f64>], tolerance_m: &impl Fn(f64) -> f64, first_share: f64) -> Supports {
+    let mut rest = points.to_vec();
     let mut found: Vec<(SupportPlane, usize)> = Vec::new();
     while found.len() <= MAX_PLANES {
         let share = if found.is_empty() { first_share } else { MIN_SHARE };
         let best = best_plane(&rest, tolerance_m, |_| true);
-        let Some(best) = best.filter(|(_, n_inliers)| is_enough(*n_inliers, n_all, share)) else { break };
+        let Some(best) = best.filter(|(_, n_inliers)| is_enough(*n_inliers, points.len(), share)) else {
+            break;
+        };
         rest.retain(|it| 2.0 * tolerance_m(it.z) < best.0.height_m(it).abs());
         found.push(best);
     }
@@ -202,7 +200,7 @@ fn dominant_planes(
         .iter()
         .find(|it| it.0.normal.dot(&first.normal) < MIN_COS_TO_UP)
         .map(|(plane, its_weight)| (plane.normal, its_weight / (weight + its_weight)));
-    let planes = level_planes(points, tolerance_m, n_all, &first.normal, MIN_SHARE);
+    let planes = level_planes(points, tolerance_m, &first.normal, MIN_SHARE);
     Supports { planes, rival, is_hint_refused: false }
 }
 
