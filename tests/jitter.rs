@@ -4,11 +4,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a scene that cannot be made fails the test")]
 
+mod trial_support;
+
 use language_grounding::detection::BoundingBox2d;
-use language_grounding::image::RgbdFrame;
 use language_grounding::lift::{FrameGeometry, LiftOptions};
-use language_grounding::scene::{DepthSensor, FIRST_HELD_OUT_SEED, Kind, RenderedScene, Scene, SceneConfig};
-use nalgebra::Matrix3;
+use language_grounding::scene::{FIRST_HELD_OUT_SEED, Kind, Scene, SceneConfig};
+use nalgebra::Matrix6;
+
+use self::trial_support::{chi2, offsets, quantile, sensed};
 
 /// Pixels that an edge of a box may be off.
 const JITTER_PX: f64 = 2.0;
@@ -21,19 +24,10 @@ struct Jump {
     sigmas: f64,
 }
 
-fn sensed(seen: &RenderedScene, seed: u64) -> RgbdFrame {
-    let mut frame = seen.frame("camera", 0);
-    frame.depth = Some(DepthSensor::default().measure(&seen.depth, seed));
-    frame
-}
-
 /// The jumps of the pose of one object, from that of its exact box to those of boxes around it.
 fn jumps(geometry: &FrameGeometry<'_>, bbox: &BoundingBox2d, seed: u64, name: &str) -> Vec<Jump> {
-    let mut state = seed;
-    let mut off = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        JITTER_PX * (2.0 * ((state >> 33) as f64 / f64::from(1_u32 << 31)) - 1.0)
-    };
+    let mut offset = offsets(seed);
+    let mut off = || JITTER_PX * offset();
     let first = geometry.lift(name, bbox).unwrap();
     let mut all = Vec::new();
     for _ in 0..N_JITTERS {
@@ -45,21 +39,12 @@ fn jumps(geometry: &FrameGeometry<'_>, bbox: &BoundingBox2d, seed: u64, name: &s
         };
         let other = geometry.lift(name, &moved).unwrap();
         let jump = other.body_center - first.body_center;
-        let distance = |covariance: &nalgebra::Matrix6<f64>| {
-            let position: Matrix3<f64> = covariance.fixed_view::<3, 3>(0, 0).into_owned();
-            (position.try_inverse().unwrap() * jump).dot(&jump).sqrt()
-        };
+        let distance = |covariance: &Matrix6<f64>| chi2(covariance, &jump).sqrt();
         // Whoever has one of the two answers must not be surprised by the other.
         let sigmas = distance(&first.covariance).max(distance(&other.covariance));
         all.push(Jump { name: name.to_owned(), length_m: jump.norm(), sigmas });
     }
     all
-}
-
-fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[((values.len() - 1) as f64 * share).round() as usize]
 }
 
 /// Median and worst jump in millimeters, median, 99 % and worst in standard deviations.

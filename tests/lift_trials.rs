@@ -4,15 +4,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a scene that cannot be made fails the test")]
 
+mod trial_support;
+
 use std::thread;
 
 use language_grounding::detection::BoundingBox2d;
 use language_grounding::lift::{FrameGeometry, LiftOptions, PoseSource, SupportPlane, lift_on_plane};
-use language_grounding::scene::{DepthSensor, FIRST_HELD_OUT_SEED, Kind, Scene, SceneConfig};
+use language_grounding::scene::{FIRST_HELD_OUT_SEED, Kind, Scene, SceneConfig};
 use nalgebra::{Matrix3, Unit, Vector3};
 
-/// 95 % of a chi-squared distribution with three degrees of freedom.
-const CHI2_95: f64 = 7.815;
+use self::trial_support::{CHI2_95, chi2, offsets, quantile, sensed};
+
 /// Longer than wide by this factor: yaw means something.
 const ELONGATED: f64 = 1.35;
 
@@ -41,8 +43,7 @@ fn run(kind: Kind, index: u64) -> Option<Trial> {
     let distance_m = 0.5 + share;
     let config = SceneConfig { samples: 0, ..SceneConfig::camera(640, 480) };
     let seen = Scene::lone(seed, kind, distance_m, &config).unwrap().render();
-    let mut frame = seen.frame("camera", 0);
-    frame.depth = Some(DepthSensor::default().measure(&seen.depth, seed));
+    let frame = sensed(&seen, seed);
     let object = &seen.objects[0];
     let bbox = jittered(&object.bbox?, seed);
     let options = LiftOptions::default();
@@ -52,7 +53,7 @@ fn run(kind: Kind, index: u64) -> Option<Trial> {
     let camera_from_world = seen.world_from_camera.inverse();
     let error = lifted.body_center - camera_from_world * object.center_in_world;
     let position: Matrix3<f64> = lifted.covariance.fixed_view::<3, 3>(0, 0).into_owned();
-    let chi2 = (position.try_inverse().unwrap() * error).dot(&error);
+    let chi2 = chi2(&lifted.covariance, &error);
     let (mut length, mut width) = (object.size_m.x, object.size_m.y);
     let mut long_axis = Vector3::x();
     if length < width {
@@ -88,12 +89,8 @@ fn run(kind: Kind, index: u64) -> Option<Trial> {
 
 /// A detector's box: each edge off by up to 3 % of the box, at least a pixel.
 fn jittered(bbox: &BoundingBox2d, seed: u64) -> BoundingBox2d {
-    let mut state = seed;
-    let mut off = |extent: f64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let unit = (state >> 33) as f64 / f64::from(1_u32 << 31);
-        (0.03 * extent).max(1.0) * (2.0 * unit - 1.0)
-    };
+    let mut offset = offsets(seed);
+    let mut off = |extent: f64| (0.03 * extent).max(1.0) * offset();
     let (width, height) = (bbox.width(), bbox.height());
     BoundingBox2d {
         x0: bbox.x0 + off(width),
@@ -127,12 +124,6 @@ struct Summary {
     size_p50: f64,
     yaw_p50_deg: f64,
     covered: f64,
-}
-
-fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    if values.is_empty() { f64::NAN } else { values[((values.len() - 1) as f64 * share).round() as usize] }
 }
 
 fn summary(trials: &[&Trial]) -> Summary {

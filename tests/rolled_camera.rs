@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a scene that cannot be made fails the test")]
 
+mod trial_support;
+
 use std::f64::consts::TAU;
 
 use language_grounding::camera::PinholeCamera;
@@ -13,13 +15,13 @@ use language_grounding::lift::{FrameContext, FrameGeometry, LiftOptions, LiftedO
 use language_grounding::scene::{DepthSensor, FIRST_HELD_OUT_SEED, Kind, Scene, SceneConfig};
 use nalgebra::{Isometry3, Matrix3, Point2, Point3, Rotation3, Translation3, Unit, UnitQuaternion, Vector3};
 
+use self::trial_support::{CHI2_95, chi2, sensed};
+
 const N_ROLLS: u32 = 24;
 const PITCHES_DEG: [f64; 3] = [25.0, 45.0, 75.0];
 const SIZE: (u32, u32) = (640, 480);
 /// 99.9 % of a chi-squared distribution with three degrees of freedom.
 const CHI2_999: f64 = 16.27;
-/// 95 %.
-const CHI2_95: f64 = 7.815;
 
 /// What stands where: axis-aligned boxes of the world (z up), the table's top at z = 0.
 struct Room {
@@ -107,7 +109,6 @@ struct Trial {
 /// What a lifted object is worth, held against the truth in the camera's frame.
 fn judged(lifted: &LiftedObject, center: &Point3<f64>, up: &Vector3<f64>) -> Trial {
     let error = lifted.body_center - center;
-    let position: Matrix3<f64> = lifted.covariance.fixed_view::<3, 3>(0, 0).into_owned();
     let rotation: Matrix3<f64> = lifted.covariance.fixed_view::<3, 3>(3, 3).into_owned();
     let z = lifted.object_in_camera * Vector3::z();
     let angle = z.dot(up).clamp(-1.0, 1.0).acos();
@@ -116,7 +117,7 @@ fn judged(lifted: &LiftedObject, center: &Point3<f64>, up: &Vector3<f64>) -> Tri
     Trial {
         position_m: error.norm(),
         z_deg: angle.to_degrees(),
-        chi2: (position.try_inverse().unwrap() * error).dot(&error),
+        chi2: chi2(&lifted.covariance, &error),
         z_sigmas: angle / sigma,
     }
 }
@@ -239,8 +240,7 @@ fn every_kind_of_object_at_every_roll() {
             let distance_m = 0.5 + (index as f32 * 0.618_034).fract();
             let roll = TAU * f64::from(index % N_ROLLS) / f64::from(N_ROLLS);
             let seen = Scene::lone(seed, kind, distance_m, &config).unwrap().rolled(roll).render();
-            let mut frame = seen.frame("camera", 0);
-            frame.depth = Some(DepthSensor::default().measure(&seen.depth, seed));
+            let frame = sensed(&seen, seed);
             let camera_from_world = seen.world_from_camera.inverse();
             let up = camera_from_world * Vector3::z_axis();
             let context = FrameContext { up_in_camera: is_up_known.then_some(up), ..FrameContext::default() };
