@@ -68,6 +68,11 @@ impl BoundingBox2d {
         if intersection <= 0.0 { 0.0 } else { intersection / (self.area() + other.area() - intersection) }
     }
 
+    /// Whether more than `share` of the smaller of the two boxes lies in the other: then one is a part of the other.
+    pub fn is_part(&self, other: &Self, share: f64) -> bool {
+        share * self.area().min(other.area()) < self.intersection_area(other)
+    }
+
     /// Area in both boxes, square pixels.
     pub fn intersection_area(&self, other: &Self) -> f64 {
         let width = self.x1.min(other.x1) - self.x0.max(other.x0);

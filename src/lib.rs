@@ -33,7 +33,7 @@
 //! The modules in reading order; each line of the second list says what a part must *not* know
 //! (`tests/architecture.rs` holds them to it).
 //!
-//! * [`image`], [`camera`], [`detection`], [`viewpoint`]: the values everything passes around. [`yaml`]: its reader.
+//! * [`image`], [`camera`], [`color`], [`detection`], [`viewpoint`]: the values everything passes around. [`yaml`]: its reader.
 //! * [`instruction`]: text to a typed instruction.
 //! * [`model`]: models by role (finds, describes, answers, verifies) behind small traits, and the registry that loads them; a model's
 //!   own thread; checkpoints.
@@ -56,13 +56,14 @@
 //! Invariants of absence:
 //!
 //! * only `ros` and the ROS binaries name r2r; only `model/candle` names candle;
-//! * `instruction`, `image`, `camera`, `detection`, `viewpoint`, `candidate`, `request`, `result`, `options`, `resolve`, `lift`,
+//! * `instruction`, `image`, `camera`, `color`, `detection`, `viewpoint`, `candidate`, `request`, `result`, `options`, `resolve`, `lift`,
 //!   `annotate`, `transform`, `dialogue`, `pipeline`, `report`, `config`, `register`, `scene`, `score`, `track` and `yaml` know no ROS,
 //!   tensors, threads, async runtime, clock or files.
 
 pub mod annotate;
 pub mod camera;
 pub mod candidate;
+pub mod color;
 pub mod config;
 pub mod config_files;
 pub mod detection;

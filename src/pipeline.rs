@@ -116,7 +116,7 @@ fn fill(
     result.candidates = candidates::from_detections(detections, &lifter, options);
     result.candidates.extend(candidates::surfaces(instruction, &result.candidates, &lifter, options));
     parts::add(&mut result.candidates, instruction, &lifter, options);
-    if options.check_colors && !model.grounder().is_some_and(|it| it.is_told()) {
+    if options.check_colors && !model.info().is_told {
         candidates::check_colors(&mut result.candidates, instruction, &frame.image);
     }
     observer(Stage::Locate);

@@ -289,6 +289,11 @@ fn newton(rows: &[Vec<f64>], labels: &[f64]) -> Vec<f64> {
     solution.iter().copied().collect()
 }
 
+/// The part of a score with this name.
+pub(crate) fn part(parts: &[(String, f64)], name: &str) -> Option<f64> {
+    parts.iter().find(|it| it.0 == name).map(|it| it.1)
+}
+
 /// Log-odds to a chance.
 pub(crate) fn logistic(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const PURE: &[&str] = &[
     "annotate",
     "camera",
+    "color",
     "candidate",
     "config",
     "detection",

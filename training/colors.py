@@ -20,7 +20,7 @@ from text import COLORS
 
 HEAD = """//! How likely a pixel is to be called each basic color: log-odds over quadratic terms of CIELAB, fitted by `training/colors.py`.
 
-/// In the order of [`super::BasicColor`]; columns as [`super::terms`] gives them.
+/// In the order of [`crate::color::Color`]; columns as [`super::terms`] gives them.
 #[rustfmt::skip]
 pub(super) const WEIGHTS: [[f64; 10]; 11] = [
 """

@@ -47,6 +47,10 @@ pub struct ModelInfo {
     pub device: String,
     /// True for small checkpoints trained on rendered scenes: no claim for real photographs.
     pub synthetic: bool,
+    /// The longer side, in pixels, to which the network shrinks every picture; `None` for one that sees pictures as they are.
+    pub input_side: Option<u32>,
+    /// Whether its boxes are told by someone who knows, rather than found in pixels: then no pixel is held against them.
+    pub is_told: bool,
 }
 
 impl ModelInfo {
@@ -106,16 +110,6 @@ pub trait Grounder {
         image: KeyedImage<'_>,
         phrases: &[&str],
     ) -> Result<Vec<Vec<Detection2d>>, ModelError>;
-
-    /// Whether boxes are told by someone who knows, rather than found in pixels: then no pixel is held against them.
-    fn is_told(&self) -> bool {
-        false
-    }
-
-    /// The longer side, in pixels, to which the network shrinks every picture; `None` for one that sees pictures as they are.
-    fn input_side(&self) -> Option<u32> {
-        None
-    }
 }
 
 /// Says what an image shows.

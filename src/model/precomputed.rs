@@ -51,6 +51,8 @@ impl Precomputed {
             model_type: "given".to_owned(),
             device: "none".to_owned(),
             synthetic: false,
+            input_side: None,
+            is_told: true,
         };
         Self { info, detections }
     }
@@ -102,10 +104,6 @@ impl Grounder for Precomputed {
         };
         Ok(phrases.iter().map(offers).collect())
     }
-
-    fn is_told(&self) -> bool {
-        true
-    }
 }
 
 impl Model for Delayed {
@@ -126,10 +124,6 @@ impl Grounder for Delayed {
     ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
         std::thread::sleep(self.delay);
         self.model.ground(image, phrases)
-    }
-
-    fn is_told(&self) -> bool {
-        true
     }
 }
 

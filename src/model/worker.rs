@@ -217,6 +217,8 @@ mod tests {
             model_type: "counter".to_owned(),
             device: "cpu".to_owned(),
             synthetic: true,
+            input_side: None,
+            is_told: false,
         };
         Box::new(Counter(info, 0))
     }

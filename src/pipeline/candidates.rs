@@ -13,6 +13,7 @@ use crate::lift::{FrameContext, FrameGeometry, LiftError, LiftedObject, SupportP
 use crate::options::PipelineOptions;
 use crate::resolve::Resolution;
 use crate::result::{GroundedObject, UnmetConstraint};
+use crate::score::part;
 use crate::viewpoint::ViewAxes;
 
 /// Boxes of one frame to places in space.
@@ -168,7 +169,7 @@ fn weighed(score: f64, parts: &[(String, f64)], options: &PipelineOptions) -> f6
 
 /// How well it stands where the words say is evidence too.
 pub(super) fn weigh_place(object: &mut GroundedObject, relation_fit: f64, options: &PipelineOptions) {
-    if object.score_parts.iter().all(|it| it.0 != RELATION_FIT) {
+    if part(&object.score_parts, RELATION_FIT).is_none() {
         object.score_parts.push((RELATION_FIT.to_owned(), relation_fit));
         object.score = weighed(object.score, &object.score_parts, options);
     }
@@ -182,9 +183,8 @@ pub(super) fn doubt_weak(
 ) {
     let Resolution::Found { indices, .. } = resolution else { return };
     let threshold = |it: &GroundedObject| f64::from(options.thresholds.threshold_of(&it.phrase));
-    let is_weak = |it: &GroundedObject| {
-        it.score < threshold(it) && it.score_parts.iter().any(|part| part.0 == RELATION_FIT)
-    };
+    let is_weak =
+        |it: &GroundedObject| it.score < threshold(it) && part(&it.score_parts, RELATION_FIT).is_some();
     let Some(&idx) = indices.iter().find(|it| is_weak(&candidates[**it])) else { return };
     let weak = &candidates[idx];
     *resolution = Resolution::NotFound {

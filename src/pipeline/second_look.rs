@@ -11,7 +11,7 @@ use self::windows::{Window, around, tiles};
 use crate::detection::Detection2d;
 use crate::model::{KeyedImage, Model, ModelError};
 use crate::options::{PipelineOptions, SecondLook};
-use crate::score::logistic;
+use crate::score::{logistic, part};
 
 /// The name of the score part that holds the model's own score in the second look, [0, 1].
 pub(super) const SECOND_LOOK: &str = "second_look";
@@ -61,8 +61,8 @@ pub(super) fn ground(
     Ok(found)
 }
 
-fn is_worth_it(model: &mut dyn Model, image: KeyedImage<'_>, choice: SecondLook) -> bool {
-    let Some(side) = model.grounder().and_then(|it| it.input_side()) else { return false };
+fn is_worth_it(model: &dyn Model, image: KeyedImage<'_>, choice: SecondLook) -> bool {
+    let Some(side) = model.info().input_side else { return false };
     let is_chosen = match choice {
         SecondLook::Never => false,
         SecondLook::Auto => side <= CHEAP_SIDE,
@@ -94,8 +94,8 @@ fn look_again(
     let asked_phrases: Vec<&str> = asked.iter().map(|idx| phrases[*idx]).collect();
     for window in windows {
         let crop = window.crop(image.image);
-        let part = KeyedImage { part: window.part(), image: &crop, ..image };
-        for (idx, seen) in asked.iter().zip(model.ground(part, &asked_phrases)?) {
+        let shown = KeyedImage { part: window.part(), image: &crop, ..image };
+        for (idx, seen) in asked.iter().zip(model.ground(shown, &asked_phrases)?) {
             let whole = seen.into_iter().filter_map(|mut it| {
                 it.bbox = window.to_picture(&it.bbox, size)?;
                 Some(it)
@@ -120,15 +120,14 @@ fn trusted_less(detection: Detection2d) -> Detection2d {
 
 /// One box of each thing, best first. What a window saw replaces what the whole picture made of the same place: it saw it larger.
 fn distinct(mut detections: Vec<Detection2d>) -> Vec<Detection2d> {
-    let is_second = |it: &Detection2d| it.score_parts.iter().any(|part| part.0 == SECOND_LOOK);
+    let is_second = |it: &Detection2d| part(&it.score_parts, SECOND_LOOK).is_some();
     detections.sort_by(|a, b| {
         (is_second(b), b.score).partial_cmp(&(is_second(a), a.score)).unwrap_or(std::cmp::Ordering::Equal)
     });
     let mut kept: Vec<Detection2d> = Vec::new();
     for it in detections {
         let is_same = |other: &Detection2d| {
-            let shared = it.bbox.intersection_area(&other.bbox);
-            it.bbox.iou(&other.bbox) > SAME_IOU || shared > PART_SHARE * it.bbox.area().min(other.bbox.area())
+            it.bbox.iou(&other.bbox) > SAME_IOU || it.bbox.is_part(&other.bbox, PART_SHARE)
         };
         if !kept.iter().any(is_same) {
             kept.push(it);

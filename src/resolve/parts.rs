@@ -3,13 +3,14 @@
 use super::{Candidate, Resolution, words};
 use crate::instruction::ObjectReference;
 use crate::result::UnmetConstraint;
+use crate::score::part;
 
 /// The name of the score part of a box that was not seen by itself but placed within the whole it belongs to: the score of the whole.
 pub const OF_WHOLE: &str = "of_whole";
 
 /// Whether a candidate was placed within its whole, not seen.
 pub(super) fn is_of_whole(candidate: &Candidate) -> bool {
-    candidate.detection.score_parts.iter().any(|it| it.0 == OF_WHOLE)
+    part(&candidate.detection.score_parts, OF_WHOLE).is_some()
 }
 
 /// What stands for a part only because it is what the part belongs to is no answer: then the part is missing, and the whole is the nearest

@@ -1,6 +1,6 @@
 //! Whether pixels bear out a color word: "the orange bowl" is no black bowl, whatever a grounder makes of it.
 //!
-//! Each pixel is given a share of each of the eleven basic color terms (Berlin and Kay 1969) by a logistic regression over CIELAB
+//! Each pixel is given a share of each of the eleven basic color terms by a logistic regression over CIELAB
 //! (`training/colors.py`), once as it is and once in white light (shades of gray, Finlayson and Trezzi 2004). Of a
 //! thing the shares are compared with the largest one: what has labels, shadows and shine has many. This only refutes. That a color fits
 //! says nothing of the kind of thing, and near colors (white and gray, gray and black) are not told apart.
@@ -8,6 +8,7 @@
 mod table;
 
 use self::table::WEIGHTS;
+use crate::color::Color;
 use crate::detection::BoundingBox2d;
 use crate::image::RgbImage;
 
@@ -26,27 +27,11 @@ const INNER: f64 = 0.35;
 /// Minkowski norm of the shades of gray.
 const NORM: i32 = 6;
 
-/// Berlin and Kay's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum BasicColor {
-    Red,
-    Green,
-    Blue,
-    Yellow,
-    Orange,
-    Purple,
-    Pink,
-    White,
-    Black,
-    Brown,
-    Gray,
-}
-
-use BasicColor::{Black, Blue, Brown, Gray, Green, Orange, Pink, Purple, Red, White, Yellow};
+use Color::{Black, Blue, Brown, Gray, Green, Orange, Pink, Purple, Red, White, Yellow};
 
 /// A color word's basic colors: any of them bears it out.
 #[rustfmt::skip]
-const WORDS: &[(&str, &[BasicColor])] = &[
+const WORDS: &[(&str, &[Color])] = &[
     ("red", &[Red]), ("green", &[Green]), ("blue", &[Blue]), ("yellow", &[Yellow]), ("orange", &[Orange]), ("purple", &[Purple]),
     ("pink", &[Pink]), ("white", &[White]), ("black", &[Black]), ("brown", &[Brown]), ("gray", &[Gray]), ("grey", &[Gray]),
     ("reddish", &[Red, Pink, Brown, Orange]), ("greenish", &[Green]), ("bluish", &[Blue, Purple]), ("yellowish", &[Yellow, Orange, White]),
@@ -124,7 +109,7 @@ impl ColorFits {
     /// What it is called first.
     pub fn name(&self) -> &'static str {
         let first = (0..11).max_by(|a, b| self.0[*a].total_cmp(&self.0[*b])).unwrap_or(0);
-        WORDS[first].0
+        Color::ALL[first].name()
     }
 }
 

@@ -14,9 +14,6 @@ pub struct Ensemble {
     model: Box<dyn Model>,
     second: Option<Box<dyn Model>>,
     verifier: Option<Box<dyn Model>>,
-    /// The first model's.
-    input_side: Option<u32>,
-    is_told: bool,
 }
 
 /// Loads a model by name, and those that the options put beside it; `on_progress` is told which of them is being downloaded, and how far
@@ -32,7 +29,7 @@ pub fn load(
         registry::fetch(name, &mut |progress| on_progress(name, progress))?;
     }
     let mut load = |name: &str| registry::load_by_name(name, options, &mut |it| on_progress(name, it));
-    let mut model = load(name)?;
+    let model = load(name)?;
     if options.second_model.is_empty() && options.verifier.is_empty() {
         return Ok(model);
     }
@@ -46,9 +43,7 @@ pub fn load(
     };
     let second = load_as(&options.second_model, Role::Grounder)?;
     let verifier = load_as(&options.verifier, Role::Verifier)?;
-    let input_side = model.grounder().and_then(|it| it.input_side());
-    let is_told = model.grounder().is_some_and(|it| it.is_told());
-    Ok(Box::new(Ensemble { model, second, verifier, input_side, is_told }))
+    Ok(Box::new(Ensemble { model, second, verifier }))
 }
 
 impl Model for Ensemble {
@@ -95,13 +90,5 @@ impl Grounder for Ensemble {
             verify(verifier, image.image, phrases, &mut found)?;
         }
         Ok(found)
-    }
-
-    fn input_side(&self) -> Option<u32> {
-        self.input_side
-    }
-
-    fn is_told(&self) -> bool {
-        self.is_told
     }
 }

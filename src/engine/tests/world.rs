@@ -283,6 +283,8 @@ impl FakeModel {
             model_type: "fake".to_owned(),
             device: "cpu".to_owned(),
             synthetic: false,
+            input_side: None,
+            is_told: false,
         };
         Self { info, control }
     }

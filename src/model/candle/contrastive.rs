@@ -121,6 +121,8 @@ impl Contrastive {
                 model_type: model_type.to_owned(),
                 device: device_name,
                 synthetic: false,
+                input_side: None,
+                is_told: false,
             },
             device,
             network,

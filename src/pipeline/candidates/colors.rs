@@ -5,6 +5,7 @@ use crate::instruction::{AttributeKind, Instruction};
 use crate::options::PipelineOptions;
 use crate::result::GroundedObject;
 use crate::score::color::{self, COLOR_FIT, ColorFits, Light};
+use crate::score::part;
 
 /// Notes for every candidate of a phrase with a color how far its pixels bear that out, and takes away from the score what they refute.
 pub(in crate::pipeline) fn check(
@@ -21,7 +22,7 @@ pub(in crate::pipeline) fn check(
             continue;
         }
         for object in candidates.iter_mut().filter(|it| it.phrase == phrase) {
-            let is_checked = object.score_parts.iter().any(|it| it.0 == COLOR_FIT);
+            let is_checked = part(&object.score_parts, COLOR_FIT).is_some();
             if is_checked || is_a_plane(object) {
                 continue;
             }
@@ -43,11 +44,9 @@ pub(in crate::pipeline) fn refuted(
     options: &PipelineOptions,
 ) -> Option<(usize, &'static str)> {
     let threshold = f64::from(options.thresholds.threshold_of(phrase));
-    let part =
-        |it: &GroundedObject, name: &str| it.score_parts.iter().find(|part| part.0 == name).map(|it| it.1);
-    let model_score = |it: &GroundedObject| part(it, "model").unwrap_or(0.0);
+    let model_score = |it: &GroundedObject| part(&it.score_parts, "model").unwrap_or(0.0);
     let would_count = |it: &GroundedObject| {
-        let is_refuted = part(it, COLOR_FIT).is_some_and(|fit| color::gate(fit) < 1.0);
+        let is_refuted = part(&it.score_parts, COLOR_FIT).is_some_and(|fit| color::gate(fit) < 1.0);
         it.phrase == phrase && is_refuted && it.score < threshold && threshold <= model_score(it)
     };
     let counted = candidates.iter().enumerate().filter(|it| would_count(it.1));
@@ -57,7 +56,7 @@ pub(in crate::pipeline) fn refuted(
 
 /// What a score that weights made is multiplied with.
 pub(super) fn gate(parts: &[(String, f64)]) -> f64 {
-    parts.iter().find(|it| it.0 == COLOR_FIT).map_or(1.0, |it| color::gate(it.1))
+    part(parts, COLOR_FIT).map_or(1.0, color::gate)
 }
 
 /// By the object's own pixels where they are known, else by those in the middle of its box.
@@ -71,7 +70,7 @@ fn fits(object: &GroundedObject, image: &RgbImage, light: Light) -> Option<Color
 
 /// Planes are named by the words themselves, not by any detector.
 fn is_a_plane(object: &GroundedObject) -> bool {
-    object.score_parts.iter().any(|it| it.0 == "support_plane")
+    part(&object.score_parts, "support_plane").is_some()
 }
 
 /// "dark blue" is a blue.

@@ -9,7 +9,6 @@ const SIDE: u32 = 256;
 /// Sees white squares on black that are 16 pixels of its input or larger, for every phrase but "nothing".
 struct Nearsighted {
     info: ModelInfo,
-    side: Option<u32>,
     looks: Vec<(u32, usize)>,
 }
 
@@ -20,8 +19,10 @@ impl Nearsighted {
             model_type: "test".into(),
             device: "cpu".into(),
             synthetic: true,
+            input_side: side,
+            is_told: false,
         };
-        Self { info, side, looks: Vec::new() }
+        Self { info, looks: Vec::new() }
     }
 }
 
@@ -57,10 +58,6 @@ impl Grounder for Nearsighted {
             if score < 0.1 { Vec::new() } else { vec![Detection2d::new(*phrase, bbox, score as f32)] }
         };
         Ok(phrases.iter().map(seen).collect())
-    }
-
-    fn input_side(&self) -> Option<u32> {
-        self.side
     }
 }
 

@@ -1,6 +1,6 @@
 //! How likely a pixel is to be called each basic color: log-odds over quadratic terms of CIELAB, fitted by `training/colors.py`.
 
-/// In the order of [`super::BasicColor`]; columns as [`super::terms`] gives them.
+/// In the order of [`crate::color::Color`]; columns as [`super::terms`] gives them.
 #[rustfmt::skip]
 pub(super) const WEIGHTS: [[f64; 10]; 11] = [
     [0.122, 0.033, 3.398, 3.715, -0.024, 8.659, -5.559, -6.426, -0.731, 3.033], // red

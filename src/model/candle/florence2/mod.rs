@@ -98,7 +98,14 @@ impl Florence2 {
         let network = Florence2Network::new(&checkpoint.root(), config)?;
         let name = shown_name(dir);
         let model = Self {
-            info: ModelInfo { name, model_type: "florence2".into(), device: device_name, synthetic },
+            info: ModelInfo {
+                name,
+                model_type: "florence2".into(),
+                device: device_name,
+                synthetic,
+                input_side: Some(image_processor.width.max(image_processor.height)),
+                is_told: false,
+            },
             device,
             network,
             tokenizer,
@@ -244,10 +251,6 @@ impl Grounder for Florence2 {
     ) -> Result<Vec<Vec<Detection2d>>, ModelError> {
         check_phrases(phrases)?;
         in_thread_pool(|| phrases.iter().map(|phrase| self.ground_by_generation(image, phrase)).collect())
-    }
-
-    fn input_side(&self) -> Option<u32> {
-        Some(self.image_processor.width.max(self.image_processor.height))
     }
 }
 

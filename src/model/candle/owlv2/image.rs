@@ -79,11 +79,6 @@ impl SquareImageProcessor {
         Ok(Self { side, rescale_factor, mean, std })
     }
 
-    /// Of the square that pictures are shrunk to, in pixels.
-    pub fn side(&self) -> usize {
-        self.side
-    }
-
     /// Model input [1, side, side, 3] (channels last).
     pub fn process(&self, image: &RgbImage, device: &Device) -> Result<Tensor, ModelError> {
         let mut values = resize_padded(image, self.side, self.rescale_factor as f32)?;

@@ -75,13 +75,21 @@ impl Owlv2 {
         let (device, device_name) = device.open()?;
         let mut checkpoint = Checkpoint::open(dir, &device)?;
         checkpoint.quantize(options.quantize, &device_name)?;
+        let input_side = config.vision_config.image_size as u32;
         let network = Owlv2Network::new(&checkpoint.root(), config, &device)?;
         checkpoint.allow_unused(".embeddings.position_ids");
         checkpoint.allow_unused("box_bias");
         checkpoint.finish()?;
         let name = shown_name(dir);
         Ok(Self {
-            info: ModelInfo { name, model_type: "owlv2".into(), device: device_name, synthetic: false },
+            info: ModelInfo {
+                name,
+                model_type: "owlv2".into(),
+                device: device_name,
+                synthetic: false,
+                input_side: Some(input_side),
+                is_told: false,
+            },
             device,
             network,
             tokenizer,
@@ -202,10 +210,6 @@ impl Grounder for Owlv2 {
             kept
         };
         Ok(phrases.iter().enumerate().map(of_phrase).collect())
-    }
-
-    fn input_side(&self) -> Option<u32> {
-        Some(self.image_processor.side() as u32)
     }
 }
 

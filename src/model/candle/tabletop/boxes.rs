@@ -60,11 +60,7 @@ pub(super) fn distinct(cells: &[Detection2d], max_iou: f64) -> Vec<Detection2d> 
     // What agrees on much the same box is one thing, and so is a box with a part of it.
     let mut things: Vec<Detection2d> = Vec::new();
     for it in non_maximum_suppression(kept, max_iou) {
-        let is_part_of = |other: &Detection2d| {
-            let smaller = it.bbox.area().min(other.bbox.area());
-            PART_SHARE * smaller < it.bbox.intersection_area(&other.bbox)
-        };
-        if !things.iter().any(is_part_of) {
+        if !things.iter().any(|other| it.bbox.is_part(&other.bbox, PART_SHARE)) {
             things.push(it);
         }
     }

@@ -141,10 +141,6 @@ impl Grounder for DenseGrounder {
             Ok(seen.iter().map(|cells| distinct(cells, self.config.nms_iou)).collect())
         })
     }
-
-    fn input_side(&self) -> Option<u32> {
-        self.florence2.input_side()
-    }
 }
 
 /// In names that the checkpoint was taught.
